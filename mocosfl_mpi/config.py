@@ -1,0 +1,386 @@
+"""The frozen, validated configuration of one experiment.
+
+A configuration is complete before any MPI or training work starts. It holds what determines the result; where
+data and results lie (``--data-dir``, ``--out``) and how many ranks compute it are not part of the experiment.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from mocosfl_mpi.errors import BadInput
+
+Positive = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(gt=0.0, le=1.0)]
+Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+Method = Literal["mocosfl", "monacosfl"]
+Schedule = Literal["cosine", "multi_step", "constant"]
+
+
+class Section(BaseModel):
+    """A frozen group of settings; unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Data(Section):
+    """Which images, and how many of them."""
+
+    source: Literal["embedded", "fashion-mnist", "cifar10", "cifar100", "svhn", "image-folder"] = "embedded"
+    """Data set. `embedded` is a balanced 6,000 + 1,000 subset of Fashion-MNIST inside the package."""
+    folder: str = ""
+    """`image-folder` only: name of the folder below the data directory that holds `train/` and `val/`."""
+    image_size: Annotated[int, Field(ge=8, le=512)] | None = None
+    """Pixels per side to which `image-folder` images are resized when read (centre crop); empty = refused there."""
+    train_images: Positive | None = None
+    """Images of the training split to use, drawn without replacement; empty = all."""
+    test_images: Positive | None = None
+    """Images of the test split to use, drawn without replacement; empty = all."""
+    validation_images: Annotated[int, Field(ge=0)] = 0
+    """Training images held out from clients and kNN bank, on which the probe's L2 is chosen; 0 = nothing is chosen."""
+    allow_unofficial: bool = False
+    """Accept CIFAR files whose md5 differs from the official one (a warning names them)."""
+
+
+class Partition(Section):
+    """How the training images are dealt to clients."""
+
+    kind: Literal["iid", "shards", "shards_full", "classes", "dirichlet", "volumes"] = "shards"
+    """`shards`: label shards as published, remainders dropped; `shards_full`: the same with nothing dropped;
+    `classes`: exactly k classes per client; `dirichlet`: class mix from Dirichlet(alpha); `volumes`: IID classes,
+    client sizes from a power law; `iid`: equal random parts, nothing dropped."""
+    classes_per_client: Positive = 2
+    """Shards (or classes) per client for `shards`, `shards_full` and `classes`."""
+    alpha: Annotated[float, Field(gt=0.0)] = 0.5
+    """Concentration for `dirichlet`; smaller is more skewed."""
+    skew: Annotated[float, Field(ge=0.0, le=3.0)] = 1.0
+    """`volumes`: client i's share is proportional to (i+1)^-skew; 0 = equal."""
+    min_images: Positive = 1
+    """Fewest images a client may own; `dirichlet` is redrawn at most 100 times to reach it."""
+
+
+class Views(Section):
+    """Augmentation that makes the two views of an image."""
+
+    pipeline: Literal["mocov1", "mocov2"] = "mocov2"
+    """`mocov2`: crop, colour jitter, greyscale, blur, flip; `mocov1`: crop, flip, colour jitter, greyscale."""
+    exact: bool = False
+    """Run every operation on uint8 images with PIL, as torchvision does, instead of batched tensors (slow)."""
+    size: Annotated[int, Field(ge=8, le=512)] | None = None
+    """Pixels per side of a view; empty = the data set's own size."""
+    crop_scale_min: Fraction = 0.08
+    """Smallest share of the image's area that a random crop keeps (published: 0.08)."""
+    jitter_probability: Probability = 0.8
+    """Chance that a view's brightness, contrast, saturation (±0.4) and hue (±0.1) are jittered."""
+    grey_probability: Probability = 0.2
+    """Chance that a view is turned grey."""
+    blur_probability: Probability = 0.5
+    """Chance of a Gaussian blur with radius U(0.1, 2.0) pixels; used by `mocov2` only."""
+    flip_probability: Probability = 0.5
+    """Chance of a horizontal flip."""
+
+
+class Model(Section):
+    """The network and where it is cut."""
+
+    backbone: Literal["resnet18", "resnet34"] = "resnet18"
+    """GroupNorm (4 channels per group) + weight-standardised residual network."""
+    width: Annotated[int, Field(ge=4, le=256, multiple_of=4)] = 64
+    """Channels of the first stage; 64 is the published network, 8 a small one."""
+    cut_layer: Positive = 1
+    """Entries of [stem, block 1, block 2, …] that live on the client; the papers count 2·cut_layer - 1 layers."""
+    head: Literal["V1", "smallV2", "V2", "largeV2"] = "V2"
+    """Projector: V1 linear; smallV2, V2 two-layer MLP; largeV2 MLP with 4096 hidden units and BatchNorm."""
+    key_dim: Positive | None = None
+    """Dimensions of queries and keys; empty = the head's published value (128, 512, 1024, 2048)."""
+    hidden_dim: Positive | None = None
+    """Hidden units of the MLP heads; empty = the head's published value."""
+    bottleneck: str = ""
+    """Compression at the cut, `[K<k>]C<channels>[S<stride>][noRELU]`, for example `C4S2`; empty = none."""
+    client_residual: bool = True
+    """False removes the shortcuts of the blocks that live on clients."""
+    weight_standardization: bool = True
+    """False uses plain convolutions inside residual blocks (the stem stays standardised, as published)."""
+
+
+class Contrast(Section):
+    """Momentum contrast: memory, temperature, momentum encoders."""
+
+    memory_length: Positive = 6000
+    """Keys in the feature memory, over all clients."""
+    share_features: bool = True
+    """False gives every client a memory of its own with memory_length // clients keys."""
+    temperature: Annotated[float, Field(gt=0.0)] = 0.1
+    """Divides the cosine similarities."""
+    momentum: Annotated[float, Field(ge=0.0, le=1.0)] = 0.99
+    """Weight of the old momentum model in each exponential moving average, client and server side."""
+    symmetric: Literal["published", "both_views", "off"] = "published"
+    """`published`: l12 + l21 (a sum), client gradient from l12 only; `both_views`: 2B rows per client, one mean,
+    gradient for both views; `off`: l12 only."""
+
+
+class Server(Section):
+    """The main server's optimiser (SGD)."""
+
+    lr: Annotated[float, Field(ge=0.0)] = 0.06
+    """Initial learning rate; the schedule steps once per epoch."""
+    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
+    """SGD momentum."""
+    weight_decay: Annotated[float, Field(ge=0.0)] = 5e-4
+    """L2 penalty on all parameters."""
+    schedule: Schedule = "cosine"
+    """`cosine` to 0; `multi_step` ×0.1 at 60 % and 80 % of the epochs; `constant`."""
+    micro_batch: Positive | None = None
+    """Rows per forward pass; gradients are summed, the result is that of the whole batch. Empty = whole batch."""
+
+
+class Client(Section):
+    """The simulated clients and their optimiser (SGD)."""
+
+    count: Positive = 20
+    """Simulated clients."""
+    batch_size: Positive = 20
+    """Images per client and step."""
+    sampling_ratio: Fraction = 1.0
+    """Share of the clients that takes part in an epoch, drawn afresh for each."""
+    lr: Annotated[float, Field(ge=0.0)] = 0.06
+    """Initial learning rate."""
+    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
+    """SGD momentum."""
+    weight_decay: Annotated[float, Field(ge=0.0)] = 5e-4
+    """L2 penalty on all parameters."""
+    schedule: Schedule = "cosine"
+    """`cosine` to 0; `multi_step` ×0.2 at 60 % and 80 %; `constant`."""
+    schedule_step: Literal["epoch", "published"] = "epoch"
+    """`epoch`: once per epoch; `published`: once per step of the client, so that the cosine oscillates."""
+    gradient_scale: Literal["published", "own_rows"] = "published"
+    """`published`: gradient of the mean over all rows of the pool, 1/P of a client's own; `own_rows`: times P."""
+    velocity_at_sync: Literal["kept", "reset", "averaged"] = "kept"
+    """What becomes of the clients' SGD velocity when models are averaged (published: kept)."""
+    frozen: bool = False
+    """Clients never learn: no gradient is computed or sent, no model is synchronised."""
+
+
+class Federation(Section):
+    """When and how the fed server averages."""
+
+    sync_freq: Positive = 10
+    """Synchronisations per epoch; one more at the end where it does not divide the steps (as published)."""
+    weighting: Literal["uniform", "data"] = "uniform"
+    """`uniform`: plain mean over the pool; `data`: weighted by the clients' image counts."""
+
+
+class Evaluation(Section):
+    """How the encoder is judged. Features are those of the global client model and the main server."""
+
+    every: Annotated[int, Field(ge=0)] = 1
+    """Epochs between kNN evaluations; 0 = only at the end."""
+    neighbours: Positive = 200
+    """Neighbours of the weighted kNN classifier."""
+    knn_temperature: Annotated[float, Field(gt=0.0)] = 0.1
+    """Votes are weighted by exp(similarity / this)."""
+    bank_images: Positive | None = None
+    """Training images in the kNN bank of the evaluations during the run; empty = all. The last one uses all."""
+    linear_probe: bool = True
+    """Train a linear classifier on frozen features at the end."""
+    probe_l2: tuple[Annotated[float, Field(gt=0.0)], ...] = (1e-3,)
+    """L2 penalties of the probe; more than one needs `data.validation_images` to choose by."""
+    probe_iterations: Positive = 200
+    """L-BFGS iterations of the probe."""
+
+
+class Compute(Section):
+    """How the experiment is computed. These settings can change the last bits of a result, never its meaning."""
+
+    precision: Literal["fp32", "fp64"] = "fp32"
+    """Floating-point format of weights, activations and exchange."""
+    backend: Literal["stacked", "loop"] = "stacked"
+    """`stacked` computes a block of clients at once; `loop` one client after the other."""
+    block_size: Positive | None = None
+    """Clients per block, whoever computes it; empty = a sixteenth of the pool, at least 1 and at most 16."""
+    server_threads: Positive | None = None
+    """Torch threads of the main server; empty = all cores that rank 0 may use."""
+    host_threads: Positive = 1
+    """Torch threads of each rank that hosts clients."""
+
+
+class Config(Section):
+    """One experiment, complete."""
+
+    method: Method = "mocosfl"
+    """Published method: `mocosfl` averages the clients' online models, `monacosfl` their momentum models too."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 1234
+    """Seed of every random stream."""
+    epochs: Positive = 10
+    """Epochs. In one epoch each client of the pool passes once over a mean client's images."""
+    steps_per_epoch: Positive | None = None
+    """Steps per epoch; empty = images per client (mean, rounded up) / batch size (rounded up)."""
+    data: Data = Data()
+    partition: Partition = Partition()
+    views: Views = Views()
+    model: Model = Model()
+    contrast: Contrast = Contrast()
+    server: Server = Server()
+    client: Client = Client()
+    federation: Federation = Federation()
+    evaluation: Evaluation = Evaluation()
+    compute: Compute = Compute()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Config:
+        pool = self.pool_size
+        if pool < 1:
+            raise ValueError(
+                f"client.sampling_ratio = {self.client.sampling_ratio} of client.count = {self.client.count} clients "
+                f"leaves an empty pool; raise one of them"
+            )
+        if not self.contrast.share_features and self.contrast.memory_length < self.client.count:
+            raise ValueError(
+                f"contrast.memory_length = {self.contrast.memory_length} shared out among client.count = "
+                f"{self.client.count} private memories leaves them empty; raise memory_length to at least "
+                f"{self.client.count}, or set contrast.share_features = true"
+            )
+        if len(self.evaluation.probe_l2) > 1 and self.data.validation_images == 0:
+            raise ValueError(
+                f"evaluation.probe_l2 = {list(self.evaluation.probe_l2)} needs a choice, and data.validation_images = 0 "
+                f"leaves nothing to choose by; hold out some images or name one penalty"
+            )
+        if not self.evaluation.probe_l2:
+            raise ValueError("evaluation.probe_l2 is empty; name at least one penalty, for example [1e-3]")
+        if self.model.head == "largeV2" and self.server.micro_batch is not None:
+            raise ValueError(
+                "server.micro_batch changes the batch statistics of the BatchNorm in model.head = largeV2; "
+                "leave it empty, or use head V2"
+            )
+        if self.data.source == "image-folder" and not (self.data.folder and self.data.image_size):
+            raise ValueError("data.source = image-folder needs data.folder and data.image_size")
+        return self
+
+    @property
+    def pool_size(self) -> int:
+        """Clients that take part in an epoch: P = int(ratio · N), as published."""
+        return int(round(self.client.sampling_ratio * self.client.count, 9))
+
+    @property
+    def block_size(self) -> int:
+        """Lanes of a block: set, or derived from the pool alone, so that it never depends on the ranks."""
+        return self.compute.block_size or min(16, max(1, self.pool_size // 16))
+
+    @property
+    def lanes_rows(self) -> int:
+        """Rows that one client sends per step and encoder: B, or 2B when both views take both roles."""
+        return self.client.batch_size * (2 if self.contrast.symmetric == "both_views" else 1)
+
+    def hash(self) -> str:
+        """sha256 of the canonical JSON text of this configuration."""
+        return hashlib.sha256(self.canonical().encode()).hexdigest()
+
+    def canonical(self) -> str:
+        """The complete configuration as JSON with sorted keys: what is hashed and stored with the results."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+
+
+# ---------------------------------------------------------------------------------------------------- reading
+
+
+def parse(values: Mapping[str, Any], origin: str) -> Config:
+    """Validate nested values into a Config.
+
+    Raises
+    ------
+    BadInput
+        Naming each offending key, its value and the remedy.
+    """
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        lines = [_explain(item) for item in error.errors()]
+        raise BadInput(f"{origin}: " + "; ".join(lines)) from None
+
+
+def _explain(item: Mapping[str, Any]) -> str:
+    path = ".".join(str(part) for part in item["loc"] if not str(part).startswith("function-"))
+    if item["type"] == "extra_forbidden":
+        known = [name for name, _, _ in settings()] + [name for name in Config.model_fields]
+        close = difflib.get_close_matches(path, known, n=1, cutoff=0.5) or [
+            name for name in known if name.rpartition(".")[2] == path.rpartition(".")[2]
+        ]
+        hint = f"; did you mean {close[0]!r}?" if close else "; `mocosfl presets quickstart` lists all keys"
+        return f"unknown key {path!r}{hint}"
+    message = str(item["msg"]).removeprefix("Value error, ")
+    return f"{path} = {item['input']!r}: {message}" if path else message
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file into nested values; a syntax error or unreadable file is bad input."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"cannot read the configuration {path}: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise BadInput(f"{path} is not valid TOML: {error}") from None
+
+
+def apply_settings(values: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
+    """Return ``values`` with ``a.b=v`` assignments laid over them; v is TOML, or a bare word taken as a string."""
+    result = json.loads(json.dumps(values))
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        if not equals or not name.strip():
+            raise BadInput(f"--set {assignment!r}: expected section.key=value, for example --set model.cut_layer=2")
+        try:
+            value = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = text.strip()
+        *sections, key = name.strip().split(".")
+        target = result
+        for section in sections:
+            target = target.setdefault(section, {})
+            if not isinstance(target, dict):
+                raise BadInput(f"--set {assignment!r}: {section!r} is a value, not a section")
+        target[key] = value
+    return dict(result)
+
+
+# --------------------------------------------------------------------------------------------------- printing
+
+
+def settings() -> Iterator[tuple[str, str, Any]]:
+    """Every setting as ``(dotted name, description, default)``, in the order of the file."""
+    for name, field in Config.model_fields.items():
+        default = field.get_default(call_default_factory=True)
+        if isinstance(default, Section):
+            for key, inner in type(default).model_fields.items():
+                yield f"{name}.{key}", " ".join((inner.description or "").split()), inner.default
+        else:
+            yield name, " ".join((field.description or "").split()), default
+
+
+def to_toml(config: Config, title: str = "") -> str:
+    """The complete configuration as commented TOML that ``mocosfl run`` accepts; unset values stand commented out."""
+    lines = [f"# {line}" for line in title.splitlines()]
+    section = ""
+    for name, description, _ in settings():
+        head, _, key = name.rpartition(".")
+        if head != section:
+            section = head
+            group = getattr(config, head)
+            lines += ["", f"# {(type(group).__doc__ or '').splitlines()[0]}", f"[{head}]"]
+        value = getattr(getattr(config, head), key) if head else getattr(config, key)
+        lines.append(f"# {description}")
+        lines.append(f"# {key} =" if value is None else f"{key} = {_toml_value(value)}")
+    return "\n".join(lines) + "\n"
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, tuple):
+        return "[" + ", ".join(_toml_value(item) for item in value) + "]"
+    return json.dumps(value)
