@@ -1,0 +1,41 @@
+"""What this run spends on this rank: seconds per phase, under the thread budget of the phase."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+PHASES = ("views", "client_forward", "exchange", "server", "client_backward", "synchronise", "evaluate", "record")
+SERVER_PHASES = frozenset({"server", "evaluate"})
+
+
+class Meter:
+    """Times phases and gives each the torch threads it may use.
+
+    Phases alternate (the server works while hosts wait and the other way round), so the server may use every
+    core although hosts share the machine. A rank that does both changes its budget at each phase.
+    """
+
+    def __init__(self, server_threads: int, host_threads: int) -> None:
+        self._threads = {phase: server_threads if phase in SERVER_PHASES else host_threads for phase in PHASES}
+        self._seconds = dict.fromkeys(PHASES, 0.0)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Count the time inside the block as phase ``name`` (phases do not nest)."""
+        if torch.get_num_threads() != self._threads[name]:
+            torch.set_num_threads(self._threads[name])
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._seconds[name] += time.perf_counter() - start
+
+    def take(self) -> list[float]:
+        """Seconds per phase since the last call, in the order of ``PHASES``."""
+        seconds = [self._seconds[phase] for phase in PHASES]
+        self._seconds = dict.fromkeys(PHASES, 0.0)
+        return seconds

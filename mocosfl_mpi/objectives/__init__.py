@@ -1,0 +1,1 @@
+"""What is learnt: contrastive losses and the shared memory of features."""

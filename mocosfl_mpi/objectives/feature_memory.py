@@ -1,0 +1,65 @@
+"""The feature memory: a ring of past keys that serve as negatives, shared by all clients or one for each."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mocosfl_mpi.streams import Streams
+
+
+class FeatureMemory:
+    """``[memories, length, d]`` unit keys and a write position for each memory.
+
+    One memory for everybody (feature sharing, MocoSFL's point), or one per client with an equal part of the
+    total length. Rows are addressed by client id (the published code mixes ids with pool positions).
+    """
+
+    def __init__(
+        self, length: int, key_dim: int, clients: int, *, shared: bool, streams: Streams, dtype: torch.dtype
+    ) -> None:
+        self.shared = shared
+        memories = 1 if shared else clients
+        generator = torch.Generator().manual_seed(streams.torch_seed("feature memory"))
+        noise = torch.randn(memories, length // memories, key_dim, generator=generator, dtype=torch.float64)
+        self.keys = F.normalize(noise, dim=2).to(dtype)
+        self.position = np.zeros(memories, dtype=np.int64)
+
+    def similarities(self, queries: Tensor, clients: npt.NDArray[np.int64]) -> Tensor:
+        """Cosines of unit queries ``[n, d]`` with the negatives of their clients: ``[n, length]``.
+
+        ``clients`` are the ids whose rows stand one after the other in ``queries``, equally many for each.
+        """
+        if self.shared:
+            return queries @ self.keys[0].T
+        mine = self.keys[torch.from_numpy(clients)]
+        grouped = queries.view(len(clients), -1, queries.shape[1])
+        return (grouped @ mine.transpose(1, 2)).flatten(0, 1)
+
+    def enqueue(self, keys: Tensor, clients: npt.NDArray[np.int64]) -> None:
+        """Overwrite the oldest keys with ``keys [blocks, n, d]``, rows of the clients in order within each block.
+
+        Shared: block after block, as they stand. Private: a client's rows of every block go into its memory.
+        """
+        if self.shared:
+            self._write(0, keys.flatten(0, 1))
+            return
+        grouped = keys.view(keys.shape[0], len(clients), -1, keys.shape[2])
+        for place, client in enumerate(clients):
+            self._write(int(client), grouped[:, place].flatten(0, 1))
+
+    def _write(self, memory: int, keys: Tensor) -> None:
+        length = self.keys.shape[1]
+        start = int(self.position[memory])
+        end = start + len(keys)
+        kept = keys[-length:]  # more keys than places: only the newest stay
+        places = torch.arange(end - len(kept), end) % length
+        self.keys[memory, places] = kept
+        self.position[memory] = end % length
+
+    def newest_first(self, memory: int = 0) -> Tensor:
+        """Keys ``[length, d]`` of one memory, the most recently written first."""
+        return self.keys[memory].roll(-int(self.position[memory]), dims=0).flip(0)

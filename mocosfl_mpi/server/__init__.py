@@ -1,0 +1,1 @@
+"""The main server (trunk, momentum trunk, feature memory) and the fed server (averaging)."""

@@ -1,0 +1,1 @@
+"""Networks as flat lists of layers, where they are cut, and many clients' copies stacked."""

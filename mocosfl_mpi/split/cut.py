@@ -1,0 +1,130 @@
+"""The network cut in two: the bottom on every client; trunk and projector on the main server."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mocosfl_mpi.config import Model
+from mocosfl_mpi.errors import BadInput
+from mocosfl_mpi.split import backbones
+from mocosfl_mpi.split.bottleneck import Bottleneck
+from mocosfl_mpi.split.layers import initialise, seeded
+from mocosfl_mpi.streams import Streams
+
+KEY_DIM = {"V1": 128, "smallV2": 512, "V2": 1024, "largeV2": 2048}
+
+
+class Trunk(nn.Module):
+    """The main server's part: remaining layers, global average pool, projector head."""
+
+    def __init__(self, backbone: nn.Sequential, head: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+
+    def features(self, smashed: Tensor) -> Tensor:
+        """Smashed data ``[n, C, h, w]`` to pooled backbone features ``[n, feature_dim]``."""
+        return self.backbone(smashed).mean(dim=(2, 3))  # type: ignore[no-any-return]
+
+    def forward(self, smashed: Tensor) -> Tensor:
+        """Smashed data ``[n, C, h, w]`` to projections ``[n, key_dim]`` (not normalised)."""
+        return self.head(self.features(smashed))  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class SplitNetwork:
+    """Freshly initialised bottom and trunk, and the static shapes at the cut."""
+
+    bottom: nn.Sequential
+    trunk: Trunk
+    input_shape: tuple[int, int, int]
+    smashed_shape: tuple[int, int, int]
+    key_dim: int
+
+    @property
+    def smashed_floats(self) -> int:
+        """A: numbers in one image's smashed data."""
+        channels, height, width = self.smashed_shape
+        return channels * height * width
+
+    @property
+    def bottom_parameters(self) -> int:
+        """Pc: parameters of one client."""
+        return sum(p.numel() for p in self.bottom.parameters())
+
+
+def check(model: Model) -> None:
+    """Refuse a cut beyond the network or a bottleneck outside its grammar, before anything is built."""
+    last = backbones.entries(model.backbone)
+    if model.cut_layer > last:
+        raise BadInput(
+            f"model.cut_layer = {model.cut_layer} lies beyond {model.backbone}, which has {last} entries "
+            f"(stem and {last - 1} blocks); choose 1 to {last}"
+        )
+    if model.bottleneck:
+        Bottleneck.parse(model.bottleneck)
+
+
+def head_dims(model: Model) -> tuple[int, int]:
+    """``(hidden, key)`` dimensions of the projector: as set, or as published for the head and backbone."""
+    key = model.key_dim or KEY_DIM[model.head]
+    return model.hidden_dim or (4096 if model.head == "largeV2" else key), key
+
+
+def _head(model: Model) -> nn.Module:
+    features = backbones.feature_dim(model)
+    hidden, key = head_dims(model)
+    if model.head == "V1":
+        return nn.Linear(features, key)
+    norm = [nn.BatchNorm1d(hidden)] if model.head == "largeV2" else []
+    return nn.Sequential(nn.Linear(features, hidden), *norm, nn.ReLU(), nn.Linear(hidden, key))
+
+
+def build(model: Model, channels: int, image_size: int, streams: Streams, dtype: torch.dtype) -> SplitNetwork:
+    """Initialise the network and cut it after ``model.cut_layer`` entries.
+
+    Layers are drawn first to last from one stream and the bottleneck from another, so that the same seed gives
+    the same network at every cut.
+
+    Raises
+    ------
+    BadInput
+        The cut lies beyond the network, or the bottleneck does not fit the map it compresses.
+    """
+    check(model)
+    with seeded(streams.torch_seed("weights")):
+        layers = backbones.build(model, channels, image_size)
+        head = _head(model)
+        for _, layer in layers:
+            initialise(layer)
+        initialise(head)
+    below, above = layers[: model.cut_layer], layers[model.cut_layer :]
+    input_shape = (channels, image_size, image_size)
+    if model.bottleneck:
+        _, maps, height, width = _shape(nn.Sequential(OrderedDict(below)), input_shape)
+        pair = Bottleneck.parse(model.bottleneck)
+        if height % pair.stride or width % pair.stride:
+            raise BadInput(
+                f"model.bottleneck = {model.bottleneck!r}: stride {pair.stride} does not divide the {height}x{width} map at "
+                f"model.cut_layer = {model.cut_layer}; use a smaller stride"
+            )
+        with seeded(streams.torch_seed("bottleneck")):
+            encoder, decoder = pair.encoder(maps), pair.decoder(maps)
+            initialise(encoder)
+            initialise(decoder)
+        below, above = [*below, ("encoder", encoder)], [("decoder", decoder), *above]
+    bottom = nn.Sequential(OrderedDict(below)).to(dtype)
+    trunk = Trunk(nn.Sequential(OrderedDict(above)), head).to(dtype)
+    _, *smashed = _shape(bottom, input_shape)
+    return SplitNetwork(bottom, trunk, input_shape, (smashed[0], smashed[1], smashed[2]), head_dims(model)[1])
+
+
+def _shape(module: nn.Module, input_shape: tuple[int, int, int]) -> tuple[int, int, int, int]:
+    dtype = next(module.parameters()).dtype
+    with torch.no_grad():
+        n, c, h, w = module(torch.zeros(1, *input_shape, dtype=dtype)).shape
+    return n, c, h, w

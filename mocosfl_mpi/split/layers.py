@@ -1,0 +1,105 @@
+"""The few layers that the backbones are made of: weight standardisation, GroupNorm, residual block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+CHANNELS_PER_GROUP = 4
+
+
+class WSConv2d(nn.Conv2d):
+    """Convolution with weight standardisation (Qiao et al. 2019) as MocoSFL has it.
+
+    Each output filter is centred and divided by (unbiased standard deviation + 1e-5) at every forward pass;
+    no gain, no fan-in scaling. Keeps torch's default initialisation.
+    """
+
+    def forward(self, images: Tensor) -> Tensor:
+        """``[n, in, H, W]`` to ``[n, out, h, w]``."""
+        filters = self.weight
+        centred = filters - filters.mean(dim=(1, 2, 3), keepdim=True)
+        deviation = filters.flatten(1).std(dim=1).view(-1, 1, 1, 1) + 1e-5
+        return F.conv2d(images, centred / deviation, self.bias, self.stride, self.padding)
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """GroupNorm with 4 channels per group, at least one group."""
+    return nn.GroupNorm(max(channels // CHANNELS_PER_GROUP, 1), channels)
+
+
+def convolution(
+    inputs: int, outputs: int, kernel: int, stride: int = 1, *, standardised: bool = True
+) -> nn.Conv2d:
+    """A same-padded convolution without bias, weight-standardised unless told otherwise."""
+    kind = WSConv2d if standardised else nn.Conv2d
+    return kind(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=False)
+
+
+class Stem(nn.Module):
+    """The first convolution: by image size 7x7 stride 2 (224), 3x3 stride 2 (64), else 3x3 stride 1; GN, ReLU.
+
+    Always weight-standardised, as published; no max-pool follows.
+    """
+
+    def __init__(self, channels: int, width: int, image_size: int) -> None:
+        super().__init__()
+        kernel, stride = {224: (7, 2), 64: (3, 2)}.get(image_size, (3, 1))
+        self.conv = convolution(channels, width, kernel, stride)
+        self.norm = group_norm(width)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """``[n, channels, H, W]`` to ``[n, width, h, w]``."""
+        return F.relu(self.norm(self.conv(images)))
+
+
+class BasicBlock(nn.Module):
+    """conv3x3-GN-ReLU-conv3x3-GN plus shortcut, ReLU (He et al. 2016).
+
+    The shortcut is a 1x1 convolution with GN where the stride or the width changes, else the identity;
+    with ``residual=False`` there is none at all (the published ``disable_c_residual``).
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int, *, residual: bool, standardised: bool) -> None:
+        super().__init__()
+        self.conv1 = convolution(inputs, outputs, 3, stride, standardised=standardised)
+        self.norm1 = group_norm(outputs)
+        self.conv2 = convolution(outputs, outputs, 3, standardised=standardised)
+        self.norm2 = group_norm(outputs)
+        self.residual = residual
+        self.shortcut: nn.Module = nn.Identity()
+        if residual and (stride != 1 or inputs != outputs):
+            self.shortcut = nn.Sequential(
+                convolution(inputs, outputs, 1, stride, standardised=standardised), group_norm(outputs)
+            )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """``[n, inputs, H, W]`` to ``[n, outputs, H/stride, W/stride]``."""
+        out = F.relu(self.norm1(self.conv1(images)))
+        out = self.norm2(self.conv2(out))
+        return F.relu(out + self.shortcut(images) if self.residual else out)
+
+
+def initialise(module: nn.Module) -> None:
+    """Xavier-uniform weights and zero biases for every plain linear and convolution layer.
+
+    Weight-standardised convolutions keep torch's Kaiming-uniform(a=sqrt 5), as in the published code (their
+    type is not exactly Conv2d); the scale of their filters is standardised away in any case.
+    """
+    for layer in module.modules():
+        if type(layer) in (nn.Linear, nn.Conv2d, nn.ConvTranspose2d):
+            nn.init.xavier_uniform_(layer.weight)  # type: ignore[arg-type]
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Context in which torch draws from ``seed``; the global generator is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield

@@ -1,0 +1,83 @@
+"""The one vectorised primitive: many copies of a network whose weights are rows of one flat matrix.
+
+A block of clients holds ``[lanes, P]`` numbers per kind of state (online, momentum, velocity), so that EMA, SGD
+and averaging are single operations. How the copies are evaluated is the backend's affair: ``loop`` takes one
+lane after the other (the oracle), ``stacked`` all lanes at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+Pullback = Callable[[Tensor], Tensor]
+
+
+class StackedModel:
+    """A network as a function of flat weights ``[lanes, P]``. Holds no weights and no state itself."""
+
+    def __init__(self, module: nn.Module, backend: str) -> None:
+        if any(True for _ in module.buffers()):
+            raise ValueError("a stacked network must not hold buffers (running statistics would be shared)")
+        self._module = module
+        self._forward = {"stacked": self._stacked, "loop": self._loop}[backend]
+        self.names: list[str] = []
+        self.spans: list[tuple[int, int]] = []
+        self._shapes: list[torch.Size] = []
+        start = 0
+        for name, parameter in module.named_parameters():
+            self.names.append(name)
+            self.spans.append((start, start + parameter.numel()))
+            self._shapes.append(parameter.shape)
+            start += parameter.numel()
+        self.parameters = start
+
+    def flat(self, module: nn.Module) -> Tensor:
+        """The weights of ``module`` as one vector ``[P]``, a copy."""
+        return torch.cat([p.detach().reshape(-1) for p in module.parameters()])
+
+    def load(self, module: nn.Module, flat: Tensor) -> None:
+        """Write one vector ``[P]`` into the parameters of ``module``."""
+        with torch.no_grad():
+            for parameter, (start, end) in zip(module.parameters(), self.spans, strict=True):
+                parameter.copy_(flat[start:end].view_as(parameter))
+
+    def _unflatten(self, flat: Tensor) -> dict[str, Tensor]:
+        lanes = flat.shape[0]
+        return {
+            name: flat[:, start:end].view(lanes, *shape)
+            for name, (start, end), shape in zip(self.names, self.spans, self._shapes, strict=True)
+        }
+
+    def _one(self, weights: dict[str, Tensor], images: Tensor) -> Tensor:
+        return functional_call(self._module, weights, (images,))  # type: ignore[no-any-return]
+
+    def _stacked(self, weights: dict[str, Tensor], images: Tensor) -> Tensor:
+        return vmap(self._one)(weights, images)  # type: ignore[no-any-return]
+
+    def _loop(self, weights: dict[str, Tensor], images: Tensor) -> Tensor:
+        lanes = range(images.shape[0])
+        return torch.stack([self._one({k: w[lane] for k, w in weights.items()}, images[lane]) for lane in lanes])
+
+    def forward(self, flat: Tensor, images: Tensor) -> Tensor:
+        """Outputs ``[lanes, n, …]`` for weights ``[lanes, P]`` and images ``[lanes, n, C, H, W]``; keeps no graph."""
+        with torch.no_grad():
+            return self._forward(self._unflatten(flat), images)
+
+    def forward_with_pullback(self, flat: Tensor, images: Tensor) -> tuple[Tensor, Pullback]:
+        """Outputs (detached), and the function from gradients at the outputs to gradients ``[lanes, P]``.
+
+        The graph lives until the pullback is called once or dropped.
+        """
+        weights = {name: weight.detach().requires_grad_() for name, weight in self._unflatten(flat).items()}
+        with torch.enable_grad():
+            outputs = self._forward(weights, images)
+
+        def pullback(gradient: Tensor) -> Tensor:
+            gradients = torch.autograd.grad(outputs, list(weights.values()), gradient)
+            return torch.cat([g.flatten(1) for g in gradients], dim=1)
+
+        return outputs.detach(), pullback
