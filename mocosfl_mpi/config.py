@@ -22,6 +22,9 @@ Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(gt=0.0, le=1.0)]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Method = Literal["mocosfl", "monacosfl"]
+STAGES = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}
+"""Residual blocks per stage of each backbone."""
+
 Schedule = Literal["cosine", "multi_step", "constant"]
 
 
@@ -236,6 +239,12 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:
+        last = 1 + sum(STAGES[self.model.backbone])
+        if self.model.cut_layer > last:
+            raise ValueError(
+                f"model.cut_layer = {self.model.cut_layer} lies beyond {self.model.backbone}, which has {last} entries "
+                f"(stem and {last - 1} blocks); choose 1 to {last}"
+            )
         pool = self.pool_size
         if pool < 1:
             raise ValueError(
@@ -247,6 +256,12 @@ class Config(Section):
                 f"contrast.memory_length = {self.contrast.memory_length} shared out among client.count = "
                 f"{self.client.count} private memories leaves them empty; raise memory_length to at least "
                 f"{self.client.count}, or set contrast.share_features = true"
+            )
+        micro_batch = self.server.micro_batch
+        if not self.contrast.share_features and micro_batch and micro_batch % self.rows_per_client:
+            raise ValueError(
+                f"server.micro_batch = {micro_batch} must hold whole clients when memories are private; choose a multiple "
+                f"of {self.rows_per_client} rows"
             )
         if len(self.evaluation.probe_l2) > 1 and self.data.validation_images == 0:
             raise ValueError(
@@ -275,7 +290,7 @@ class Config(Section):
         return self.compute.block_size or min(16, max(1, self.pool_size // 16))
 
     @property
-    def lanes_rows(self) -> int:
+    def rows_per_client(self) -> int:
         """Rows that one client sends per step and encoder: B, or 2B when both views take both roles."""
         return self.client.batch_size * (2 if self.contrast.symmetric == "both_views" else 1)
 

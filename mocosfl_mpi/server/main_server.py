@@ -23,12 +23,17 @@ SERVER_DECAY = 0.1
 
 @dataclass(frozen=True)
 class StepReport:
-    """What the server knows after a step: loss, contrastive accuracy (share of queries), its unit queries."""
+    """What the server knows after a step: loss, contrastive accuracy (share of queries), its unit queries ``[rows, d]``.
+
+    ``memory_before``: the memory they were contrasted with, newest key first, where it was asked for;
+    ``keys_per_update``: how many keys a step adds to it.
+    """
 
     loss: float
     accuracy: float
     queries: Tensor
     memory_before: Tensor | None
+    keys_per_update: int
 
 
 class MainServer:
@@ -101,10 +106,11 @@ class MainServer:
             loss += float(total.detach())
             hits += right
             units.append(unit.detach())
-        before = self.memory.newest_first() if keep_memory else None
-        self.memory.enqueue(torch.stack([keys] if swapped is None else [swapped, keys]), pool)
+        before = self.memory.newest_first() if keep_memory and self.memory.shared else None
+        fresh = torch.stack([keys] if swapped is None else [swapped, keys])
+        self.memory.enqueue(fresh, pool)
         self.optimiser.step()
-        return query.grad, StepReport(loss, hits / rows, torch.cat(units), before)
+        return query.grad, StepReport(loss, hits / rows, torch.cat(units), before, fresh.shape[0] * rows)
 
     def _unit(self, trunk: nn.Module, smashed: Tensor) -> Tensor:
         return F.normalize(trunk(smashed), dim=1)

@@ -4,20 +4,13 @@ from __future__ import annotations
 
 from torch import nn
 
-from mocosfl_mpi.config import Model
+from mocosfl_mpi.config import STAGES, Model
 from mocosfl_mpi.split.layers import BasicBlock, Stem
-
-REPEATS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}
-
-
-def entries(backbone: str) -> int:
-    """Length of the backbone's list: the largest cut layer."""
-    return 1 + sum(REPEATS[backbone])
 
 
 def feature_dim(model: Model) -> int:
     """Channels of the last stage: the width of the features that evaluation uses."""
-    return model.width * 2 ** (len(REPEATS[model.backbone]) - 1)
+    return model.width * 2 ** (len(STAGES[model.backbone]) - 1)
 
 
 def build(model: Model, channels: int, image_size: int) -> list[tuple[str, nn.Module]]:
@@ -27,7 +20,7 @@ def build(model: Model, channels: int, image_size: int) -> list[tuple[str, nn.Mo
     """
     layers: list[tuple[str, nn.Module]] = [("stem", Stem(channels, model.width, image_size))]
     inputs = model.width
-    for stage, repeats in enumerate(REPEATS[model.backbone]):
+    for stage, repeats in enumerate(STAGES[model.backbone]):
         outputs = model.width * 2**stage
         for repeat in range(repeats):
             index = len(layers)

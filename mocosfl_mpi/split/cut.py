@@ -57,18 +57,6 @@ class SplitNetwork:
         return sum(p.numel() for p in self.bottom.parameters())
 
 
-def check(model: Model) -> None:
-    """Refuse a cut beyond the network or a bottleneck outside its grammar, before anything is built."""
-    last = backbones.entries(model.backbone)
-    if model.cut_layer > last:
-        raise BadInput(
-            f"model.cut_layer = {model.cut_layer} lies beyond {model.backbone}, which has {last} entries "
-            f"(stem and {last - 1} blocks); choose 1 to {last}"
-        )
-    if model.bottleneck:
-        Bottleneck.parse(model.bottleneck)
-
-
 def head_dims(model: Model) -> tuple[int, int]:
     """``(hidden, key)`` dimensions of the projector: as set, or as published for the head and backbone."""
     key = model.key_dim or KEY_DIM[model.head]
@@ -93,9 +81,8 @@ def build(model: Model, channels: int, image_size: int, streams: Streams, dtype:
     Raises
     ------
     BadInput
-        The cut lies beyond the network, or the bottleneck does not fit the map it compresses.
+        The bottleneck does not fit the map it compresses.
     """
-    check(model)
     with seeded(streams.torch_seed("weights")):
         layers = backbones.build(model, channels, image_size)
         head = _head(model)

@@ -1,0 +1,262 @@
+"""From events of the loop to rows of the record: the two ledgers, the drift, the health of the features."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from mocosfl_mpi.clients.population import Population
+from mocosfl_mpi.comm.cluster import Cluster
+from mocosfl_mpi.comm.exchange import Exchange
+from mocosfl_mpi.config import Config
+from mocosfl_mpi.cost.flops import SegmentCost, client_flops
+from mocosfl_mpi.cost.ledger import Ledger
+from mocosfl_mpi.errors import RunFailed
+from mocosfl_mpi.evaluation.health import effective_rank, feature_std, hardness
+from mocosfl_mpi.evaluation.judge import Monitor
+from mocosfl_mpi.meter import Meter
+from mocosfl_mpi.record.writer import Recorder
+from mocosfl_mpi.server.fed_server import Drift
+from mocosfl_mpi.server.main_server import StepReport
+from mocosfl_mpi.speaker import Speaker
+
+Ids = npt.NDArray[np.int64]
+AGES = 30
+
+
+def ages(config: Config) -> int:
+    """Age bins of the feature memory: whole updates it holds, at most 30."""
+    keys = config.pool_size * config.client.batch_size * (1 if config.contrast.symmetric == "off" else 2)
+    return max(1, min(AGES, config.contrast.memory_length // keys))
+
+
+@dataclass(frozen=True)
+class WireSizes:
+    """Bytes of one simulated message of a client: smashed data (or its gradient) and one copy of its weights."""
+
+    smashed: int
+    weights: int
+
+
+class Simulated:
+    """What real clients would have sent and computed. A client holds the last model it was sent."""
+
+    def __init__(self, config: Config, sizes: WireSizes, cost: SegmentCost, aligned: tuple[str, ...]) -> None:
+        self._config = config
+        self._sizes = sizes
+        self._cost = cost
+        self._kinds = [kind for kind in ("weights", "momentum", "velocity") if _state(kind) in aligned]
+        self._version = 0
+        self._held = np.zeros(config.client.count, dtype=np.int64)
+        self._pool: Ids = np.empty(0, dtype=np.int64)
+        self._ledger = Ledger(config.pool_size)
+        self._steps = 0
+
+    def enter(self, pool: Ids) -> None:
+        """Clients of the pool whose model is out of date download the current one first."""
+        self._pool = pool
+        stale = np.flatnonzero(self._held[pool] != self._version)
+        for kind in self._kinds:
+            self._ledger.count(f"{kind}_down", self._sizes.weights, stale)
+        self._held[pool] = self._version
+
+    def step(self) -> None:
+        """Every client of the pool sends query and key data up; unless frozen, a gradient comes down."""
+        self._steps += 1
+        self._ledger.count("query_up", self._sizes.smashed)
+        self._ledger.count("key_up", self._sizes.smashed)
+        if not self._config.client.frozen:
+            self._ledger.count("gradient_down", self._sizes.smashed)
+
+    def synchronise(self) -> None:
+        """Every client of the pool sends its aligned states up and gets the means down."""
+        for kind in self._kinds:
+            self._ledger.count(f"{kind}_up", self._sizes.weights)
+            self._ledger.count(f"{kind}_down", self._sizes.weights)
+        self._version += 1
+        self._held[self._pool] = self._version
+
+    def take(self) -> dict[str, npt.NDArray[np.int64]]:
+        """The epoch's rows: bytes, messages and FLOPs of each client of the pool."""
+        size, messages = self._ledger.take()
+        work = client_flops(
+            self._cost, steps=self._steps, rows=self._config.rows_per_client, frozen=self._config.client.frozen
+        )
+        self._steps = 0
+        flops = np.tile(np.array(work, dtype=np.int64), (len(self._pool), 1))
+        return {"simulated/bytes": size, "simulated/messages": messages, "simulated/client_flops": flops}
+
+
+def _state(kind: str) -> str:
+    return {"weights": "online"}.get(kind, kind)
+
+
+class Chronicle:
+    """Collects what happens and hands whole rows to the recorder. Exists on every rank, records on rank 0."""
+
+    def __init__(
+        self,
+        config: Config,
+        cluster: Cluster,
+        exchange: Exchange,
+        meter: Meter,
+        speaker: Speaker,
+        recorder: Recorder | None,
+        simulated: Simulated,
+        path: Path,
+    ) -> None:
+        self._config = config
+        self._cluster = cluster
+        self._exchange = exchange
+        self._meter = meter
+        self._speaker = speaker
+        self._recorder = recorder
+        self._simulated = simulated
+        self._path = path
+        self._losses: list[float] = []
+        self._hits: list[float] = []
+        self._last: StepReport | None = None
+        self._steps = 0
+        self._pool: Ids = np.empty(0, dtype=np.int64)
+        self._server_rate = math.nan
+        self._start = time.monotonic()
+        self.online_momentum_distance = math.nan
+        """Mean over the pool of |C-C'|/|C| after the last synchronisation (rank 0)."""
+
+    @property
+    def wall_seconds(self) -> float:
+        """Seconds since training began."""
+        return time.monotonic() - self._start
+
+    def enter(self, pool: Ids, server_rate: float) -> None:
+        """An epoch begins with this pool."""
+        self._pool = pool
+        self._server_rate = server_rate
+        self._simulated.enter(pool)
+
+    def step(self, epoch: int, report: StepReport | None) -> None:
+        """One step is done; ``report`` is the server's (None on other ranks)."""
+        self._simulated.step()
+        if self._recorder is None or report is None:
+            return
+        if not math.isfinite(report.loss):
+            self._recorder.flush()
+            raise RunFailed(
+                f"the loss became {report.loss} at epoch {epoch}, step {self._steps}; rows up to the step before are in "
+                f"{self._path}. Lower server.lr ({self._config.server.lr}) or client.lr ({self._config.client.lr}), or "
+                f"raise contrast.temperature ({self._config.contrast.temperature})"
+            )
+        self._recorder.append(
+            "step",
+            {
+                "steps/epoch": epoch,
+                "steps/loss": report.loss,
+                "steps/accuracy": report.accuracy,
+                "steps/learning_rate_server": self._server_rate,
+            },
+        )
+        self._steps += 1
+        self._losses.append(report.loss)
+        self._hits.append(report.accuracy)
+        self._last = report
+        self._speaker.step(epoch, self._config.epochs, report.loss)
+
+    def synchronised(self, epoch: int, drift: Drift | None) -> None:
+        """The fed server has averaged; ``drift`` is what it found (None on other ranks)."""
+        self._simulated.synchronise()
+        if self._recorder is None or drift is None:
+            return
+        self.online_momentum_distance = float(drift.online_momentum_distance.mean())
+        with self._meter.phase("record"):
+            self._recorder.append(
+                "sync",
+                {
+                    "syncs/epoch": epoch,
+                    "syncs/step": self._steps - 1,
+                    "syncs/clients": self._pool,
+                    "divergence/online_mean": drift.online_mean,
+                    "divergence/online_momentum": drift.online_momentum,
+                    "divergence/momentum_mean": drift.momentum_mean,
+                    "after_sync/online_momentum_distance": drift.online_momentum_distance,
+                    "after_sync/momentum_spread": drift.momentum_spread,
+                },
+            )
+            self._recorder.flush()
+
+    def leave(self, clients: Population, epoch: int) -> None:
+        """The epoch is over: gather what every rank has spent and write the epoch's row."""
+        simulated = self._simulated.take()
+        seconds = self._meter.take()
+        exchange = seconds[self._meter.index("exchange")] + seconds[self._meter.index("synchronise")]
+        spent = [seconds, exchange / max(sum(seconds), 1e-9), _resident_bytes(), self._exchange.take_bytes()]
+        ranks = self._cluster.gather_json(spent)
+        if self._recorder is None or ranks is None or self._last is None:
+            return
+        with self._meter.phase("record"):
+            self._recorder.append(
+                "epoch",
+                {
+                    "epochs/clients": self._pool,
+                    "epochs/loss": float(np.mean(self._losses)),
+                    "epochs/accuracy": float(np.mean(self._hits)),
+                    "epochs/learning_rate_server": self._server_rate,
+                    "epochs/learning_rate_client": clients.rates(self._pool, epoch),
+                    "epochs/feature_std": feature_std(self._last.queries),
+                    "epochs/effective_rank": effective_rank(self._last.queries),
+                    **self._hardness(self._last),
+                    **simulated,
+                    "measured/seconds": [rank[0] for rank in ranks],
+                    "measured/idle_share": [rank[1] for rank in ranks],
+                    "measured/resident_bytes": [rank[2] for rank in ranks],
+                    "measured/mpi_bytes": [rank[3] for rank in ranks],
+                },
+            )
+            self._recorder.flush()
+        self._losses, self._hits = [], []
+
+    def _hardness(self, report: StepReport) -> dict[str, float | npt.NDArray[np.float64]]:
+        found = hardness(
+            report.queries, report.memory_before, report.keys_per_update, self._config.contrast.temperature
+        ) if report.memory_before is not None else None
+        bins = np.full(ages(self._config), np.nan)
+        if found is not None:
+            bins[: len(found.similarity_by_age)] = found.similarity_by_age
+        return {
+            "hardness/similarity": bins,
+            "hardness/eta": found.eta if found else math.nan,
+            "hardness/gamma": found.gamma if found else math.nan,
+            "hardness/total": found.total if found else math.nan,
+        }
+
+    def evaluated(self, epoch: int, monitor: Monitor | None) -> None:
+        """The kNN monitor has looked (None on other ranks)."""
+        if self._recorder is None or monitor is None:
+            return
+        self._recorder.append(
+            "evaluation",
+            {
+                "evaluations/epoch": epoch,
+                "evaluations/step": self._steps,
+                "evaluations/wall_seconds": self.wall_seconds,
+                "evaluations/knn_top1": monitor.knn_top1,
+                "evaluations/knn_projector_top1": monitor.knn_projector_top1,
+                "evaluations/feature_std": monitor.feature_std,
+                "evaluations/effective_rank": monitor.effective_rank,
+            },
+        )
+        self._recorder.flush()
+        self._speaker.say(
+            f"epoch {epoch}/{self._config.epochs}  kNN {monitor.knn_top1:.1f} %  "
+            f"(projector {monitor.knn_projector_top1:.1f} %)  feature std {monitor.feature_std:.2f}"
+        )
+
+
+def _resident_bytes() -> int:
+    """Resident memory of this process now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096

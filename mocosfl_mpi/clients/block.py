@@ -1,0 +1,49 @@
+"""A block of clients that are computed together: weights stacked, one lane per client."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from mocosfl_mpi.config import Client
+from mocosfl_mpi.split.stacked import Pullback, StackedModel
+
+
+class Block:
+    """Online and momentum bottoms and SGD velocities of a few clients: ``[lanes, P]`` each."""
+
+    def __init__(
+        self, clients: npt.NDArray[np.int64], state: dict[str, Tensor], model: StackedModel, settings: Client
+    ) -> None:
+        self.clients = clients
+        self.state = state
+        self._model = model
+        self._settings = settings
+        self._pullback: Pullback | None = None
+
+    def update_momentum(self, momentum: float) -> None:
+        """C' ← τ·C' + (1-τ)·C. Before the first gradient both are equal and this changes nothing."""
+        self.state["momentum"].lerp_(self.state["online"], 1.0 - momentum)
+
+    def forward(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
+        """Smashed data ``[lanes, rows, C, h, w]`` of query images (online) and key images (momentum), detached."""
+        if self._settings.frozen:
+            smashed = self._model.forward(self.state["online"], query)
+        else:
+            smashed, self._pullback = self._model.forward_with_pullback(self.state["online"], query)
+        return smashed, self._model.forward(self.state["momentum"], key)
+
+    @torch.no_grad()
+    def backward(self, gradient: Tensor, rates: Tensor) -> None:
+        """One SGD step of every lane from the gradient at the cut ``[lanes, rows, C, h, w]``; ``rates [lanes]``.
+
+        v ← μ·v + (g + λ·w), w ← w - rate·v: torch's SGD, one client a row.
+        """
+        assert self._pullback is not None, "backward without forward"
+        online, velocity = self.state["online"], self.state["velocity"]
+        velocity.mul_(self._settings.momentum).add_(self._pullback(gradient))
+        velocity.add_(online, alpha=self._settings.weight_decay)
+        online.sub_(velocity * rates[:, None])
+        self._pullback = None

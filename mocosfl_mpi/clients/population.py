@@ -1,0 +1,177 @@
+"""All simulated clients: what they share, what each keeps for itself, and where that lies."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from mocosfl_mpi.clients.block import Block
+from mocosfl_mpi.clients.feed import Feed
+from mocosfl_mpi.comm.cluster import Cluster
+from mocosfl_mpi.comm.exchange import Exchange
+from mocosfl_mpi.comm.placement import Deal, deal
+from mocosfl_mpi.config import Config
+from mocosfl_mpi.meter import Meter
+from mocosfl_mpi.objectives.contrast import SYMMETRIES
+from mocosfl_mpi.schedules import learning_rate
+from mocosfl_mpi.split.stacked import StackedModel
+
+CLIENT_DECAY = 0.2
+STATES = ("online", "momentum", "velocity")
+
+
+class Population:
+    """The clients of this run; this rank holds the blocks that were dealt to it.
+
+    After a synchronisation most state is common to all clients and is kept once (``shared``). What is private
+    (momentum models in MocoSFL, velocities unless reset or averaged) waits, for clients that are not in the
+    pool, on the rank that used it last, and travels when the client is dealt elsewhere. Clients that never took
+    part have no state of their own at all.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        model: StackedModel,
+        initial: Tensor,
+        aligned: Sequence[str],
+        feed: Feed,
+        cluster: Cluster,
+        exchange: Exchange,
+        meter: Meter,
+    ) -> None:
+        self._config = config
+        self._model = model
+        self._feed = feed
+        self._cluster = cluster
+        self._exchange = exchange
+        self._meter = meter
+        self._symmetry = SYMMETRIES[config.contrast.symmetric]
+        self.dtype = initial.dtype
+        self.shared = {"online": initial, "momentum": initial.clone(), "velocity": torch.zeros_like(initial)}
+        common = set(aligned)
+        if config.client.velocity_at_sync != "kept":
+            common.add("velocity")
+        self.private = () if config.client.frozen else tuple(s for s in STATES if s not in common and s != "online")
+        self._parked: dict[int, Tensor] = {}
+        self._where = np.full(config.client.count, -1, dtype=np.int64)
+        self._steps = np.zeros(config.client.count, dtype=np.int64)
+        self._deal: Deal | None = None
+        self.blocks: list[Block] = []
+
+    # ------------------------------------------------------------------------------------ taking part
+
+    def enter(self, pool: npt.NDArray[np.int64]) -> None:
+        """Deal the epoch's pool to the hosts, in blocks, and bring private state to where it is needed."""
+        self._deal = deal(pool, self._config.block_size, self._cluster.hosts)
+        self._exchange.begin(self._deal)
+        owners = self._deal.owner_of_clients()
+        if self.private:
+            moves = [
+                (int(c), int(self._where[c]), int(o))
+                for c, o in zip(pool, owners, strict=True)
+                if self._where[c] >= 0
+            ]
+            width = len(self.private) * self._model.parameters
+            self._parked |= self._exchange.relocate(self._parked, width, self.dtype, moves)
+            self._where[pool] = owners
+        self.blocks = [
+            Block(clients, self._states(clients), self._model, self._config.client)
+            for clients, owner in zip(self._deal.blocks, self._deal.owners, strict=True)
+            if owner == self._cluster.rank
+        ]
+
+    def leave(self) -> None:
+        """Park what is private to the pool's clients and count their steps."""
+        for block in self.blocks:
+            for lane, client in enumerate(block.clients):
+                if self.private:
+                    self._parked[int(client)] = torch.cat([block.state[name][lane] for name in self.private])
+        self.blocks = []
+
+    def _states(self, clients: npt.NDArray[np.int64]) -> dict[str, Tensor]:
+        """Stacked states ``[lanes, P]`` of ``clients``: shared values, overlaid by what is parked here."""
+        stacks = {name: self.shared[name].expand(len(clients), -1).clone() for name in STATES}
+        for lane, client in enumerate(clients):
+            row = self._parked.pop(int(client), None)
+            if row is not None:
+                for name, part in zip(self.private, row.split(self._model.parameters), strict=True):
+                    stacks[name][lane] = part
+        return stacks
+
+    @property
+    def lanes(self) -> list[int]:
+        """Clients in each block of this rank."""
+        return [len(block.clients) for block in self.blocks]
+
+    # ----------------------------------------------------------------------------------------- a step
+
+    def update_momentum(self) -> None:
+        """Move every momentum model towards its online model (frozen clients have nothing to follow)."""
+        if self._config.client.frozen:
+            return
+        with self._meter.phase("client_forward"):
+            for block in self.blocks:
+                block.update_momentum(self._config.contrast.momentum)
+
+    def forward(self, epoch: int, step: int) -> tuple[list[Tensor], list[Tensor]]:
+        """Draw the batches and compute smashed data: query and key, ``[lanes, rows, C, h, w]`` per block."""
+        queries, keys = [], []
+        for block in self.blocks:
+            with self._meter.phase("views"):
+                query, key = self._symmetry.assign(*self._feed.draw(block.clients, epoch, step))
+            with self._meter.phase("client_forward"):
+                smashed = block.forward(query, key)
+            queries.append(smashed[0])
+            keys.append(smashed[1])
+        return queries, keys
+
+    def backward(self, gradients: Sequence[Tensor], epoch: int) -> None:
+        """Every client resumes from its rows of the gradient at the cut and takes one SGD step."""
+        settings = self._config.client
+        with self._meter.phase("client_backward"):
+            for block, gradient in zip(self.blocks, gradients, strict=True):
+                own = gradient * self._config.pool_size if settings.gradient_scale == "own_rows" else gradient
+                rates = self.rates(block.clients, epoch)
+                block.backward(own, torch.as_tensor(rates, dtype=self.dtype))
+        assert self._deal is not None
+        self._steps[self._deal.pool] += 1
+
+    def rates(self, clients: npt.NDArray[np.int64], epoch: int) -> npt.NDArray[np.float64]:
+        """Learning rates of ``clients``: by epoch, or by their own step counts as published."""
+        settings = self._config.client
+        if settings.frozen:
+            return np.zeros(len(clients))
+        counts = self._steps[clients] if settings.schedule_step == "published" else np.full(len(clients), epoch)
+        return np.array(
+            [
+                learning_rate(settings.schedule, settings.lr, int(count), self._config.epochs, CLIENT_DECAY)
+                for count in counts
+            ]
+        )
+
+    # ------------------------------------------------------------------------------------------ state
+
+    def load(self, name: str, mean: Tensor) -> None:
+        """Make ``mean [P]`` the value of state ``name`` for every client, in the pool or not."""
+        self.shared[name] = mean
+        for block in self.blocks:
+            block.state[name].copy_(mean.expand_as(block.state[name]))
+
+    def digests(self) -> list[list[str]]:
+        """``[client, sha256]`` of the private state parked on this rank (as strings; all clients must have left)."""
+        return [
+            [str(client), hashlib.sha256(row.numpy().tobytes()).hexdigest()] for client, row in self._parked.items()
+        ]
+
+    def digest_shared(self) -> str:
+        """sha256 of what all clients share and of their step counts."""
+        digest = hashlib.sha256(self._steps.tobytes())
+        for name in STATES:
+            digest.update(self.shared[name].numpy().tobytes())
+        return digest.hexdigest()

@@ -1,0 +1,169 @@
+"""The ranks of this run: who serves, who hosts clients, and how all of them agree or end together."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from mocosfl_mpi.comm import environment
+from mocosfl_mpi.errors import FAILURE, BadInput, RunFailed
+
+environment.prepare()
+
+try:
+    from mpi4py import MPI
+except (ImportError, RuntimeError) as error:  # no libmpi on this machine
+    raise BadInput(
+        f"MPI cannot be loaded ({str(error).splitlines()[0]}); install one with `pip install 'mocosfl-mpi[mpich]'`, "
+        f"or load your cluster's MPI module"
+    ) from None
+
+T = TypeVar("T")
+CHUNK = 2**28  # bytes per broadcast of a large array: MPI 3.1 counts are 32-bit
+
+
+class Cluster:
+    """Rank 0 is main server and fed server; the other ranks host clients; alone, rank 0 hosts them too."""
+
+    def __init__(self) -> None:
+        self.comm = MPI.COMM_WORLD
+        self.rank: int = self.comm.rank
+        self.size: int = self.comm.size
+        self.serves = self.rank == 0
+        self.hosts = [0] if self.size == 1 else list(range(1, self.size))
+        self.host_name = socket.gethostname()
+        self._windows: list[MPI.Win] = []
+        self._refusal: Exception | None = None
+        self._refuse_singletons()
+
+    def _refuse_singletons(self) -> None:
+        """N jobs of size 1 instead of one of size N: the launcher does not speak this MPI library's language."""
+        started = environment.launcher()
+        expected = int(os.environ.get(environment.LAUNCHED, started.size if started else 1))
+        if self.size == 1 and expected > 1:
+            raise BadInput(
+                f"{started.name if started else 'the launcher'} started {expected} processes, but the MPI library "
+                f"{self.library()!r} sees only one rank: launcher and library do not match, and {expected} separate runs "
+                f"would result. Use the mpiexec of that library, or `mocosfl run -n {expected}`"
+                f"{'; under SLURM try srun --mpi=pmi2 (MPICH) or --mpi=pmix (Open MPI)' if started and 'srun' in started.name else ''}"
+            )
+
+    @staticmethod
+    def library() -> str:
+        """Name and version of the MPI library in one line."""
+        return str(MPI.Get_library_version()).replace("\x00", "").split("\n")[0].strip()
+
+    # ---------------------------------------------------------------------------------------- agreement
+
+    def broadcast_json(self, value: Any) -> Any:
+        """Rank 0's JSON-ready ``value`` on every rank; nothing is unpickled."""
+        data = bytearray(json.dumps(value).encode()) if self.serves else bytearray()
+        length = np.array([len(data)], dtype=np.int64)
+        self.comm.Bcast(length, root=0)
+        if not self.serves:
+            data = bytearray(int(length[0]))
+        self.comm.Bcast([data, MPI.BYTE], root=0)
+        return json.loads(data.decode())
+
+    def root_decides(self, work: Callable[[], T]) -> T | None:
+        """Run ``work`` on rank 0; if it refuses, every rank refuses with it. Its result, on rank 0 only."""
+        result: T | None = None
+        refusal: BadInput | RunFailed | None = None
+        if self.serves:
+            try:
+                result = work()
+            except (BadInput, RunFailed) as error:
+                refusal = error
+        kind = self.broadcast_json([type(refusal).__name__, str(refusal)] if refusal else None)
+        if kind is not None:
+            self._refusal = refusal or {"BadInput": BadInput, "RunFailed": RunFailed}[kind[0]](kind[1])
+            raise self._refusal
+        return result
+
+    def everywhere(self, work: Callable[[], T]) -> T:
+        """Run ``work``, the same on every rank, after rank 0 has shown that it does not refuse."""
+        done = self.root_decides(work)
+        return work() if done is None else done
+
+    def agreed(self, error: Exception) -> bool:
+        """Whether every rank raises ``error``: nobody waits for this rank then."""
+        return error is self._refusal
+
+    def share(self, array: npt.NDArray[Any] | None) -> npt.NDArray[Any]:
+        """Rank 0's array on every rank, read-only, with one copy per node (an MPI shared-memory window)."""
+        if self.size == 1:
+            assert array is not None
+            return array
+        header = self.broadcast_json([list(array.shape), array.dtype.str] if array is not None else None)
+        shape, dtype = tuple(header[0]), np.dtype(header[1])
+        size = int(np.prod(shape)) * dtype.itemsize
+        node = self.comm.Split_type(MPI.COMM_TYPE_SHARED, key=self.rank)
+        window = MPI.Win.Allocate_shared(size if node.rank == 0 else 0, 1, comm=node)
+        self._windows.append(window)
+        buffer, _ = window.Shared_query(0)
+        memory = np.frombuffer(buffer, dtype=np.uint8)[:size]
+        leaders = self.comm.Split(0 if node.rank == 0 else MPI.UNDEFINED, key=self.rank)
+        if leaders != MPI.COMM_NULL:
+            if array is not None:
+                memory[:] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+            for start in range(0, size, CHUNK):
+                leaders.Bcast([memory[start : start + CHUNK], MPI.BYTE], root=0)
+            leaders.Free()
+        node.Barrier()
+        node.Free()
+        shared = memory.view(dtype).reshape(shape)
+        shared.flags.writeable = False
+        return shared
+
+    def gather_json(self, value: Any) -> list[Any] | None:
+        """Every rank's JSON-ready ``value`` on rank 0, in rank order."""
+        data = np.frombuffer(json.dumps(value).encode(), dtype=np.uint8)
+        lengths = np.zeros(self.size, dtype=np.int64)
+        self.comm.Gather(np.array([data.size], dtype=np.int64), lengths if self.serves else None, root=0)
+        everything = np.empty(int(lengths.sum()), dtype=np.uint8)
+        self.comm.Gatherv(data, [everything, lengths] if self.serves else None, root=0)
+        if not self.serves:
+            return None
+        parts = np.split(everything, np.cumsum(lengths)[:-1])
+        return [json.loads(part.tobytes().decode()) for part in parts]
+
+    def close(self) -> None:
+        """Free shared windows, all ranks together, at a normal end."""
+        for window in self._windows:
+            window.Free()
+        self._windows.clear()
+
+    # ------------------------------------------------------------------------------------------ failure
+
+    def end_everything(self, code: int) -> None:
+        """End all ranks now."""
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self.comm.Abort(code)
+
+    def abort_on_error(self) -> None:
+        """From here on any uncaught error on any rank or thread ends the whole job, with its traceback."""
+
+        def report(
+            kind: type[BaseException], value: BaseException | None, trace: TracebackType | None, where: str = ""
+        ) -> None:
+            lines = "".join(traceback.format_exception(kind, value, trace))
+            sys.stderr.write(f"rank {self.rank} of {self.size} on {self.host_name}{where} failed:\n{lines}")
+            self.end_everything(FAILURE)
+
+        def from_thread(args: threading.ExceptHookArgs) -> None:
+            name = args.thread.name if args.thread else "unknown"
+            report(args.exc_type, args.exc_value, args.exc_traceback, f", thread {name},")
+
+        sys.excepthook = report
+        threading.excepthook = from_thread

@@ -1,0 +1,118 @@
+"""Rows up to the server, rows down to the hosts, in client order. MPI moves numbers and never adds floats."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from mpi4py import MPI
+from torch import Tensor
+
+from mocosfl_mpi.comm.cluster import Cluster
+from mocosfl_mpi.comm.placement import Deal
+
+MPI_TYPES = {torch.float32: MPI.FLOAT, torch.float64: MPI.DOUBLE}
+SLAB = 2**26  # numbers gathered at once while averaging: bounds the server's memory
+
+
+class Exchange:
+    """Collectives over the clients of the current deal, with the bytes this rank has moved."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._comm = cluster.comm
+        self._rows: dict[tuple[torch.dtype, int], MPI.Datatype] = {}
+        self._clients = np.zeros(cluster.size, dtype=np.int64)
+        self._moved = 0
+
+    def begin(self, deal: Deal) -> None:
+        """All traffic from here on is that of ``deal``'s clients."""
+        self._clients = np.array([deal.clients_of(rank) for rank in range(self._cluster.size)], dtype=np.int64)
+
+    def take_bytes(self) -> int:
+        """Bytes this rank has sent and received since the last call."""
+        moved, self._moved = self._moved, 0
+        return moved
+
+    def _row(self, dtype: torch.dtype, width: int) -> MPI.Datatype:
+        """One row as an MPI type: counts are rows then, and stay below 2^31 however wide rows are."""
+        if (dtype, width) not in self._rows:
+            self._rows[dtype, width] = MPI_TYPES[dtype].Create_contiguous(width).Commit()
+        return self._rows[dtype, width]
+
+    def up(self, parts: Sequence[Tensor], shape: Sequence[int], dtype: torch.dtype) -> Tensor | None:
+        """One message of ``shape`` from each client: ``[lanes, *shape]`` per block to ``[clients, *shape]``.
+
+        All messages in client order on the server, None elsewhere.
+        """
+        mine = torch.cat(list(parts)).contiguous() if parts else torch.empty(0, *shape, dtype=dtype)
+        everything = torch.empty(int(self._clients.sum()), *shape, dtype=dtype) if self._cluster.serves else None
+        row = self._row(dtype, math.prod(shape))
+        receive = [everything.numpy(), self._clients, None, row] if everything is not None else None
+        self._comm.Gatherv([mine.numpy(), len(mine), row], receive, root=0)
+        self._count(mine, everything)
+        return everything
+
+    def down(
+        self, everything: Tensor | None, lanes: Sequence[int], shape: Sequence[int], dtype: torch.dtype
+    ) -> list[Tensor]:
+        """The inverse of ``up``: ``[clients, *shape]`` on the server to ``[lanes, *shape]`` for each block here."""
+        mine = torch.empty(sum(lanes), *shape, dtype=dtype)
+        row = self._row(dtype, math.prod(shape))
+        send = [everything.contiguous().numpy(), self._clients, None, row] if everything is not None else None
+        self._comm.Scatterv(send, [mine.numpy(), len(mine), row], root=0)
+        self._count(mine, everything)
+        return list(mine.split(list(lanes)))
+
+    def _count(self, mine: Tensor, everything: Tensor | None) -> None:
+        self._moved += (mine.numel() + (everything.numel() if everything is not None else 0)) * mine.element_size()
+
+    def mean(self, stacks: Sequence[Tensor], width: int, dtype: torch.dtype, weights: npt.NDArray[np.float64]) -> Tensor:
+        """Weighted mean over the pool of one state ``[lanes, width]`` per block: ``[width]`` on every rank.
+
+        The server adds in float64, client after client, so the sum does not depend on who hosted whom and the
+        mean of equal models is that model. Gathered in slabs of columns to bound the server's memory.
+        """
+        mean = torch.empty(width, dtype=dtype)
+        columns = max(1, SLAB // max(1, len(weights)))
+        for start in range(0, width, columns):
+            part = slice(start, min(start + columns, width))
+            rows = self.up([stack[:, part] for stack in stacks], [part.stop - part.start], dtype)
+            if rows is not None:
+                total = torch.zeros(part.stop - part.start, dtype=torch.float64)
+                for weight, row in zip(weights, rows, strict=True):
+                    total.add_(row, alpha=float(weight))
+                mean[part] = (total / float(weights.sum())).to(dtype)
+        return self.broadcast(mean)
+
+    def broadcast(self, vector: Tensor) -> Tensor:
+        """The server's vector on every rank, in place."""
+        for part in vector.split(SLAB):
+            self._comm.Bcast([part.numpy(), MPI_TYPES[vector.dtype]], root=0)
+        self._moved += vector.numel() * vector.element_size()
+        return vector
+
+    def relocate(
+        self, rows: dict[int, Tensor], width: int, dtype: torch.dtype, moves: Sequence[tuple[int, int, int]]
+    ) -> dict[int, Tensor]:
+        """Carry clients' rows ``[width]`` between ranks; ``moves`` lists (client, from, to), known to all.
+
+        Returns the rows that arrived here; rows that left are removed from ``rows``.
+        """
+        moves = [move for move in moves if move[1] != move[2]]
+        if not moves:
+            return {}
+        rank, size = self._cluster.rank, self._cluster.size
+        leaving = sorted((m for m in moves if m[1] == rank), key=lambda m: (m[2], m[0]))
+        arriving = sorted((m for m in moves if m[2] == rank), key=lambda m: (m[1], m[0]))
+        send = torch.stack([rows.pop(m[0]) for m in leaving]) if leaving else torch.empty(0, width, dtype=dtype)
+        received = torch.empty(len(arriving), width, dtype=dtype)
+        out = np.bincount([m[2] for m in leaving], minlength=size).astype(np.int64)
+        into = np.bincount([m[1] for m in arriving], minlength=size).astype(np.int64)
+        row = self._row(dtype, width)
+        self._comm.Alltoallv([send.numpy(), out, None, row], [received.numpy(), into, None, row])
+        self._moved += (send.numel() + received.numel()) * dtype.itemsize
+        return {m[0]: received[i] for i, m in enumerate(arriving)}

@@ -1,0 +1,1 @@
+"""How good an encoder is: frozen features, weighted kNN, linear probe, and the health of what it learns from."""

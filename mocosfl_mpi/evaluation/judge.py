@@ -1,0 +1,126 @@
+"""How good the encoder is: kNN and linear probe, for the trained network, the untrained one and raw pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mocosfl_mpi.config import Evaluation
+from mocosfl_mpi.data.images import Images
+from mocosfl_mpi.evaluation.features import extract
+from mocosfl_mpi.evaluation.health import effective_rank, feature_std
+from mocosfl_mpi.evaluation.knn import knn_top1
+from mocosfl_mpi.evaluation.linear_probe import linear_probe
+
+Encoder = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""Prepared images ``[n, C, H, W]`` to (backbone features ``[n, f]``, projections ``[n, d]``)."""
+
+
+@dataclass(frozen=True)
+class Monitor:
+    """kNN top-1 in % on backbone features and on projections; spread and rank of the test projections."""
+
+    knn_top1: float
+    knn_projector_top1: float
+    feature_std: float
+    effective_rank: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """kNN and linear-probe top-1 in % on the test split; the probe's L2, NaN where no probe was wanted."""
+
+    knn_top1: float
+    knn_projector_top1: float
+    linear_top1: float
+    probe_l2: float
+
+
+class Judge:
+    """Measures encoders on the test split; classifiers are fitted on the training split, chosen on validation."""
+
+    def __init__(
+        self,
+        settings: Evaluation,
+        train: Images,
+        validation: Images | None,
+        test: Images,
+        classes: int,
+        prepare: Callable[[Tensor], Tensor],
+    ) -> None:
+        self._settings = settings
+        self._train = train
+        self._validation = validation
+        self._test = test
+        self._classes = classes
+        self._prepare = prepare
+
+    def monitor(self, encoder: Encoder) -> Monitor:
+        """The cheap look during a run, with a bank of ``evaluation.bank_images``."""
+        count = self._settings.bank_images or len(self._train)
+        bank = Images(self._train.pixels[:count], self._train.labels[:count])
+        bank_features, bank_projections = self._encode(encoder, bank)
+        features, projections = self._encode(encoder, self._test)
+        return Monitor(
+            self._knn(bank_features, features, bank),
+            self._knn(bank_projections, projections, bank),
+            feature_std(projections),
+            effective_rank(projections),
+        )
+
+    def verdict(self, encoder: Encoder) -> Verdict:
+        """The full measurement: features are extracted once, then classified."""
+        train, train_projections = self._encode(encoder, self._train)
+        test, test_projections = self._encode(encoder, self._test)
+        held_out = self._encode(encoder, self._validation)[0] if self._validation is not None else None
+        linear, penalty = self._probe(train, test, held_out)
+        return Verdict(
+            self._knn(train, test, self._train),
+            self._knn(train_projections, test_projections, self._train),
+            linear,
+            penalty,
+        )
+
+    def pixels(self) -> Verdict:
+        """The same classifiers on the prepared pixels themselves: what no encoder at all achieves."""
+
+        def flat(images: Tensor) -> tuple[Tensor, Tensor]:
+            return images.flatten(1), images.flatten(1)
+
+        return self.verdict(flat)
+
+    def _encode(self, encoder: Encoder, images: Images) -> tuple[Tensor, Tensor]:
+        features, projections = extract(encoder, torch.from_numpy(images.pixels), self._prepare)
+        return features, projections
+
+    def _knn(self, bank: Tensor, queries: Tensor, labelled: Images) -> float:
+        return knn_top1(
+            bank,
+            torch.from_numpy(labelled.labels),
+            queries,
+            torch.from_numpy(self._test.labels),
+            self._classes,
+            self._settings.neighbours,
+            self._settings.knn_temperature,
+        )
+
+    def _probe(self, train: Tensor, test: Tensor, held_out: Tensor | None) -> tuple[float, float]:
+        if not self._settings.linear_probe:
+            return float("nan"), float("nan")
+        validation = None
+        if held_out is not None and self._validation is not None:
+            validation = (held_out, torch.from_numpy(self._validation.labels))
+        result = linear_probe(
+            train,
+            torch.from_numpy(self._train.labels),
+            test,
+            torch.from_numpy(self._test.labels),
+            self._classes,
+            self._settings.probe_l2,
+            self._settings.probe_iterations,
+            validation,
+        )
+        return result.test_top1, result.penalty

@@ -1,0 +1,92 @@
+"""The data as every rank sees it: training pixels, one copy per node, and who owns which of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from mocosfl_mpi.comm.cluster import Cluster
+from mocosfl_mpi.config import Config
+from mocosfl_mpi.data.images import Dataset, Images
+from mocosfl_mpi.data.partition import partition
+from mocosfl_mpi.data.sources import load
+from mocosfl_mpi.errors import BadInput
+from mocosfl_mpi.streams import Streams
+
+
+@dataclass(frozen=True)
+class Source:
+    """What rank 0 alone holds: the data set as read, and what was held out of its training split."""
+
+    data: Dataset
+    train: Images
+    validation: Images | None
+    parts: list[npt.NDArray[np.int64]]
+
+
+def read(config: Config, data_dir: Path | None, streams: Streams) -> Source:
+    """Read the data set, hold out validation images, deal the rest to clients.
+
+    Raises
+    ------
+    BadInput
+        Files or partition cannot be used, or a view would be larger than sensible.
+    """
+    data = load(config.data, data_dir, streams)
+    held = config.data.validation_images
+    if held >= len(data.train):
+        raise BadInput(
+            f"data.validation_images = {held} leaves none of the {len(data.train)} training images; choose fewer"
+        )
+    train, validation = data.train, None
+    if held:
+        order = streams.generator("validation").permutation(len(data.train))
+        train, validation = data.train.take(np.sort(order[held:])), data.train.take(np.sort(order[:held]))
+    parts = partition(config.partition, train.labels, config.client.count, data.class_count, streams)
+    return Source(data, train, validation, parts)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Training pixels uint8 ``[n, C, H, W]``, each client's indices into them, and their normalisation."""
+
+    pixels: npt.NDArray[np.uint8]
+    parts: list[npt.NDArray[np.int64]]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @classmethod
+    def share(cls, cluster: Cluster, source: Source | None) -> Problem:
+        """Rank 0's ``source`` on every rank."""
+        pixels = cluster.share(source.train.pixels if source else None)
+        owned = cluster.share(np.concatenate(source.parts) if source else None)
+        mean, std, ends = cluster.broadcast_json(
+            [source.data.mean, source.data.std, np.cumsum([len(p) for p in source.parts]).tolist()] if source else None
+        )
+        return cls(pixels, np.split(owned, ends[:-1]), tuple(mean), tuple(std))
+
+    @property
+    def images(self) -> npt.NDArray[np.int64]:
+        """Images of each client ``[clients]``."""
+        return np.array([len(part) for part in self.parts], dtype=np.int64)
+
+    def steps_per_epoch(self, config: Config) -> int:
+        """As set, or one pass over the mean client's images, rounded up.
+
+        Raises
+        ------
+        BadInput
+            More synchronisations than steps are asked for.
+        """
+        per_client = -(-int(self.images.sum()) // len(self.parts))
+        steps = config.steps_per_epoch or -(-per_client // config.client.batch_size)
+        if config.federation.sync_freq > steps:
+            raise BadInput(
+                f"federation.sync_freq = {config.federation.sync_freq} exceeds the {steps} steps of an epoch "
+                f"({per_client} images per client, client.batch_size = {config.client.batch_size}); "
+                f"choose at most {steps}"
+            )
+        return steps

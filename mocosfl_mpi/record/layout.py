@@ -1,0 +1,152 @@
+"""Creating every group, dataset, scale and attribute of a run's file, before SWMR mode forbids new ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from mocosfl_mpi.record.schema import ATTRIBUTES, COMMITTED, DIMENSIONS, ENTRIES, GROWING, Dimension, Entry
+
+Size = int | Sequence[int] | Sequence[str]
+_CHUNK_BYTES = 8192
+_LARGEST_CHUNK = 1 << 20
+_WORTH_COMPRESSING = 4096
+
+
+def scale_values(sizes: Mapping[str, Size]) -> dict[str, npt.NDArray[Any]]:
+    """Numbers or UTF-8 labels ``[size]`` of every dimension that does not grow.
+
+    Raises
+    ------
+    ValueError
+        A dimension is missing, unknown, empty, or labelled although the schema labels it (programmer errors).
+    """
+    wanted = {name for name, dimension in DIMENSIONS.items() if dimension.labels is None and not dimension.growing}
+    if set(sizes) != wanted:
+        raise ValueError(f"sizes: missing {sorted(wanted - set(sizes))}, unknown {sorted(set(sizes) - wanted)}")
+    return {
+        name: _scale(dimension, dimension.labels or sizes[name])
+        for name, dimension in DIMENSIONS.items()
+        if not dimension.growing
+    }
+
+
+def _scale(dimension: Dimension, size: Size) -> npt.NDArray[Any]:
+    labels = list(range(size)) if isinstance(size, int) else list(size)
+    if not labels:
+        raise ValueError(f"dimension {dimension.name!r} is empty")
+    if dimension.kind == "number":
+        return np.asarray(labels, dtype=np.int64)
+    return encode([str(label) for label in labels])
+
+
+def encode(texts: Sequence[str]) -> npt.NDArray[Any]:
+    """Fixed-length UTF-8 strings, which xarray and h5netcdf read; variable-length ones are outside SWMR."""
+    # A label with a lone surrogate (an odd byte in a folder's name) must not end the run.
+    values = [text.encode("utf-8", "replace") for text in texts]
+    width = max(1, *(len(value) for value in values))
+    return np.asarray(values, dtype=h5py.string_dtype("utf-8", width))
+
+
+def row_shape(entry: Entry, scales: Mapping[str, npt.NDArray[Any]]) -> tuple[int, ...]:
+    """Shape of one row of a growing dataset, or of the whole of another."""
+    return tuple(len(scales[name]) for name in entry.dims if name not in GROWING)
+
+
+def write_attributes(file: h5py.File, attributes: Mapping[str, str | int]) -> None:
+    """Store the root attributes; a missing or unknown one is a programmer error."""
+    if set(attributes) != set(ATTRIBUTES):
+        missing, unknown = set(ATTRIBUTES) - set(attributes), set(attributes) - set(ATTRIBUTES)
+        raise ValueError(f"attributes: missing {sorted(missing)}, unknown {sorted(unknown)}")
+    for name, value in attributes.items():
+        if isinstance(value, str):
+            file.attrs[name] = value.encode("utf-8", "replace").decode().replace("\0", " ")
+        else:
+            file.attrs[name] = np.int64(value)
+
+
+def create_datasets(
+    file: h5py.File, scales: Mapping[str, npt.NDArray[Any]], fixed: Mapping[str, npt.ArrayLike]
+) -> None:
+    """Create all scales and datasets of the schema; ``fixed`` holds the values known before the first step."""
+    needed = {entry.name for entry in ENTRIES.values() if entry.when == "fixed"} - {COMMITTED}
+    if set(fixed) != needed:
+        raise ValueError(f"fixed: missing {sorted(needed - set(fixed))}, unknown {sorted(set(fixed) - needed)}")
+    for dimension in DIMENSIONS.values():
+        if dimension.growing:
+            scale = file.create_dataset(
+                dimension.name, shape=(0,), maxshape=(None,), chunks=(_CHUNK_BYTES // 8,), dtype="i8"
+            )
+        else:
+            scale = file.create_dataset(dimension.name, data=scales[dimension.name])
+        scale.make_scale(dimension.name)
+        scale.attrs["units"], scale.attrs["long_name"] = "1", dimension.long_name
+    for entry in ENTRIES.values():
+        shape = row_shape(entry, scales)
+        if entry.growing:
+            dataset = _create_growing(file, entry, shape)
+        else:
+            values = _initial(entry, shape) if entry.name not in fixed else check(entry, fixed[entry.name], shape)
+            dataset = file.create_dataset(entry.name, data=values)
+        for axis, name in enumerate(entry.dims):
+            dataset.dims[axis].attach_scale(file[name])
+        dataset.attrs["units"], dataset.attrs["long_name"] = entry.units, entry.long_name
+
+
+def _create_growing(file: h5py.File, entry: Entry, shape: tuple[int, ...]) -> h5py.Dataset:
+    dtype = np.dtype(entry.dtype)
+    row_bytes = dtype.itemsize * math.prod(shape)
+    compressed = entry.compress and row_bytes >= _WORTH_COMPRESSING
+    # A compressed chunk changes its size each time it is rewritten, and SWMR never reuses the space it leaves: one
+    # row per chunk writes each once, and a kill can never fall into the rewriting of a row flushed before.
+    rows = 1 if compressed else max(1, _CHUNK_BYTES // row_bytes)
+    inner = list(shape)
+    if row_bytes > _LARGEST_CHUNK and inner:
+        inner[0] = max(1, inner[0] * _LARGEST_CHUNK // row_bytes)
+    options: dict[str, Any] = {"compression": "gzip", "compression_opts": 1, "shuffle": True} if compressed else {}
+    return file.create_dataset(
+        entry.name,
+        shape=(0, *shape),
+        maxshape=(None, *shape),
+        chunks=(rows, *inner),
+        dtype=dtype,
+        fillvalue=np.nan if dtype.kind == "f" else 0,
+        **options,
+    )
+
+
+def _initial(entry: Entry, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    """The value before a result is known; writing it now gives the dataset its place in the file."""
+    if entry.dtype == "sha256":
+        return np.zeros(shape, dtype=h5py.string_dtype("utf-8", 64))
+    dtype = np.dtype(entry.dtype)
+    return np.full(shape, np.nan if dtype.kind == "f" else 0, dtype=dtype)
+
+
+def check(entry: Entry, value: npt.ArrayLike, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    """Return ``value`` as a new array of the entry's type.
+
+    Raises
+    ------
+    ValueError
+        Wrong shape, or a type that does not fit (programmer errors).
+    """
+    if entry.dtype == "text":
+        values = encode(np.asarray(value, dtype=object).ravel().tolist()).reshape(np.shape(value))
+    elif entry.dtype == "sha256":
+        if not isinstance(value, str) or len(value) != 64 or not value.isascii():
+            raise ValueError(f"{entry.name}: expected 64 hexadecimal digits, got {value!r}")
+        values = np.asarray(value.encode(), dtype=h5py.string_dtype("utf-8", 64))
+    else:
+        given, dtype = np.asarray(value), np.dtype(entry.dtype)
+        if dtype.kind in "iu" and given.dtype.kind not in "iub":
+            raise ValueError(f"{entry.name}: expected integers, got {given.dtype}")
+        values = np.array(given, dtype=dtype)
+    if values.shape != shape:
+        raise ValueError(f"{entry.name}: expected shape {shape} ({', '.join(entry.dims)}), got {values.shape}")
+    return values

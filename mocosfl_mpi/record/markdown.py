@@ -1,0 +1,66 @@
+"""The schema as a page of documentation."""
+
+from __future__ import annotations
+
+from mocosfl_mpi.record.schema import ATTRIBUTES, DIMENSIONS, ENTRIES, FILE_NAME, SCHEMA_VERSION, Entry
+
+_INTRODUCTION = f"""\
+# The file of a run
+
+<!-- Generated: python -m mocosfl_mpi.record.schema > docs/file-format.md -->
+
+A run writes one HDF5 file, `OUT/{FILE_NAME}`, schema version {SCHEMA_VERSION}. Rank 0 is the only writer. The file can be
+read while the run writes, and after a kill at any moment; `mocosfl inspect OUT` prints it for a person.
+
+```python
+import h5py
+try:
+    file = h5py.File("OUT/run.h5", "r")
+except OSError:                                   # the run still writes, or was killed
+    file = h5py.File("OUT/run.h5", "r", swmr=True)
+rows = dict(zip(file["series"].asstr()[:], file["committed"][:]))
+loss = file["epochs/loss"][: rows["epoch"]]
+```
+
+- **Whole rows.** Datasets that grow along the same dimension are valid up to the number in `committed`, which is advanced
+  last. Cut to it: a kill can leave longer datasets behind. `mocosfl_mpi.record.reader.open_run` does this for you.
+- **Dimension scales.** Each dimension has a scale of its name in the root group, attached to every dataset that uses it:
+  numbers, or labels as fixed-length UTF-8 strings. Where it is completed, `xarray.open_datatree("OUT/run.h5",
+  engine="h5netcdf")` reads the file with names and coordinates (cut to `committed` where it is not).
+- **Units.** Every dataset has the attributes `units` and `long_name`. `byte` is 8 bits, `flop` one floating-point
+  operation, `mac` one multiply-accumulate (two FLOPs), `%` 0 to 100, `1` a pure number.
+- **Two ledgers.** `simulated/` is what real client devices would spend, `measured/` what this run spent; they are never
+  added. `simulated/` and everything about training and quality are the same for any number of ranks.
+- **Empty values.** A number that was not measured is NaN; `result/` is NaN (or empty text) until known. A completed run has
+  `result/completed = 1` and `result/state_sha256`.
+- **Durability.** A flushed row survives the death of the process, not the death of the machine. SWMR needs a file system
+  with POSIX writes; some network file systems need `HDF5_USE_FILE_LOCKING=FALSE`.
+"""
+
+_WHEN = {
+    "row": "Growing datasets: one row at a time",
+    "fixed": "Fixed datasets: written before the first step",
+    "result": "Results: empty until known",
+}
+
+
+def markdown() -> str:
+    """Return ``docs/file-format.md``."""
+    lines = [_INTRODUCTION, "## Dimensions", "", "| dimension | scale | meaning |", "|-|-|-|"]
+    for dimension in DIMENSIONS.values():
+        scale = ", ".join(f"`{label}`" for label in dimension.labels) if dimension.labels else dimension.kind
+        lines.append(f"| `{dimension.name}`{' (grows)' if dimension.growing else ''} | {scale} | {dimension.long_name} |")
+    for when, title in _WHEN.items():
+        lines += ["", f"## {title}", "", "| dataset | dimensions | type | units | meaning |", "|-|-|-|-|-|"]
+        lines += [_row(entry) for entry in ENTRIES.values() if entry.when == when]
+    lines += ["", "## Attributes of the root group", "", "| attribute | type | meaning |", "|-|-|-|"]
+    lines += [
+        f"| `{name}` | {'text' if kind is str else 'integer'} | {text} |" for name, (kind, text) in ATTRIBUTES.items()
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _row(entry: Entry) -> str:
+    kind = {"text": "text", "sha256": "text, 64 characters"}.get(entry.dtype, entry.dtype)
+    dims = ", ".join(entry.dims) or "scalar"
+    return f"| `{entry.name}` | {dims} | {kind}{', gzip' if entry.compress else ''} | {entry.units} | {entry.long_name} |"

@@ -1,0 +1,228 @@
+"""The recorder: rank 0 appends rows to the run's file, which can be read at any moment, also after a kill."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, ParamSpec, TypeVar
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from mocosfl_mpi.errors import BadInput, RunFailed
+from mocosfl_mpi.record.layout import Size, check, create_datasets, row_shape, scale_values, write_attributes
+from mocosfl_mpi.record.schema import COMMITTED, ENTRIES, GROWING
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+Row = dict[str, npt.NDArray[Any]]
+
+
+class Recorder:
+    """The open file of a running experiment (h5py in SWMR mode); use ``Recorder.create``."""
+
+    def __init__(self, file: h5py.File, path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        self.path = path
+        self._file = file
+        self._shapes = shapes
+        self._datasets: dict[str, h5py.Dataset] = {name: file[name] for name in (*ENTRIES, *GROWING)}
+        self._members = {
+            dim: frozenset(entry.name for entry in ENTRIES.values() if entry.growing == dim) for dim in GROWING
+        }
+        self._rows: dict[str, list[Row]] = {dim: [] for dim in GROWING}
+        self._committed = np.zeros(len(GROWING), dtype=np.int64)
+        self._open = True
+
+    @classmethod
+    def create(
+        cls,
+        path: Path,
+        sizes: Mapping[str, Size],
+        attrs: Mapping[str, str | int],
+        fixed: Mapping[str, npt.ArrayLike],
+    ) -> Recorder:
+        """Create the file with everything in it that it will ever hold, and start SWMR mode.
+
+        Parameters
+        ----------
+        path
+            The file, usually ``OUT/run.h5``; it appears under this name only once it can be read.
+        sizes
+            Length or labels of ``client``, ``member``, ``class``, ``layer``, ``rank``, ``phase``, ``age``.
+        attrs
+            Root attributes, from ``attributes.run_attributes``.
+        fixed
+            A value for every ``fixed`` entry of the schema.
+
+        Raises
+        ------
+        BadInput
+            The file exists, or its directory cannot be written.
+        RunFailed
+            The disk is full.
+        ValueError
+            Names or shapes that the schema does not know (programmer errors).
+        """
+        if path.exists():
+            raise BadInput(f"{path} exists; results are never overwritten: name another directory with --out")
+        part = path.with_name(path.name + ".part")
+        scales = scale_values(sizes)
+        shapes = {name: row_shape(entry, scales) for name, entry in ENTRIES.items()}
+        try:
+            file = h5py.File(part, "x", libver="latest", locking="best-effort")
+        except OSError as error:
+            raise BadInput(f"cannot create {part}: {error}; name another directory with --out") from None
+        recorder: Recorder | None = None
+        try:
+            with _disk(path, lambda: _sink(file)):
+                write_attributes(file, attrs)
+                create_datasets(file, scales, fixed)
+                recorder = cls(file, path, shapes)
+                file.swmr_mode = True
+                file.flush()
+                part.replace(path)
+        except BaseException:
+            if recorder is not None:
+                recorder._open = False
+            _sink(file)
+            part.unlink(missing_ok=True)
+            raise
+        return recorder
+
+    def append(self, dim: str, row: Mapping[str, npt.ArrayLike]) -> None:
+        """Keep one row of every dataset that grows along ``dim`` until the next ``flush``.
+
+        Parameters
+        ----------
+        dim
+            ``step``, ``sync``, ``epoch`` or ``evaluation``.
+        row
+            Dataset name to value, without the growing axis: ``{"epochs/loss": 2.1, "epochs/clients": [P], …}``.
+
+        Raises
+        ------
+        KeyError
+            Names missing or unknown.
+        ValueError
+            Wrong shape or type.
+        """
+        names = self._members[dim]
+        if set(row) != names:
+            raise KeyError(f"{dim}: missing {sorted(names - set(row))}, unknown {sorted(set(row) - names)}")
+        self._rows[dim].append({name: check(ENTRIES[name], value, self._shapes[name]) for name, value in row.items()})
+
+    def flush(self) -> None:
+        """Write all kept rows; when this returns they survive a kill. RunFailed where the disk is full."""
+        if not any(self._rows.values()):
+            return
+        self._write(self._flush)
+
+    def put(self, name: str, value: npt.ArrayLike) -> None:
+        """Store a result, safely in the file on return. KeyError for a name that is no result."""
+        if name not in ENTRIES or ENTRIES[name].when != "result":
+            raise KeyError(f"{name!r} is no result entry of the schema")
+        values = check(ENTRIES[name], value, self._shapes[name])
+        self._write(self._put, name, values)
+
+    def complete(self, state_sha256: str) -> None:
+        """Write what is kept and the hash of the trained state, then mark the run as completed."""
+        self.flush()
+        self.put("result/state_sha256", state_sha256)
+        self.put("result/completed", 1)
+
+    def close(self) -> None:
+        """Write what is kept and close the file; after a failed write there is nothing left to do."""
+        if not self._open:
+            return
+        self.flush()
+        self._write(self._file.close)
+        self._open = False
+
+    def __enter__(self) -> Recorder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            with contextlib.suppress(RunFailed):  # the first failure is the one to report
+                self.close()
+
+    # ------------------------------------------------------------------------------------------- to the disk
+
+    def _flush(self) -> None:
+        written = self._committed.copy()
+        for index, dim in enumerate(GROWING):
+            rows = self._rows[dim]
+            start, end = int(written[index]), int(written[index]) + len(rows)
+            if not rows:
+                continue
+            for name in self._members[dim]:
+                self._extend(name, start, np.stack([row[name] for row in rows]))
+            self._extend(dim, start, np.arange(start, end))
+            written[index] = end
+        # Two flushes: within one, HDF5 chooses the order, and the counter could reach the file before the rows.
+        self._file.flush()
+        self._datasets[COMMITTED][...] = written
+        self._file.flush()
+        self._committed = written
+        for waiting in self._rows.values():
+            waiting.clear()
+
+    def _extend(self, name: str, start: int, values: npt.NDArray[Any]) -> None:
+        dataset = self._datasets[name]
+        dataset.resize(start + len(values), axis=0)
+        dataset[start:] = values
+
+    def _put(self, name: str, values: npt.NDArray[Any]) -> None:
+        self._datasets[name][...] = values
+        self._file.flush()
+
+    def _write(self, action: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        if not self._open:
+            raise RunFailed(f"{self.path} is closed, or a write to it failed before; earlier rows are safe")
+        with _disk(self.path, self._give_up):
+            return action(*args, **kwargs)
+
+    def _give_up(self) -> None:
+        self._open = False
+        for waiting in self._rows.values():
+            waiting.clear()
+        _sink(self._file)
+
+
+@contextlib.contextmanager
+def _disk(path: Path, give_up: Callable[[], None]) -> Iterator[None]:
+    """Turn a failed write, which h5py raises as OSError or RuntimeError, into RunFailed."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        give_up()
+        text = " ".join(str(error).split())
+        reason = "the disk is full" if "errno = 28" in text else "a limit on file sizes is reached"
+        if "errno = 28" not in text and "errno = 27" not in text:
+            reason = text[:300]
+        raise RunFailed(
+            f"cannot write {path}: {reason}. Rows flushed before are safe and `mocosfl inspect` reads them; "
+            f"free some space (or choose another --out) and start again in a new directory"
+        ) from None
+
+
+def _sink(file: h5py.File) -> None:
+    """Close a file whose disk refuses writes, leaving it as the last successful write left it.
+
+    HDF5 tries to write the rest again when the file is closed and when the library ends, and crashes the process
+    (segmentation fault, seen with HDF5 2.0) when that fails too. /dev/null in place of the file takes those writes.
+    """
+    with contextlib.suppress(OSError, RuntimeError, ValueError):
+        if file.id.valid:
+            null = os.open(os.devnull, os.O_RDWR)
+            os.dup2(null, file.id.get_vfd_handle(), inheritable=False)
+            os.close(null)
+            file.close()

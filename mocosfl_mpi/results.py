@@ -1,0 +1,180 @@
+"""The run's file from its first byte to its last: what is known beforehand, the verdicts, the hash of the state."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mocosfl_mpi.chronicle import ages
+from mocosfl_mpi.clients.population import Population
+from mocosfl_mpi.comm.cluster import Cluster
+from mocosfl_mpi.comm.placement import deal
+from mocosfl_mpi.config import Config
+from mocosfl_mpi.cost.flops import SegmentCost, measure, per_image, per_step
+from mocosfl_mpi.cost.memory import client_memory
+from mocosfl_mpi.data.partition import counts
+from mocosfl_mpi.evaluation.judge import Encoder, Verdict
+from mocosfl_mpi.meter import PHASES
+from mocosfl_mpi.problem import Source
+from mocosfl_mpi.provenance import header
+from mocosfl_mpi.record.schema import FILE_NAME
+from mocosfl_mpi.record.writer import Recorder
+from mocosfl_mpi.server.main_server import MainServer
+from mocosfl_mpi.split.cut import SplitNetwork
+from mocosfl_mpi.split.stacked import StackedModel
+
+
+def open_record(
+    out: Path,
+    config: Config,
+    cluster: Cluster,
+    preset: str,
+    source: Source | None,
+    network: SplitNetwork,
+    model: StackedModel,
+    cost: SegmentCost,
+    hosts: list[str],
+    server_threads: int,
+) -> Recorder:
+    """Create ``out/run.h5`` with all that is known before training (rank 0 only)."""
+    assert source is not None
+    server_cost = measure(network.trunk, network.smashed_shape, needs_input_gradient=not config.client.frozen)
+    segments = (cost, server_cost)
+    memory = client_memory(
+        network.bottom, (config.rows_per_client, *network.input_shape), frozen=config.client.frozen
+    )
+    keys_per_update = config.pool_size * config.client.batch_size * (1 if config.contrast.symmetric == "off" else 2)
+    placed = deal(np.arange(config.pool_size), config.block_size, cluster.hosts)
+    threads = [
+        server_threads if rank == 0 else config.compute.host_threads for rank in range(cluster.size)
+    ]
+    sizes: dict[str, Any] = {
+        "client": config.client.count,
+        "member": config.pool_size,
+        "class": list(source.data.classes),
+        "layer": model.names,
+        "rank": cluster.size,
+        "phase": list(PHASES),
+        "age": ages(config),
+    }
+    fixed: dict[str, Any] = {
+        "partition/counts": counts(source.parts, source.train.labels, source.data.class_count),
+        "hardness/batch_keys": keys_per_update,
+        "hardness/memory_keys": config.contrast.memory_length,
+        "cost/flops_per_image": [per_image(segment) for segment in segments],
+        "cost/macs_per_image": [[value // 2 for value in per_image(segment)] for segment in segments],
+        "cost/flops_per_step": [per_step(segment) for segment in segments],
+        "cost/client_memory": memory,
+        "ranks/host": hosts,
+        "ranks/threads": threads,
+        "ranks/clients": [placed.clients_of(rank) for rank in range(cluster.size)],
+    }
+    return Recorder.create(out / FILE_NAME, sizes, header(config, cluster, preset, source.data.notes, server_threads), fixed)
+
+
+class Results:
+    """Verdicts on the encoder, and the end of the run. Collective; rank 0 writes."""
+
+    def __init__(
+        self,
+        out: Path,
+        recorder: Recorder | None,
+        clients: Population,
+        server: MainServer | None,
+        network: SplitNetwork,
+        model: StackedModel,
+        cluster: Cluster,
+    ) -> None:
+        self.path = out / FILE_NAME
+        self._recorder = recorder
+        self._clients = clients
+        self._server = server
+        self._bottom = network.bottom
+        self._model = model
+        self._cluster = cluster
+
+    def encoder(self) -> Encoder:
+        """The global client model and the server's trunk as one function (rank 0 only)."""
+        assert self._server is not None
+        self._model.load(self._bottom, self._clients.shared["online"])
+        trunk = self._server.online
+
+        def encode(images: Tensor) -> tuple[Tensor, Tensor]:
+            trunk.eval()
+            features = trunk.features(self._bottom(images))
+            projections = trunk.head(features)
+            trunk.train()
+            return features, projections
+
+        return encode
+
+    def _put(self, values: dict[str, Any]) -> None:
+        if self._recorder is not None:
+            for name, value in values.items():
+                self._recorder.put(f"result/{name}", value)
+            self._recorder.flush()
+
+    def pixels(self, verdict: Verdict) -> None:
+        """What the classifiers achieve on raw pixels."""
+        self._put({"knn_top1_pixels": verdict.knn_top1, "linear_top1_pixels": verdict.linear_top1})
+
+    def untrained(self, verdict: Verdict) -> None:
+        """What they achieve on the untrained network."""
+        self._put(
+            {
+                "knn_top1_untrained": verdict.knn_top1,
+                "knn_projector_top1_untrained": verdict.knn_projector_top1,
+                "linear_top1_untrained": verdict.linear_top1,
+            }
+        )
+
+    def trained(self, verdict: Verdict) -> None:
+        """What they achieve on the trained network, after the last epoch."""
+        self._put(
+            {
+                "knn_top1": verdict.knn_top1,
+                "knn_projector_top1": verdict.knn_projector_top1,
+                "linear_top1": verdict.linear_top1,
+                "probe_l2": verdict.probe_l2,
+            }
+        )
+
+    def complete(self, wall_seconds: float, distance: float) -> None:
+        """The normal end: hash the state and mark the file as completed."""
+        state = self._state_sha256()
+        if self._recorder is not None:
+            self._put({"wall_seconds": wall_seconds, "online_momentum_distance": distance})
+            self._recorder.complete(state)
+            self._recorder.close()
+
+    def _state_sha256(self) -> str:
+        """sha256 of all trained state: the server's, what clients share, and each client's own, in client order."""
+        gathered = self._cluster.gather_json(self._clients.digests())
+        if gathered is None or self._server is None:
+            return ""
+        digest = hashlib.sha256()
+        for tensor in server_state(self._server):
+            digest.update(tensor.detach().contiguous().numpy().tobytes())
+        digest.update(self._server.memory.position.tobytes())
+        digest.update(self._clients.digest_shared().encode())
+        for client, own in sorted((int(c), d) for rank in gathered for c, d in rank):
+            digest.update(f"{client}:{own}".encode())
+        return digest.hexdigest()
+
+
+def server_state(server: MainServer) -> list[Tensor]:
+    """Every trained tensor of the main server: trunk, momentum trunk, velocity, feature memory."""
+    velocity = [
+        server.optimiser.state[p].get("momentum_buffer", torch.zeros_like(p)) for p in server.online.parameters()
+    ]
+    return [
+        *server.online.state_dict().values(),
+        *server.momentum.state_dict().values(),
+        *(v if v is not None else torch.zeros(0) for v in velocity),
+        server.memory.keys,
+    ]

@@ -1,0 +1,65 @@
+"""One step's traffic between clients and main server."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from mocosfl_mpi.comm.exchange import Exchange
+from mocosfl_mpi.meter import Meter
+from mocosfl_mpi.server.main_server import MainServer, StepReport
+
+
+class AtServer:
+    """The loss lives on the main server: smashed query and key data up, the gradient at the cut down.
+
+    One round trip. Frozen clients want no gradient, and none travels.
+    """
+
+    def __init__(
+        self,
+        server: MainServer | None,
+        exchange: Exchange,
+        meter: Meter,
+        rows: int,
+        smashed_shape: Sequence[int],
+        dtype: torch.dtype,
+        *,
+        frozen: bool,
+    ) -> None:
+        self._server = server
+        self._exchange = exchange
+        self._meter = meter
+        self._shape = (rows, *smashed_shape)
+        self._dtype = dtype
+        self._frozen = frozen
+        self.report: StepReport | None = None
+
+    def gradient_at_cut(
+        self,
+        smashed: tuple[list[Tensor], list[Tensor]],
+        pool: npt.NDArray[np.int64],
+        *,
+        keep_memory: bool = False,
+    ) -> list[Tensor] | None:
+        """Smashed data of this rank's blocks to their gradients, ``[lanes, rows, C, h, w]`` per block.
+
+        None when clients are frozen. The server's report of the step is in ``report`` (None on other ranks).
+        """
+        lanes = [len(part) for part in smashed[0]]
+        with self._meter.phase("exchange"):
+            query, key = (self._exchange.up(part, self._shape, self._dtype) for part in smashed)
+        gradient = None
+        if self._server is not None and query is not None and key is not None:
+            with self._meter.phase("server"):
+                gradient, self.report = self._server.step(
+                    query.flatten(0, 1), key.flatten(0, 1), pool, keep_memory=keep_memory
+                )
+        if self._frozen:
+            return None
+        with self._meter.phase("exchange"):
+            return self._exchange.down(gradient, lanes, self._shape, self._dtype)

@@ -1,0 +1,108 @@
+"""The fed server: averages client models, and measures how far they had drifted apart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from mocosfl_mpi.clients.population import Population
+from mocosfl_mpi.comm.exchange import Exchange
+from mocosfl_mpi.config import Config
+from mocosfl_mpi.cost.divergence import layer_distance, relative_distance, spread
+from mocosfl_mpi.meter import Meter
+from mocosfl_mpi.server.alignments import Alignment
+from mocosfl_mpi.split.stacked import StackedModel
+
+
+@dataclass(frozen=True)
+class Drift:
+    """Distances at one synchronisation; rows are the pool's clients in order.
+
+    online_mean, online_momentum, momentum_mean : ``[members, layers]`` L2 norms per parameter tensor, before.
+    online_momentum_distance, momentum_spread : ``[members]`` |C-C'|/|C| and |C'-mean C'|/|mean C'|, after.
+    """
+
+    online_mean: npt.NDArray[np.float64]
+    online_momentum: npt.NDArray[np.float64]
+    momentum_mean: npt.NDArray[np.float64]
+    online_momentum_distance: npt.NDArray[np.float64]
+    momentum_spread: npt.NDArray[np.float64]
+
+
+def due(step: int, steps: int, sync_freq: int) -> bool:
+    """Whether to synchronise after ``step`` (0-based) of an epoch: every steps//sync_freq, and at its end."""
+    every = steps // sync_freq
+    return step % every == every - 1 or step == steps - 1
+
+
+class FedServer:
+    """Averages what the alignment names over the pool and loads it into every client."""
+
+    def __init__(
+        self, config: Config, alignment: Alignment, model: StackedModel, exchange: Exchange, meter: Meter
+    ) -> None:
+        averaged = ("velocity",) if config.client.velocity_at_sync == "averaged" else ()
+        self.states = (*alignment.states, *averaged)
+        self._reset = config.client.velocity_at_sync == "reset"
+        self._by_data = config.federation.weighting == "data"
+        self._model = model
+        self._exchange = exchange
+        self._meter = meter
+
+    def synchronise(self, clients: Population, images: npt.NDArray[np.int64]) -> Drift | None:
+        """One synchronisation of the pool; the drift it found, on the server.
+
+        ``images``: image counts of the pool's clients, the weights where the mean is by data. The momentum mean
+        is also taken where momentum models are not aligned, to measure how far they have drifted.
+        """
+        weights = images.astype(np.float64) if self._by_data else np.ones(len(images))
+        with self._meter.phase("synchronise"):
+            means = {
+                name: self._exchange.mean(
+                    [block.state[name] for block in clients.blocks], self._model.parameters, clients.dtype, weights
+                )
+                for name in dict.fromkeys((*self.states, "momentum"))
+            }
+            spans = self._model.spans
+            before = [
+                torch.cat(
+                    [
+                        layer_distance(block.state["online"], means["online"], spans),
+                        layer_distance(block.state["online"], block.state["momentum"], spans),
+                        layer_distance(block.state["momentum"], means["momentum"], spans),
+                    ],
+                    dim=1,
+                )
+                for block in clients.blocks
+            ]
+            for name in self.states:
+                clients.load(name, means[name])
+            if self._reset:
+                clients.load("velocity", torch.zeros_like(means["online"]))
+            after = [
+                torch.stack(
+                    [
+                        relative_distance(block.state["online"], block.state["momentum"]),
+                        spread(block.state["momentum"], means["momentum"]),
+                    ],
+                    dim=1,
+                )
+                for block in clients.blocks
+            ]
+            layers = len(spans)
+            rows = self._exchange.up(
+                [torch.cat([b, a], dim=1) for b, a in zip(before, after, strict=True)], [3 * layers + 2], torch.float64
+            )
+        if rows is None:
+            return None
+        table = rows.numpy()
+        return Drift(
+            table[:, :layers],
+            table[:, layers : 2 * layers],
+            table[:, 2 * layers : 3 * layers],
+            table[:, -2],
+            table[:, -1],
+        )

@@ -1,0 +1,207 @@
+"""One experiment from configuration to results: every part is built here, and here is THE loop."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mocosfl_mpi.algorithms import ALGORITHMS
+from mocosfl_mpi.chronicle import Chronicle, Simulated, WireSizes
+from mocosfl_mpi.clients.feed import Feed
+from mocosfl_mpi.clients.participation import pool as draw_pool
+from mocosfl_mpi.clients.population import Population
+from mocosfl_mpi.comm.cluster import Cluster
+from mocosfl_mpi.comm.exchange import Exchange
+from mocosfl_mpi.config import Config
+from mocosfl_mpi.cost.flops import measure
+from mocosfl_mpi.data.views import ViewMaker, evaluation_images
+from mocosfl_mpi.errors import BadInput, RunFailed
+from mocosfl_mpi.evaluation.judge import Judge
+from mocosfl_mpi.meter import Meter
+from mocosfl_mpi.problem import Problem, read
+from mocosfl_mpi.record.output import free_directory, prepare_output
+from mocosfl_mpi.results import Results, open_record
+from mocosfl_mpi.routes import AtServer
+from mocosfl_mpi.server.fed_server import FedServer, due
+from mocosfl_mpi.server.main_server import MainServer
+from mocosfl_mpi.speaker import Speaker, console
+from mocosfl_mpi.split import cut
+from mocosfl_mpi.split.stacked import StackedModel
+from mocosfl_mpi.streams import Streams
+
+DTYPES = {"fp32": torch.float32, "fp64": torch.float64}
+
+
+def run_as_rank(config: Config, *, preset: str, out: Path | None, data_dir: Path | None, quiet: bool) -> int:
+    """Be one rank of a run; returns the exit code. What all ranks refuse together ends quietly, all else at once."""
+    cluster = Cluster()
+    cluster.abort_on_error()
+    try:
+        path = Simulation(config, cluster, preset=preset, out=out, data_dir=data_dir, quiet=quiet).run()
+        if cluster.serves and not quiet:
+            from mocosfl_mpi.record.reader import open_run
+            from mocosfl_mpi.record.show import show
+
+            with open_run(path) as run:
+                show(run, console())
+    except (BadInput, RunFailed) as error:
+        agreed = cluster.agreed(error)
+        if cluster.serves or not agreed:
+            print(f"mocosfl: {error}", file=sys.stderr)
+        if not agreed:
+            cluster.end_everything(error.exit_code)
+        return error.exit_code
+    return 0
+
+
+class Simulation:
+    """All parts of one experiment on this rank.
+
+    Raises
+    ------
+    BadInput
+        Data, partition, network or output directory cannot be used; raised on every rank, before training.
+    RunFailed
+        The loss is not finite, or results cannot be written; raised on rank 0.
+    """
+
+    def __init__(
+        self, config: Config, cluster: Cluster, *, preset: str, out: Path | None, data_dir: Path | None, quiet: bool
+    ) -> None:
+        self.config = config
+        self.cluster = cluster
+        streams = self.streams = Streams(config.seed)
+        dtype = DTYPES[config.compute.precision]
+        cores = len(os.sched_getaffinity(0))
+        server_threads = cluster.broadcast_json(config.compute.server_threads or cores)
+        self.meter = Meter(server_threads, config.compute.host_threads)
+        exchange = Exchange(cluster)
+
+        source = cluster.root_decides(lambda: read(config, data_dir, streams))
+        self.problem = Problem.share(cluster, source)
+        self.steps = cluster.everywhere(lambda: self.problem.steps_per_epoch(config))
+        channels, size = self.problem.pixels.shape[1], config.views.size or self.problem.pixels.shape[-1]
+        network = cluster.everywhere(lambda: cut.build(config.model, channels, size, streams, dtype))
+        model = StackedModel(network.bottom, config.compute.backend)
+        aligned = ALGORITHMS[config.method].alignment
+        views = ViewMaker(config.views, size, self.problem.mean, self.problem.std, dtype)
+
+        def prepare(pixels: Tensor) -> Tensor:
+            return evaluation_images(pixels, size, self.problem.mean, self.problem.std, dtype)
+
+        self.clients = Population(
+            config,
+            model,
+            exchange.broadcast(model.flat(network.bottom)),
+            aligned.states,
+            Feed(self.problem.pixels, self.problem.parts, config.client.batch_size, views, streams),
+            cluster,
+            exchange,
+            self.meter,
+        )
+        self.main_server = MainServer(config, network.trunk, network.key_dim, streams) if cluster.serves else None
+        self.route = AtServer(
+            self.main_server,
+            exchange,
+            self.meter,
+            config.rows_per_client,
+            network.smashed_shape,
+            dtype,
+            frozen=config.client.frozen,
+        )
+        self.fed_server = FedServer(config, aligned, model, exchange, self.meter)
+
+        cost = measure(network.bottom, network.input_shape, needs_input_gradient=False)
+        sizes = WireSizes(
+            config.rows_per_client * network.smashed_floats * dtype.itemsize, model.parameters * dtype.itemsize
+        )
+        out = Path(cluster.broadcast_json(str(out or free_directory(preset)) if cluster.serves else None))
+        cluster.root_decides(lambda: prepare_output(out))
+        hosts = cluster.gather_json(cluster.host_name)
+        recorder = cluster.root_decides(
+            lambda: open_record(
+                out, config, cluster, preset, source, network, model, cost, hosts or [], server_threads
+            )
+        )
+        self.results = Results(out, recorder, self.clients, self.main_server, network, model, cluster)
+        self.judge = (
+            Judge(config.evaluation, source.train, source.validation, source.data.test, source.data.class_count, prepare)
+            if source
+            else None
+        )
+        self.speaker = Speaker(config.epochs * self.steps, silent=quiet or not cluster.serves)
+        self.chronicle = Chronicle(
+            config,
+            cluster,
+            exchange,
+            self.meter,
+            self.speaker,
+            recorder,
+            Simulated(config, sizes, cost, self.fed_server.states),
+            self.results.path,
+        )
+        for line in (*self._introduction(size, server_threads), *(source.data.notes if source else ())):
+            self.speaker.say(line)
+
+    def run(self) -> Path:
+        """Judge the untrained network, train, judge again; the path of the finished file."""
+        start = time.monotonic()
+        with self.speaker:
+            if self.judge:
+                with self.meter.phase("evaluate"):
+                    self.results.pixels(self.judge.pixels())
+                    self.results.untrained(self.judge.verdict(self.results.encoder()))
+            self._monitor(0)
+            self.train()
+            if self.judge:
+                with self.meter.phase("evaluate"):
+                    self.results.trained(self.judge.verdict(self.results.encoder()))
+        self.results.complete(time.monotonic() - start, self.chronicle.online_momentum_distance)
+        self.cluster.close()
+        return self.results.path
+
+    def train(self) -> None:
+        """THE loop. Order of work as published: client EMA, forwards, server step, client steps, synchronisation."""
+        config, clients, chronicle = self.config, self.clients, self.chronicle
+        self.speaker.begin()
+        for epoch in range(config.epochs):
+            pool = draw_pool(config, self.streams, epoch)
+            clients.enter(pool)
+            chronicle.enter(pool, self.main_server.begin_epoch(epoch) if self.main_server else 0.0)
+            for step in range(self.steps):
+                clients.update_momentum()
+                smashed = clients.forward(epoch, step)
+                gradient = self.route.gradient_at_cut(smashed, pool, keep_memory=step == self.steps - 1)
+                if gradient is not None:
+                    clients.backward(gradient, epoch)
+                chronicle.step(epoch, self.route.report)
+                if not config.client.frozen and due(step, self.steps, config.federation.sync_freq):
+                    drift = self.fed_server.synchronise(clients, self.problem.images[pool])
+                    chronicle.synchronised(epoch, drift)
+            clients.leave()
+            chronicle.leave(clients, epoch)
+            if config.evaluation.every and (epoch + 1) % config.evaluation.every == 0:
+                self._monitor(epoch + 1)
+
+    def _monitor(self, epoch: int) -> None:
+        if self.judge:
+            with self.meter.phase("evaluate"):
+                monitor = self.judge.monitor(self.results.encoder())
+            self.chronicle.evaluated(epoch, monitor)
+
+    def _introduction(self, size: int, server_threads: int) -> list[str]:
+        config, cluster = self.config, self.cluster
+        hosting = f"{len(cluster.hosts)} hosting clients" if cluster.size > 1 else "hosting the clients too"
+        return [
+            f"{cluster.size} rank{'s' * (cluster.size > 1)} on {cluster.host_name}: the server with {server_threads} "
+            f"threads, {hosting} with {config.compute.host_threads} each; {cluster.library()}",
+            f"{ALGORITHMS[config.method].title}: {config.data.source} ({self.problem.images.sum()} images of {size} pixels), "
+            f"{config.client.count} clients, {config.pool_size} per epoch with batches of {config.client.batch_size}; "
+            f"{config.model.backbone} of width {config.model.width} cut at {config.model.cut_layer}; "
+            f"{config.epochs} epochs of {self.steps} steps into {self.results.path.parent}",
+        ]
