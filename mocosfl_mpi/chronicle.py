@@ -14,7 +14,7 @@ from mocosfl_mpi.clients.population import Population
 from mocosfl_mpi.comm.cluster import Cluster
 from mocosfl_mpi.comm.exchange import Exchange
 from mocosfl_mpi.config import Config
-from mocosfl_mpi.cost.flops import SegmentCost, client_flops
+from mocosfl_mpi.cost.flops import SegmentCost, totals
 from mocosfl_mpi.cost.ledger import Ledger
 from mocosfl_mpi.errors import RunFailed
 from mocosfl_mpi.evaluation.health import effective_rank, feature_std, hardness
@@ -84,11 +84,11 @@ class Simulated:
     def take(self) -> dict[str, npt.NDArray[np.int64]]:
         """The epoch's rows: bytes, messages and FLOPs of each client of the pool."""
         size, messages = self._ledger.take()
-        work = client_flops(
+        work = totals(
             self._cost, steps=self._steps, rows=self._config.rows_per_client, frozen=self._config.client.frozen
         )
         self._steps = 0
-        flops = np.tile(np.array(work, dtype=np.int64), (len(self._pool), 1))
+        flops = np.tile(np.array(list(work.values()), dtype=np.int64), (len(self._pool), 1))
         return {"simulated/bytes": size, "simulated/messages": messages, "simulated/client_flops": flops}
 
 
@@ -147,7 +147,7 @@ class Chronicle:
         if not math.isfinite(report.loss):
             self._recorder.flush()
             raise RunFailed(
-                f"the loss became {report.loss} at epoch {epoch}, step {self._steps}; rows up to the step before are in "
+                f"the loss became {report.loss} at epoch {epoch}, step {self._steps}; earlier rows are in "
                 f"{self._path}. Lower server.lr ({self._config.server.lr}) or client.lr ({self._config.client.lr}), or "
                 f"raise contrast.temperature ({self._config.contrast.temperature})"
             )
@@ -220,9 +220,11 @@ class Chronicle:
         self._losses, self._hits = [], []
 
     def _hardness(self, report: StepReport) -> dict[str, float | npt.NDArray[np.float64]]:
-        found = hardness(
-            report.queries, report.memory_before, report.keys_per_update, self._config.contrast.temperature
-        ) if report.memory_before is not None else None
+        found = None
+        written = (self._steps - 1) * report.keys_per_update  # the rest of the memory still holds initial noise
+        if report.memory_before is not None and written >= report.keys_per_update:
+            temperature = self._config.contrast.temperature
+            found = hardness(report.queries, report.memory_before[:written], report.keys_per_update, temperature)
         bins = np.full(ages(self._config), np.nan)
         if found is not None:
             bins[: len(found.similarity_by_age)] = found.similarity_by_age

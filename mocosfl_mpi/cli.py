@@ -26,12 +26,21 @@ def _parser() -> argparse.ArgumentParser:
 
     run = commands.add_parser("run", help="run an experiment", description="Run an experiment into OUT/run.h5.")
     run.add_argument("config", metavar="CONFIG", help="a preset's name (see `mocosfl presets`) or a TOML file")
-    run.add_argument("-n", dest="ranks", type=int, metavar="RANKS", help="MPI ranks to start; 1 needs no launcher (default)")
     run.add_argument(
-        "--set", dest="settings", action="append", default=[], metavar="a.b=v", help="override one setting; may be repeated"
+        "-n", dest="ranks", type=int, metavar="RANKS", help="MPI ranks to start; 1 needs no launcher (default)"
+    )
+    run.add_argument(
+        "--set",
+        dest="settings",
+        action="append",
+        default=[],
+        metavar="a.b=v",
+        help="override one setting; may be repeated",
     )
     run.add_argument("--data-dir", type=Path, help=f"where data sets lie (default: ${DATA_VARIABLE})")
-    run.add_argument("--out", type=Path, metavar="DIR", help="directory for the results (default: runs/CONFIG-001, -002, …)")
+    run.add_argument(
+        "--out", type=Path, metavar="DIR", help="directory for the results (default: runs/CONFIG-001, -002, …)"
+    )
     run.add_argument("--quiet", action="store_true", help="print nothing but errors")
     run.set_defaults(action=_run)
 
@@ -57,7 +66,9 @@ def _parser() -> argparse.ArgumentParser:
     partition.add_argument("--data-dir", type=Path)
     partition.set_defaults(action=_partition)
 
-    download = commands.add_parser("download", help="fetch a data set through torchvision (the only command that uses the network)")
+    download = commands.add_parser(
+        "download", help="fetch a data set through torchvision (the only command that uses the network)"
+    )
     download.add_argument("source", choices=["cifar10", "cifar100", "fashion-mnist", "svhn"])
     download.add_argument("--data-dir", type=Path)
     download.set_defaults(action=_download)
@@ -95,6 +106,7 @@ def _data_dir(options: argparse.Namespace) -> Path | None:
 
 
 def _run(options: argparse.Namespace, words: list[str], started: Launcher | None) -> int:
+    """Validate; then be a rank if a launcher started this process, else become the launcher (and not return)."""
     from mocosfl_mpi.data.check import check
 
     name, config = _configuration(options)
@@ -116,7 +128,7 @@ def _run(options: argparse.Namespace, words: list[str], started: Launcher | None
 
     out = options.out or free_directory(name)
     prepare_output(out)
-    start([*words, *([] if options.out else ["--out", str(out)])], options.ranks or 1)
+    return start([*words, *([] if options.out else ["--out", str(out)])], options.ranks or 1)
 
 
 def _presets(options: argparse.Namespace, _words: list[str], _started: Launcher | None) -> int:
@@ -157,7 +169,8 @@ def _diff(options: argparse.Namespace, _words: list[str], _started: Launcher | N
 
 def _partition(options: argparse.Namespace, _words: list[str], _started: Launcher | None) -> int:
     from mocosfl_mpi.data.check import check
-    from mocosfl_mpi.data.partition import counts, partition, picture
+    from mocosfl_mpi.data.partition import counts, partition
+    from mocosfl_mpi.data.picture import picture
     from mocosfl_mpi.data.sources import load as load_data
     from mocosfl_mpi.speaker import console
     from mocosfl_mpi.streams import Streams

@@ -260,19 +260,19 @@ class Config(Section):
         micro_batch = self.server.micro_batch
         if not self.contrast.share_features and micro_batch and micro_batch % self.rows_per_client:
             raise ValueError(
-                f"server.micro_batch = {micro_batch} must hold whole clients when memories are private; choose a multiple "
-                f"of {self.rows_per_client} rows"
+                f"server.micro_batch = {micro_batch} must hold whole clients when memories are private; choose "
+                f"a multiple of {self.rows_per_client} rows"
             )
         if len(self.evaluation.probe_l2) > 1 and self.data.validation_images == 0:
             raise ValueError(
-                f"evaluation.probe_l2 = {list(self.evaluation.probe_l2)} needs a choice, and data.validation_images = 0 "
+                f"evaluation.probe_l2 = {list(self.evaluation.probe_l2)} needs a choice; data.validation_images = 0 "
                 f"leaves nothing to choose by; hold out some images or name one penalty"
             )
         if not self.evaluation.probe_l2:
             raise ValueError("evaluation.probe_l2 is empty; name at least one penalty, for example [1e-3]")
         if self.model.head == "largeV2" and self.server.micro_batch is not None:
             raise ValueError(
-                "server.micro_batch changes the batch statistics of the BatchNorm in model.head = largeV2; "
+                "server.micro_batch changes the statistics of the BatchNorm in model.head = largeV2; "
                 "leave it empty, or use head V2"
             )
         if self.data.source == "image-folder" and not (self.data.folder and self.data.image_size):
@@ -324,7 +324,7 @@ def parse(values: Mapping[str, Any], origin: str) -> Config:
 def _explain(item: Mapping[str, Any]) -> str:
     path = ".".join(str(part) for part in item["loc"] if not str(part).startswith("function-"))
     if item["type"] == "extra_forbidden":
-        known = [name for name, _, _ in settings()] + [name for name in Config.model_fields]
+        known = [name for name, _, _ in settings()] + list(Config.model_fields)
         close = difflib.get_close_matches(path, known, n=1, cutoff=0.5) or [
             name for name in known if name.rpartition(".")[2] == path.rpartition(".")[2]
         ]

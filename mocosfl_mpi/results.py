@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +15,16 @@ from torch import Tensor
 from mocosfl_mpi.chronicle import ages
 from mocosfl_mpi.clients.population import Population
 from mocosfl_mpi.comm.cluster import Cluster
+from mocosfl_mpi.comm.environment import launcher
 from mocosfl_mpi.comm.placement import deal
 from mocosfl_mpi.config import Config
 from mocosfl_mpi.cost.flops import SegmentCost, measure, per_image, per_step
-from mocosfl_mpi.cost.memory import client_memory
+from mocosfl_mpi.cost import memory
 from mocosfl_mpi.data.partition import counts
 from mocosfl_mpi.evaluation.judge import Encoder, Verdict
 from mocosfl_mpi.meter import PHASES
 from mocosfl_mpi.problem import Source
-from mocosfl_mpi.provenance import header
+from mocosfl_mpi.record.attributes import run_attributes, software_versions
 from mocosfl_mpi.record.schema import FILE_NAME
 from mocosfl_mpi.record.writer import Recorder
 from mocosfl_mpi.server.main_server import MainServer
@@ -43,16 +46,14 @@ def open_record(
 ) -> Recorder:
     """Create ``out/run.h5`` with all that is known before training (rank 0 only)."""
     assert source is not None
-    server_cost = measure(network.trunk, network.smashed_shape, needs_input_gradient=not config.client.frozen)
-    segments = (cost, server_cost)
-    memory = client_memory(
-        network.bottom, (config.rows_per_client, *network.input_shape), frozen=config.client.frozen
-    )
+    frozen = config.client.frozen
+    server_cost = measure(network.trunk, network.smashed_shape, needs_input_gradient=not frozen)
+    segments = ((cost, frozen), (server_cost, False))
+    flops = [list(per_image(segment, segment_frozen).values()) for segment, segment_frozen in segments]
+    client_memory = memory.measure(network.bottom, network.input_shape, config.rows_per_client, frozen)
     keys_per_update = config.pool_size * config.client.batch_size * (1 if config.contrast.symmetric == "off" else 2)
     placed = deal(np.arange(config.pool_size), config.block_size, cluster.hosts)
-    threads = [
-        server_threads if rank == 0 else config.compute.host_threads for rank in range(cluster.size)
-    ]
+    threads = [server_threads if rank == 0 else config.compute.host_threads for rank in range(cluster.size)]
     sizes: dict[str, Any] = {
         "client": config.client.count,
         "member": config.pool_size,
@@ -66,15 +67,30 @@ def open_record(
         "partition/counts": counts(source.parts, source.train.labels, source.data.class_count),
         "hardness/batch_keys": keys_per_update,
         "hardness/memory_keys": config.contrast.memory_length,
-        "cost/flops_per_image": [per_image(segment) for segment in segments],
-        "cost/macs_per_image": [[value // 2 for value in per_image(segment)] for segment in segments],
-        "cost/flops_per_step": [per_step(segment) for segment in segments],
-        "cost/client_memory": memory,
+        "cost/flops_per_image": flops,
+        "cost/macs_per_image": np.array(flops) // 2,
+        "cost/flops_per_step": [
+            list(per_step(segment, segment_frozen).values()) for segment, segment_frozen in segments
+        ],
+        "cost/client_memory": [getattr(client_memory, kind) for kind in memory.KINDS],
         "ranks/host": hosts,
         "ranks/threads": threads,
         "ranks/clients": [placed.clients_of(rank) for rank in range(cluster.size)],
     }
-    return Recorder.create(out / FILE_NAME, sizes, header(config, cluster, preset, source.data.notes, server_threads), fixed)
+    started = launcher()
+    attributes = run_attributes(
+        config,
+        preset=preset,
+        command=shlex.join(["mocosfl", *sys.argv[1:]]),
+        launcher=started.name if started else "none",
+        host=cluster.host_name,
+        ranks=cluster.size,
+        server_threads=server_threads,
+        host_threads=config.compute.host_threads,
+        versions=software_versions(cluster.library()),
+        notes=source.data.notes,
+    )
+    return Recorder.create(out / FILE_NAME, sizes, attributes, fixed)
 
 
 class Results:

@@ -19,7 +19,8 @@ from mocosfl_mpi.comm.cluster import Cluster
 from mocosfl_mpi.comm.exchange import Exchange
 from mocosfl_mpi.config import Config
 from mocosfl_mpi.cost.flops import measure
-from mocosfl_mpi.data.views import ViewMaker, evaluation_images
+from mocosfl_mpi.data.normalise import evaluation_images
+from mocosfl_mpi.data.views import ViewMaker
 from mocosfl_mpi.errors import BadInput, RunFailed
 from mocosfl_mpi.evaluation.judge import Judge
 from mocosfl_mpi.meter import Meter
@@ -124,13 +125,13 @@ class Simulation:
         cluster.root_decides(lambda: prepare_output(out))
         hosts = cluster.gather_json(cluster.host_name)
         recorder = cluster.root_decides(
-            lambda: open_record(
-                out, config, cluster, preset, source, network, model, cost, hosts or [], server_threads
-            )
+            lambda: open_record(out, config, cluster, preset, source, network, model, cost, hosts or [], server_threads)
         )
         self.results = Results(out, recorder, self.clients, self.main_server, network, model, cluster)
         self.judge = (
-            Judge(config.evaluation, source.train, source.validation, source.data.test, source.data.class_count, prepare)
+            Judge(
+                config.evaluation, source.train, source.validation, source.data.test, source.data.class_count, prepare
+            )
             if source
             else None
         )
@@ -197,11 +198,14 @@ class Simulation:
     def _introduction(self, size: int, server_threads: int) -> list[str]:
         config, cluster = self.config, self.cluster
         hosting = f"{len(cluster.hosts)} hosting clients" if cluster.size > 1 else "hosting the clients too"
-        return [
+        machine = (
             f"{cluster.size} rank{'s' * (cluster.size > 1)} on {cluster.host_name}: the server with {server_threads} "
-            f"threads, {hosting} with {config.compute.host_threads} each; {cluster.library()}",
-            f"{ALGORITHMS[config.method].title}: {config.data.source} ({self.problem.images.sum()} images of {size} pixels), "
-            f"{config.client.count} clients, {config.pool_size} per epoch with batches of {config.client.batch_size}; "
-            f"{config.model.backbone} of width {config.model.width} cut at {config.model.cut_layer}; "
-            f"{config.epochs} epochs of {self.steps} steps into {self.results.path.parent}",
-        ]
+            f"threads, {hosting} with {config.compute.host_threads} each; {cluster.library()}"
+        )
+        experiment = (
+            f"{ALGORITHMS[config.method].title}: {config.data.source} ({self.problem.images.sum()} images, views of "
+            f"{size} pixels), {config.client.count} clients, {config.pool_size} per epoch with batches of "
+            f"{config.client.batch_size}; {config.model.backbone} of width {config.model.width} cut at "
+            f"{config.model.cut_layer}; {config.epochs} epochs of {self.steps} steps into {self.results.path.parent}"
+        )
+        return [machine, experiment]

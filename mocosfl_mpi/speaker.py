@@ -8,7 +8,15 @@ import time
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from mocosfl_mpi.launch import TERMINAL
 
@@ -39,7 +47,7 @@ class Speaker:
         self._start = self._last = time.monotonic()
         self._console = console()
         self._bar: Progress | None = None
-        self._task = None
+        self._task: TaskID | None = None
         if not silent and self._console.is_terminal:
             self._bar = Progress(
                 TextColumn("{task.description}"),

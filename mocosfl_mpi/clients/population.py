@@ -73,9 +73,7 @@ class Population:
         owners = self._deal.owner_of_clients()
         if self.private:
             moves = [
-                (int(c), int(self._where[c]), int(o))
-                for c, o in zip(pool, owners, strict=True)
-                if self._where[c] >= 0
+                (int(c), int(self._where[c]), int(o)) for c, o in zip(pool, owners, strict=True) if self._where[c] >= 0
             ]
             width = len(self.private) * self._model.parameters
             self._parked |= self._exchange.relocate(self._parked, width, self.dtype, moves)

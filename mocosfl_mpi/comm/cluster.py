@@ -51,11 +51,12 @@ class Cluster:
         started = environment.launcher()
         expected = int(os.environ.get(environment.LAUNCHED, started.size if started else 1))
         if self.size == 1 and expected > 1:
+            name = started.name if started else "the launcher"
+            slurm = "; under SLURM try srun --mpi=pmi2 (MPICH) or --mpi=pmix (Open MPI)" if "srun" in name else ""
             raise BadInput(
-                f"{started.name if started else 'the launcher'} started {expected} processes, but the MPI library "
-                f"{self.library()!r} sees only one rank: launcher and library do not match, and {expected} separate runs "
-                f"would result. Use the mpiexec of that library, or `mocosfl run -n {expected}`"
-                f"{'; under SLURM try srun --mpi=pmi2 (MPICH) or --mpi=pmix (Open MPI)' if started and 'srun' in started.name else ''}"
+                f"{name} started {expected} processes, but the MPI library {self.library()!r} sees only one rank: "
+                f"launcher and library do not match, and {expected} separate runs would result. Use the mpiexec of "
+                f"that library, or `mocosfl run -n {expected}`{slurm}"
             )
 
     @staticmethod
@@ -107,11 +108,10 @@ class Cluster:
         header = self.broadcast_json([list(array.shape), array.dtype.str] if array is not None else None)
         shape, dtype = tuple(header[0]), np.dtype(header[1])
         size = int(np.prod(shape)) * dtype.itemsize
-        node = self.comm.Split_type(MPI.COMM_TYPE_SHARED, key=self.rank)
+        node: MPI.Intracomm = self.comm.Split_type(MPI.COMM_TYPE_SHARED, key=self.rank)  # type: ignore[assignment]
         window = MPI.Win.Allocate_shared(size if node.rank == 0 else 0, 1, comm=node)
         self._windows.append(window)
-        buffer, _ = window.Shared_query(0)
-        memory = np.frombuffer(buffer, dtype=np.uint8)[:size]
+        memory = np.asarray(window.Shared_query(0)[0], dtype=np.uint8)[:size]
         leaders = self.comm.Split(0 if node.rank == 0 else MPI.UNDEFINED, key=self.rank)
         if leaders != MPI.COMM_NULL:
             if array is not None:
@@ -121,7 +121,7 @@ class Cluster:
             leaders.Free()
         node.Barrier()
         node.Free()
-        shared = memory.view(dtype).reshape(shape)
+        shared: npt.NDArray[Any] = memory.view(dtype).reshape(shape)
         shared.flags.writeable = False
         return shared
 

@@ -70,7 +70,9 @@ class Exchange:
     def _count(self, mine: Tensor, everything: Tensor | None) -> None:
         self._moved += (mine.numel() + (everything.numel() if everything is not None else 0)) * mine.element_size()
 
-    def mean(self, stacks: Sequence[Tensor], width: int, dtype: torch.dtype, weights: npt.NDArray[np.float64]) -> Tensor:
+    def mean(
+        self, stacks: Sequence[Tensor], width: int, dtype: torch.dtype, weights: npt.NDArray[np.float64]
+    ) -> Tensor:
         """Weighted mean over the pool of one state ``[lanes, width]`` per block: ``[width]`` on every rank.
 
         The server adds in float64, client after client, so the sum does not depend on who hosted whom and the

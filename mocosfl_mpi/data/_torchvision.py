@@ -1,8 +1,9 @@
 """torchvision, importable beside a torch build that its compiled operators do not fit.
 
 The wheels on PyPI link against CUDA. Beside a CPU torch their ``_C.so`` does not load, and then
-``import torchvision`` ends in ``operator torchvision::nms does not exist``. Nothing here uses those operators,
-so two schemas without kernels are enough; they are declared only when the library itself cannot be loaded.
+``import torchvision`` ends in ``operator torchvision::nms does not exist``. Nothing here uses those
+operators, so two schemas without kernels are enough; they are declared only when the library itself cannot be
+loaded.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ _SCHEMAS = (
     "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
 )
-_alive: list[torch.library.Library] = []  # the schemas vanish with their Library object
+_library: Any = torch.library.Library  # torch annotates neither of these
+_load: Any = torch.ops.load_library
+_alive: list[Any] = []  # the schemas vanish with their Library object
 
 
 @functools.cache
@@ -35,7 +38,7 @@ def torchvision() -> Any:
         torchvision is not installed or does not fit the installed torch.
     """
     if "torchvision" not in sys.modules and not _operators_load():
-        library = torch.library.Library("torchvision", "FRAGMENT")
+        library = _library("torchvision", "FRAGMENT")
         for schema in _SCHEMAS:
             library.define(schema)
         _alive.append(library)
@@ -54,7 +57,7 @@ def _operators_load() -> bool:
     if spec is None or spec.origin is None:
         return True  # the import itself will say so
     try:
-        torch.ops.load_library(str(Path(spec.origin).parent / "_C.so"))
+        _load(str(Path(spec.origin).parent / "_C.so"))
     except OSError:
         return False
     return True

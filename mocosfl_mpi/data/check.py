@@ -64,7 +64,12 @@ CIFAR = {
     ),
 }
 CIFAR_IMAGE_BYTES = 3 * 32 * 32
-IDX_NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+IDX_NAMES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
 IDX_FOLDERS = ("FashionMNIST/raw", "fashion-mnist", ".")
 SVHN_FILES = ("train_32x32.mat", "test_32x32.mat")
 DOWNLOADABLE = ("fashion-mnist", "cifar10", "cifar100", "svhn")
@@ -110,7 +115,8 @@ def idx_files(folder: Path) -> tuple[Path, ...]:
             return tuple(found)
     raise BadInput(
         f"{folder} holds no Fashion-MNIST: {IDX_NAMES[0]}[.gz] and its companions are neither there nor in "
-        f"{IDX_FOLDERS[0]}/ or {IDX_FOLDERS[1]}/; set --data-dir or MOCOSFL_DATA{_fetch('fashion-mnist', folder)}"
+        f"{IDX_FOLDERS[0]}/ or {IDX_FOLDERS[1]}/; set --data-dir or MOCOSFL_DATA"
+        f"{_fetch('fashion-mnist', folder)}"
     )
 
 
@@ -129,7 +135,7 @@ def image_folders(config: Data, folder: Path) -> tuple[Path, Path]:
 def require_scipy() -> None:
     """SVHN comes as MATLAB files, which torchvision reads with scipy."""
     if importlib.util.find_spec("scipy") is None:
-        raise BadInput("data.source = 'svhn' is read from MATLAB files and scipy is missing; pip install scipy")
+        raise BadInput("data.source = 'svhn' is read from MATLAB files, for which scipy is missing; pip install scipy")
 
 
 def _check_cifar(release: CifarRelease, config: Data, folder: Path) -> None:
@@ -147,8 +153,8 @@ def _check_cifar(release: CifarRelease, config: Data, folder: Path) -> None:
         size = (place / file.name).stat().st_size
         if size < file.images * CIFAR_IMAGE_BYTES:
             raise BadInput(
-                f"{place / file.name} has {size:,} bytes, too few for the {file.images:,} images of the official "
-                f"file: it is cut short{_fetch(config.source, folder)}"
+                f"{place / file.name} has {size:,} bytes, too few for the {file.images:,} images of the "
+                f"official file: it is cut short{_fetch(config.source, folder)}"
             )
 
 

@@ -1,9 +1,9 @@
 """CIFAR-10 and CIFAR-100 in their official Python files, read without trusting them.
 
-The files are pickles (Krizhevsky, *Learning Multiple Layers of Features from Tiny Images*, 2009), and a pickle
-can name any function to be called. This is the one module of the package that reads any, and its reader knows
-three names, each of which makes an inert record: no function outside this file can be reached. It is the
-interpreter written in Python, because the C one trusts the memo numbers of a damaged file with memory.
+The files are pickles (Krizhevsky, *Learning Multiple Layers of Features from Tiny Images*, 2009), and a
+pickle can name any function to be called. This is the one module of the package that reads any, and its reader
+knows five names, each of which makes an inert record: no function outside this file can be reached. It is the
+interpreter written in Python, because the one in C allocates as much memory as a damaged file asks for.
 """
 
 from __future__ import annotations
@@ -45,9 +45,10 @@ def load_cifar(config: Data, folder: Path) -> Dataset:
     odd = [(file, digest) for file in files if (digest := _md5(content[file.name])) != file.md5]
     if odd and not config.allow_unofficial:
         raise BadInput(
-            f"{place}: not the official {config.source} (md5 differs): {', '.join(file.name for file, _ in odd)}; "
-            f"fetch the official files with `mocosfl download {config.source} --data-dir {folder}`, or accept these "
-            f"with data.allow_unofficial = true if you trust where they come from"
+            f"{place}: not the official {config.source} (md5 differs): "
+            f"{', '.join(file.name for file, _ in odd)}; fetch the official files with "
+            f"`mocosfl download {config.source} --data-dir {folder}`, or accept these with "
+            f"data.allow_unofficial = true if you trust where they come from"
         )
     differing = ", ".join(f"{file.name} (md5 {digest}, official {file.md5})" for file, digest in odd)
     note = f"{place}: not the official files, so images or labels may differ from published ones: {differing}"
@@ -63,7 +64,7 @@ def load_cifar(config: Data, folder: Path) -> Dataset:
 
 
 def read_batch(content: bytes, path: Path, label_key: str, classes: int) -> Images:
-    """Images ``[n, 3, 32, 32]`` and labels ``[n]`` of the bytes of one batch file; ``path`` is for messages."""
+    """Images ``[n, 3, 32, 32]`` and labels ``[n]`` in the bytes of a batch file; ``path`` is for messages."""
     values = _unpickle(content, path)
     record, labels = values.get(b"data"), values.get(label_key.encode())
     if not isinstance(record, _Array) or not isinstance(labels, list):
@@ -76,13 +77,11 @@ def read_batch(content: bytes, path: Path, label_key: str, classes: int) -> Imag
     if target.dtype != np.int64 or target.shape != (len(pixels),):
         raise _unusable(path, f"{len(pixels)} images need {len(pixels)} whole numbers as {label_key!r}")
     if target.min() < 0 or target.max() >= classes:
-        raise _unusable(path, f"labels run from {target.min()} to {target.max()}, not within 0 to {classes - 1}")
+        raise _unusable(path, f"labels {target.min()} to {target.max()} are not within 0 to {classes - 1}")
     return Images(pixels, target)
 
 
-def _join(
-    release: CifarRelease, files: tuple[CifarFile, ...], content: Mapping[str, bytes], place: Path
-) -> Images:
+def _join(release: CifarRelease, files: tuple[CifarFile, ...], content: Mapping[str, bytes], place: Path) -> Images:
     parts = [read_batch(content[f.name], place / f.name, release.label_key, release.classes) for f in files]
     return Images(np.concatenate([p.pixels for p in parts]), np.concatenate([p.labels for p in parts]))
 
@@ -126,7 +125,7 @@ class _Array:
     def pixels(self, path: Path) -> npt.NDArray[np.uint8]:
         """The array as images ``[n, 3, 32, 32]``."""
         match self.state:
-            case (_, (int(rows), int(columns)), _Type(code=b"u1" | "u1" | b"|u1" | "|u1"), fortran, bytes(data)):
+            case (_, (int(rows), int(columns)), _Type(code=b"u1" | "u1"), fortran, bytes(data)):
                 if columns != CIFAR_IMAGE_BYTES or rows < 1 or len(data) != rows * columns or fortran:
                     raise _unusable(path, f"{len(data)} bytes for images of shape ({rows}, {columns})")
                 return np.frombuffer(data, dtype=np.uint8).reshape(rows, 3, 32, 32)
@@ -177,8 +176,9 @@ def _unpickle(content: bytes, path: Path) -> dict[Any, Any]:
     """
     try:
         values = _Reader(io.BytesIO(content), encoding="bytes").load()
-    except Exception as error:  # noqa: BLE001
-        raise _unusable(path, f"cut short, damaged or made to do harm ({type(error).__name__}: {error})") from None
+    except Exception as error:
+        reason = f"cut short, damaged or made to do harm ({type(error).__name__}: {error})"
+        raise _unusable(path, reason) from None
     if not isinstance(values, dict):
         raise _unusable(path, "it holds no dictionary")
     return {key.encode() if isinstance(key, str) else key: value for key, value in values.items()}

@@ -18,8 +18,8 @@ def luma(planes: Tensor) -> Tensor:
 def blend(planes: Tensor, factor: Tensor, kind: Tensor) -> None:
     """Change brightness, contrast or saturation by ``factor`` ``[m]``, each view its own ``kind`` ``[m]``.
 
-    All three mix the image with a duller one, f·x + (1 - f)·d clamped to 0 to 1, where d is black, the mean grey
-    of the view, or the grey image (Haeberli, *Image Processing by Interpolation and Extrapolation*, 1994;
+    All three mix the image with a duller one, f·x + (1 - f)·d clamped to 0 to 1, where d is black, the mean
+    grey of the view, or the grey image (Haeberli, *Image Processing by Interpolation and Extrapolation*, 1994;
     ``PIL.ImageEnhance``).
     """
     grey = luma(planes)
@@ -31,7 +31,7 @@ def blend(planes: Tensor, factor: Tensor, kind: Tensor) -> None:
 
 
 def shift_hue(planes: Tensor, turns: Tensor) -> None:
-    """Turn the hue (HSV) of three planes by ``turns`` ``[m]`` of the colour circle, at most a sixth either way.
+    """Turn the hue (HSV) of three planes by ``turns`` ``[m]`` of the colour circle, at most a sixth.
 
     In sixths of the circle a fully saturated colour of hue h has red clamp(|h - 3| - 1), green
     clamp(2 - |h - 2|), blue clamp(2 - |h - 4|), each to 0 to 1 (Smith, *Color Gamut Transform Pairs*, 1978).
@@ -45,5 +45,6 @@ def shift_hue(planes: Tensor, turns: Tensor) -> None:
     hue = torch.where(value == r, g - b, torch.where(value == g, green_max, blue_max))
     hue.div_(chroma.clamp(min=1e-12)).add_((6.0 * turns)[:, None, None])  # -2 to 6; 0 for greys
     hue.add_(hue < 0, alpha=6)
-    for plane, centre, sign, offset in zip((r, g, b), (3.0, 2.0, 4.0), (1.0, -1.0, -1.0), (-1.0, 2.0, 2.0), strict=True):
-        torch.sub(hue, centre, out=plane).abs_().mul_(sign).add_(offset).clamp_(0.0, 1.0).mul_(chroma).add_(low)
+    for plane, centre, sign, offset in ((r, 3.0, 1.0, -1.0), (g, 2.0, -1.0, 2.0), (b, 4.0, -1.0, 2.0)):
+        torch.sub(hue, centre, out=plane).abs_().mul_(sign).add_(offset).clamp_(0.0, 1.0)
+        plane.mul_(chroma).add_(low)

@@ -24,7 +24,7 @@ _LARGEST = 1 << 28  # bytes; a packed file that unpacks to more is no Fashion-MN
 
 
 def load_embedded() -> Dataset:
-    """6,000 training and 1,000 test images of Fashion-MNIST, 600 and 100 per class (see embedded/README.md)."""
+    """6,000 training and 1,000 test images of Fashion-MNIST, 600 and 100 per class (embedded/README.md)."""
     with np.load(EMBEDDED, allow_pickle=False) as stored:
         train, test = (
             Images(stored[f"x_{split}"][:, None], stored[f"y_{split}"].astype(np.int64)) for split in ("train", "test")
@@ -41,8 +41,8 @@ def load_fashion_mnist(folder: Path) -> Dataset:
 def read_idx(path: Path, dimensions: int) -> npt.NDArray[np.uint8]:
     """The uint8 array of ``dimensions`` axes in an idx file, gzip-packed when its name ends in ``.gz``.
 
-    An idx file is two zero bytes, a type (8: unsigned byte), the number of axes, the big-endian length of each
-    axis, then the data (LeCun, *The MNIST database of handwritten digits*).
+    An idx file is two zero bytes, a type (8: unsigned byte), the number of axes, the big-endian length of
+    each axis, then the data (LeCun, *The MNIST database of handwritten digits*).
     """
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:

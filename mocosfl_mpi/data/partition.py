@@ -18,7 +18,7 @@ _DIRICHLET_TRIES = 100
 def partition(
     config: Partition, labels: npt.NDArray[np.int64], clients: int, classes: int, streams: Streams
 ) -> list[Indices]:
-    """Deal images with ``labels`` int64 ``[n]`` to ``clients``: for each, its ascending indices, int64 ``[n_i]``.
+    """Deal images with ``labels`` int64 ``[n]`` to clients: for each its ascending indices, int64 ``[n_i]``.
 
     The parts are disjoint; `shards` drops remainders, `classes` the classes that nobody holds, the others
     nothing. All randomness comes from the stream "partition".
@@ -38,8 +38,8 @@ def partition(
     smallest = min(range(clients), key=lambda client: len(parts[client]))
     if len(parts[smallest]) < config.min_images:
         raise BadInput(
-            f"partition.kind = {config.kind!r} leaves client {smallest} of {clients} with {len(parts[smallest])} "
-            f"images, fewer than partition.min_images = {config.min_images}; "
+            f"partition.kind = {config.kind!r} leaves client {smallest} of {clients} with "
+            f"{len(parts[smallest])} images, fewer than partition.min_images = {config.min_images}; "
             f"lower client.count{_REMEDY.get(config.kind, '')} or use more images"
         )
     return [np.sort(part) for part in parts]
@@ -51,9 +51,7 @@ def counts(parts: list[Indices], labels: npt.NDArray[np.int64], classes: int) ->
     return np.array(rows, dtype=np.int64).reshape(len(parts), classes)
 
 
-def _iid(
-    config: Partition, labels: Indices, clients: int, classes: int, random: np.random.Generator
-) -> list[Indices]:
+def _iid(config: Partition, labels: Indices, clients: int, classes: int, random: np.random.Generator) -> list[Indices]:
     """Equal random parts; sizes differ by at most one."""
     del config, classes
     return np.array_split(random.permutation(len(labels)), clients)
@@ -64,16 +62,17 @@ def _shards(
 ) -> list[Indices]:
     """Label shards as published (MocoSFL's code, ``utils.noniid_alllabel``).
 
-    The images sorted by label are cut into N·c shards of int(n/N/c) consecutive images, and each client gets c
-    of them without replacement. What lies behind the last shard is dropped; a shard can straddle two classes.
+    The images sorted by label are cut into N·c shards of int(n/N/c) consecutive images, and each client gets
+    c of them without replacement. What lies behind the last shard is dropped; a shard can straddle two classes.
     """
     del classes
     total = clients * config.classes_per_client
     size = len(labels) // total
     if size == 0:
         raise BadInput(
-            f"partition.kind = 'shards' cuts {len(labels)} images into client.count × partition.classes_per_client "
-            f"= {total} shards, which would be empty; lower one of them or use more images"
+            f"partition.kind = 'shards' cuts {len(labels)} images into client.count × "
+            f"partition.classes_per_client = {total} shards, which would be empty; "
+            f"lower one of them or use more images"
         )
     shards = np.argsort(labels, kind="stable")[: total * size].reshape(total, size)
     return list(shards[random.permutation(total)].reshape(clients, -1))
@@ -134,8 +133,8 @@ def _dirichlet(
 ) -> list[Indices]:
     """Each class is split over the clients in proportions from Dirichlet(alpha).
 
-    Hsu, Qi, Brown, *Measuring the Effects of Non-Identical Data Distribution*, arXiv:1909.06335; redrawn until
-    every client owns `min_images`, as is usual (Li et al., arXiv:2102.02079).
+    Hsu, Qi, Brown, *Measuring the Effects of Non-Identical Data Distribution*, arXiv:1909.06335; redrawn
+    until every client owns `min_images`, as is usual (Li et al., arXiv:2102.02079).
     """
     by_class = [random.permutation(np.flatnonzero(labels == label)) for label in range(classes)]
     fewest = 0

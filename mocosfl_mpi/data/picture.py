@@ -37,7 +37,9 @@ def picture(counts: npt.NDArray[np.int64], class_names: Sequence[str]) -> str:
         blocks = "".join(_SHADES[_level(x, shares.max())] * width for x in share)
         lines.append(f"{label:>{margin}} |{blocks}| {row.sum():,}")
     sizes = counts.sum(axis=1)
-    lines.append(f"{'all':>{margin}}  {clients} clients, {sizes.sum():,} images, {sizes.min():,} to {sizes.max():,} each")
+    lines.append(
+        f"{'all':>{margin}}  {clients} clients, {sizes.sum():,} images, {sizes.min():,} to {sizes.max():,} each"
+    )
     held, how_many = np.unique((counts > 0).sum(axis=1), return_counts=True)
     spread = ", ".join(f"{h} ({m})" for h, m in zip(held, how_many, strict=True))
     lines.append(f"{'':>{margin}}  classes per client (clients): {spread}")

@@ -30,7 +30,7 @@ def crop_matrices(start: Tensor, length: Tensor, source: int, size: int, mirror:
 
 
 def apply_matrices(rows: Tensor, columns: Tensor, planes: Tensor) -> Tensor:
-    """``rows @ plane @ columnsᵀ`` for each channel: ``[m,S,H]``, ``[m,S,W]``, planes ``[C,m,H,W]`` to ``[C,m,S,S]``."""
+    """``rows[m] @ plane[c, m] @ columns[m]ᵀ``: ``[m, S, H]``, ``[m, S, W]``, ``[C, m, H, W]`` to ``[C, m, S, S]``."""
     size = rows.shape[1]
     result = planes.new_empty((*planes.shape[:2], size, size))
     transposed = columns.transpose(1, 2)
@@ -40,7 +40,7 @@ def apply_matrices(rows: Tensor, columns: Tensor, planes: Tensor) -> Tensor:
 
 
 def blur_matrices(radius: Tensor, size: int) -> Tensor:
-    """Matrices ``[m, size, size]`` of Pillow's Gaussian blur of standard deviation ``radius`` ``[m]``, 0 < radius <= 2.5.
+    """Matrices ``[m, size, size]`` of Pillow's Gaussian blur with ``radius`` ``[m]``, 0 < radius < 2.4 pixels.
 
     Pillow passes three box blurs with fractional edges over the image and repeats its outermost pixels
     (``BoxBlur.c``, after Gwosdek et al., *Theoretical Foundations of Gaussian Convolution by Extended Box
@@ -50,23 +50,27 @@ def blur_matrices(radius: Tensor, size: int) -> Tensor:
     variance = radius.double() ** 2 / 3
     whole = torch.floor((torch.sqrt(12 * variance + 1) - 1) / 2)
     part = (2 * whole + 1) * (whole * (whole + 1) - 3 * variance) / (6 * (variance - (whole + 1) ** 2))
-    powers = part[:, None] ** torch.arange(4, device=radius.device)
-    powers = powers / ((2 * (whole + part) + 1) ** 3)[:, None]
-    coefficients = torch.cat([powers * (whole == w)[:, None] for w in (0, 1)], dim=1)
-    cubic = _cubed_boxes(size).to(radius.device)
-    # In float64 and then rounded: the result cannot depend on how many views are computed together.
-    return (coefficients @ cubic).to(radius.dtype).view(-1, size, size)
+    box = whole.long()
+    cubic = _cubed_boxes(size).to(radius.device, radius.dtype)
+    a = part.to(radius.dtype)[:, None]
+    # Horner element by element: a matrix product may round differently with the number of views.
+    matrices = cubic[3, box]
+    for coefficient in (cubic[2], cubic[1], cubic[0]):
+        matrices.mul_(a).add_(coefficient[box])
+    total = (2 * (whole + part) + 1) ** 3
+    return matrices.div_(total.to(radius.dtype)[:, None]).view(-1, size, size)
 
 
 @functools.lru_cache(maxsize=8)
 def _cubed_boxes(size: int) -> Tensor:
-    """Coefficient matrices of 1, a, a², a³ in (M + a·E)³ for l = 0 and 1: float64 ``[8, size · size]``."""
-    terms = []
+    """Coefficient matrices of 1, a, a², a³ in (M + a·E)³ for l = 0 and 1: float64 ``[4, 2, size · size]``."""
+    cubes = []
     for whole in (0, 1):
-        m = sum((_shift(size, k) for k in range(-whole, whole + 1)), torch.zeros(size, size, dtype=torch.float64))
+        m = torch.stack([_shift(size, k) for k in range(-whole, whole + 1)]).sum(dim=0)
         e = _shift(size, -whole - 1) + _shift(size, whole + 1)
-        terms += [m @ m @ m, m @ m @ e + m @ e @ m + e @ m @ m, m @ e @ e + e @ m @ e + e @ e @ m, e @ e @ e]
-    return torch.stack(terms).view(8, size * size)
+        once, twice = m @ m @ e + m @ e @ m + e @ m @ m, m @ e @ e + e @ m @ e + e @ e @ m
+        cubes.append(torch.stack([m @ m @ m, once, twice, e @ e @ e]).view(4, size * size))
+    return torch.stack(cubes, dim=1)
 
 
 def _shift(size: int, by: int) -> Tensor:

@@ -65,8 +65,8 @@ def download(source: str, data_dir: Path) -> None:
             getattr(datasets, name)(str(data_dir), download=True)
     except (OSError, EOFError, RuntimeError) as error:  # urllib's errors are OSErrors
         raise BadInput(
-            f"{source} could not be downloaded to {data_dir}: {error}; try again on a machine with internet access "
-            f"and room on the disk, and copy the folder here"
+            f"{source} could not be downloaded to {data_dir}: {error}; "
+            f"try again on a machine with internet access and room on the disk, and copy the folder here"
         ) from None
 
 
@@ -104,7 +104,7 @@ def _svhn(folder: Path) -> Dataset:
                 f"or run `mocosfl download svhn --data-dir {folder}`"
             ) from None
         splits.append(Images(np.ascontiguousarray(stored.data, dtype=np.uint8), stored.labels.astype(np.int64)))
-    return Dataset(*splits, tuple(str(digit) for digit in range(_SVHN_CLASSES)), *_SVHN)
+    return Dataset(splits[0], splits[1], tuple(str(digit) for digit in range(_SVHN_CLASSES)), *_SVHN)
 
 
 def _image_folder(config: Data, folder: Path) -> Dataset:
@@ -131,7 +131,7 @@ def _decode(source: Any, size: int) -> Images:
             with warnings.catch_warnings():
                 warnings.simplefilter("error")  # a decompression bomb begins as a warning
                 image = functional.center_crop(functional.resize(source.loader(path), size), [size, size])
-        except Exception as error:  # noqa: BLE001 - image decoders raise nearly anything
+        except Exception as error:  # image decoders raise nearly anything
             raise BadInput(f"{path} cannot be decoded ({error}); repair or remove it") from None
         row[:] = np.asarray(image).transpose(2, 0, 1)
     return Images(pixels, np.array([label for _, label in source.samples], dtype=np.int64))

@@ -19,8 +19,9 @@ Bools = npt.NDArray[np.bool_]
 
 _ATTEMPTS = 10
 _LOG_RATIO = np.log(4 / 3)
-DRAWS = 2 * _ATTEMPTS + 12
-"""Uniform numbers that one view takes: area and ratio of ten crops, then those named in `view_parameters`."""
+_CROP_DRAWS = 2 * _ATTEMPTS + 2
+DRAWS = _CROP_DRAWS + 10
+"""Uniform numbers that one view takes: for its crop, then those named in `view_parameters`."""
 
 BLEND_ORDERS: tuple[tuple[int, ...], ...] = tuple(permutations(range(3)))
 """Orders of brightness (0), contrast (1) and saturation (2)."""
@@ -54,10 +55,9 @@ class ViewParameters:
 
 
 def view_parameters(config: Views, draws: Floats, height: int, width: int) -> ViewParameters:
-    """Parameters of m views of images of ``height`` × ``width`` from uniform numbers ``[m, DRAWS]`` in [0, 1)."""
-    area_draws, ratio_draws = draws[:, :_ATTEMPTS], draws[:, _ATTEMPTS : 2 * _ATTEMPTS]
-    at_top, at_left, flip, jitter, *factors, hue, order, grey, blur, radius = draws[:, 2 * _ATTEMPTS :].T
-    h, w, i, j = _crop(config.crop_scale_min, area_draws, ratio_draws, at_top, at_left, height, width)
+    """Parameters of m views of images ``height`` × ``width`` from uniform numbers ``[m, DRAWS]`` in [0, 1)."""
+    h, w, i, j = _crop(config.crop_scale_min, draws[:, :_CROP_DRAWS], height, width)
+    flip, jitter, *factors, hue, order, grey, blur, radius = draws[:, _CROP_DRAWS:].T
     place = (order * 4 * len(BLEND_ORDERS)).astype(np.int64)
     return ViewParameters(
         top=i,
@@ -76,15 +76,15 @@ def view_parameters(config: Views, draws: Floats, height: int, width: int) -> Vi
     )
 
 
-def _crop(
-    scale_min: float, area_draws: Floats, ratio_draws: Floats, at_top: Floats, at_left: Floats, height: int, width: int
-) -> tuple[Ints, Ints, Ints, Ints]:
+def _crop(scale_min: float, draws: Floats, height: int, width: int) -> tuple[Ints, Ints, Ints, Ints]:
     """Height, width, top and left of random resized crops.
 
-    torchvision's ``RandomResizedCrop.get_params``: the first of ten (area, aspect ratio) pairs that fits, at a
-    uniform position; if none fits, the largest central crop of an admissible ratio. Drawing the position after
-    the choice gives the same distribution and needs two numbers, not twenty.
+    torchvision's ``RandomResizedCrop.get_params``: the first of ten (area, aspect ratio) pairs that fits, at
+    a uniform position; if none fits, the largest central crop of an admissible ratio. Drawing the position
+    after the choice gives the same distribution and needs two numbers, not twenty.
     """
+    area_draws, ratio_draws = draws[:, :_ATTEMPTS], draws[:, _ATTEMPTS : 2 * _ATTEMPTS]
+    at_top, at_left = draws[:, 2 * _ATTEMPTS :].T
     area = height * width * (scale_min + (1.0 - scale_min) * area_draws)
     ratio = np.exp(_LOG_RATIO * (2.0 * ratio_draws - 1.0))
     w = np.rint(np.sqrt(area * ratio)).astype(np.int64)

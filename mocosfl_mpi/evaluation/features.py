@@ -12,9 +12,7 @@ Prepare = Callable[[Tensor], Tensor]
 
 
 @overload
-def extract(
-    encoder: Callable[[Tensor], Tensor], images: Tensor, prepare: Prepare, chunk: int = 250
-) -> Tensor: ...
+def extract(encoder: Callable[[Tensor], Tensor], images: Tensor, prepare: Prepare, chunk: int = 250) -> Tensor: ...
 @overload
 def extract(
     encoder: Callable[[Tensor], tuple[Tensor, ...]], images: Tensor, prepare: Prepare, chunk: int = 250
@@ -55,7 +53,9 @@ def extract(
             outs = (out,) if isinstance(out, Tensor) else out
             for features in outs:
                 if features.ndim != 2 or len(features) != chunk:
-                    raise ValueError(f"the encoder returned {list(features.shape)} for {chunk} images; expected [{chunk}, d]")
+                    raise ValueError(
+                        f"the encoder returned {list(features.shape)} for {chunk} images; expected [{chunk}, d]"
+                    )
             pieces.append(tuple(features[:rows].cpu() for features in outs))
     joined = tuple(torch.cat(parts) for parts in zip(*pieces, strict=True))
     return joined[0] if single else joined

@@ -55,13 +55,17 @@ def published() -> dict[str, tuple[str, dict[str, Any]]]:
             for cut in (1, 2):
                 for iid in (False, True) if table == "table 3" else (False,):
                     name = f"{dataset}-{clients}clients-cut{cut}{'-iid' if iid else ''}"
-                    title = f"MocoSFL {table}: MocoSFL-{2 * cut - 1}, {dataset}, {clients} clients, {'IID' if iid else 'non-IID'}"
+                    mix = "IID" if iid else "non-IID"
+                    title = f"MocoSFL {table}: MocoSFL-{2 * cut - 1}, {dataset}, {clients} clients, {mix}"
                     rows[name] = (title, _values(dataset, clients, cut, iid=iid))
     for dataset in ("cifar10", "cifar100"):
         for clients in (5, 20, 200):
             for cut in range(1, 10):
                 values = _values(dataset, clients, cut, iid=False)
                 values |= {"method": "monacosfl", "seed": 1138, "contrast": {"symmetric": "both_views"}}
-                title = f"MonAcoSFL grid: {dataset}, {clients} clients, layer {2 * cut - 1} (cut {cut}); --set method=mocosfl for its baseline"
+                title = (
+                    f"MonAcoSFL grid: {dataset}, {clients} clients, layer {2 * cut - 1} (cut {cut}); "
+                    f"--set method=mocosfl for its baseline"
+                )
                 rows[f"monacosfl-{dataset}-{clients}clients-cut{cut}"] = (title, values)
     return rows

@@ -40,7 +40,7 @@ def run_attributes(
     versions: Mapping[str, str],
     notes: Sequence[str] = (),
 ) -> dict[str, str | int]:
-    """All root attributes for ``Recorder.create``; ``notes`` are warnings in plain words, shown by ``inspect``."""
+    """All root attributes for ``Recorder.create``; ``notes`` are warnings in plain words."""
     return {
         "schema": SCHEMA,
         "schema_version": SCHEMA_VERSION,

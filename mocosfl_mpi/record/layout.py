@@ -24,7 +24,7 @@ def scale_values(sizes: Mapping[str, Size]) -> dict[str, npt.NDArray[Any]]:
     Raises
     ------
     ValueError
-        A dimension is missing, unknown, empty, or labelled although the schema labels it (programmer errors).
+        A dimension is missing, empty, unknown or labelled by the schema itself (programmer errors).
     """
     wanted = {name for name, dimension in DIMENSIONS.items() if dimension.labels is None and not dimension.growing}
     if set(sizes) != wanted:
@@ -73,7 +73,7 @@ def write_attributes(file: h5py.File, attributes: Mapping[str, str | int]) -> No
 def create_datasets(
     file: h5py.File, scales: Mapping[str, npt.NDArray[Any]], fixed: Mapping[str, npt.ArrayLike]
 ) -> None:
-    """Create all scales and datasets of the schema; ``fixed`` holds the values known before the first step."""
+    """Create all scales and datasets of the schema; ``fixed`` holds what is known before the first step."""
     needed = {entry.name for entry in ENTRIES.values() if entry.when == "fixed"} - {COMMITTED}
     if set(fixed) != needed:
         raise ValueError(f"fixed: missing {sorted(needed - set(fixed))}, unknown {sorted(set(fixed) - needed)}")
@@ -102,8 +102,8 @@ def _create_growing(file: h5py.File, entry: Entry, shape: tuple[int, ...]) -> h5
     dtype = np.dtype(entry.dtype)
     row_bytes = dtype.itemsize * math.prod(shape)
     compressed = entry.compress and row_bytes >= _WORTH_COMPRESSING
-    # A compressed chunk changes its size each time it is rewritten, and SWMR never reuses the space it leaves: one
-    # row per chunk writes each once, and a kill can never fall into the rewriting of a row flushed before.
+    # A compressed chunk changes its size each time it is rewritten, and SWMR never reuses the space it leaves:
+    # one row per chunk writes each once, and no kill can fall into the rewriting of a row flushed before.
     rows = 1 if compressed else max(1, _CHUNK_BYTES // row_bytes)
     inner = list(shape)
     if row_bytes > _LARGEST_CHUNK and inner:

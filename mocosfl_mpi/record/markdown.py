@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from mocosfl_mpi.record.schema import ATTRIBUTES, DIMENSIONS, ENTRIES, FILE_NAME, SCHEMA_VERSION, Entry
 
-_INTRODUCTION = f"""\
-# The file of a run
+_INTRODUCTION = f"""# The file of a run
 
 <!-- Generated: python -m mocosfl_mpi.record.schema > docs/file-format.md -->
 
-A run writes one HDF5 file, `OUT/{FILE_NAME}`, schema version {SCHEMA_VERSION}. Rank 0 is the only writer. The file can be
-read while the run writes, and after a kill at any moment; `mocosfl inspect OUT` prints it for a person.
+A run writes one HDF5 file, `OUT/{FILE_NAME}`, schema version {SCHEMA_VERSION}. Rank 0 is the only writer.
+The file can be read while the run writes, and after a kill at any moment; `mocosfl inspect OUT` prints it for a
+person.
 
 ```python
 import h5py
@@ -22,19 +22,20 @@ rows = dict(zip(file["series"].asstr()[:], file["committed"][:]))
 loss = file["epochs/loss"][: rows["epoch"]]
 ```
 
-- **Whole rows.** Datasets that grow along the same dimension are valid up to the number in `committed`, which is advanced
-  last. Cut to it: a kill can leave longer datasets behind. `mocosfl_mpi.record.reader.open_run` does this for you.
-- **Dimension scales.** Each dimension has a scale of its name in the root group, attached to every dataset that uses it:
-  numbers, or labels as fixed-length UTF-8 strings. Where it is completed, `xarray.open_datatree("OUT/run.h5",
-  engine="h5netcdf")` reads the file with names and coordinates (cut to `committed` where it is not).
-- **Units.** Every dataset has the attributes `units` and `long_name`. `byte` is 8 bits, `flop` one floating-point
-  operation, `mac` one multiply-accumulate (two FLOPs), `%` 0 to 100, `1` a pure number.
-- **Two ledgers.** `simulated/` is what real client devices would spend, `measured/` what this run spent; they are never
-  added. `simulated/` and everything about training and quality are the same for any number of ranks.
-- **Empty values.** A number that was not measured is NaN; `result/` is NaN (or empty text) until known. A completed run has
-  `result/completed = 1` and `result/state_sha256`.
-- **Durability.** A flushed row survives the death of the process, not the death of the machine. SWMR needs a file system
-  with POSIX writes; some network file systems need `HDF5_USE_FILE_LOCKING=FALSE`.
+- **Whole rows.** Datasets that grow along the same dimension are valid up to the number in `committed`, which
+  is advanced last. Cut to it: a kill can leave longer datasets behind. `mocosfl_mpi.record.reader.open_run` does
+  this for you.
+- **Dimension scales.** Each dimension has a scale of its name in the root group, attached to every dataset that
+  uses it: numbers, or labels as fixed-length UTF-8 strings. XARRAY
+- **Units.** Every dataset has the attributes `units` and `long_name`. `byte` is 8 bits, `flop` one
+  floating-point operation, `mac` one multiply-accumulate (two FLOPs), `%` 0 to 100, `1` a pure number.
+- **Two ledgers.** `simulated/` is what real client devices would spend, `measured/` what this run spent; they are
+  never added. All but `measured/`, `ranks/` and wall times is the same for any number of ranks.
+- **Compression.** Datasets marked gzip are compressed where a row has at least 4096 bytes, one row per chunk.
+- **Empty values.** A number that was not measured is NaN; `result/` is NaN (or empty text) until known. A
+  completed run has `result/completed = 1` and `result/state_sha256`.
+- **Durability.** A flushed row survives the death of the process, not the death of the machine. SWMR needs a file
+  system with POSIX writes; where reading is refused because of locks, set `HDF5_USE_FILE_LOCKING=FALSE`.
 """
 
 _WHEN = {
@@ -49,7 +50,8 @@ def markdown() -> str:
     lines = [_INTRODUCTION, "## Dimensions", "", "| dimension | scale | meaning |", "|-|-|-|"]
     for dimension in DIMENSIONS.values():
         scale = ", ".join(f"`{label}`" for label in dimension.labels) if dimension.labels else dimension.kind
-        lines.append(f"| `{dimension.name}`{' (grows)' if dimension.growing else ''} | {scale} | {dimension.long_name} |")
+        grows = " (grows)" if dimension.growing else ""
+        lines.append(f"| `{dimension.name}`{grows} | {scale} | {dimension.long_name} |")
     for when, title in _WHEN.items():
         lines += ["", f"## {title}", "", "| dataset | dimensions | type | units | meaning |", "|-|-|-|-|-|"]
         lines += [_row(entry) for entry in ENTRIES.values() if entry.when == when]
@@ -63,4 +65,5 @@ def markdown() -> str:
 def _row(entry: Entry) -> str:
     kind = {"text": "text", "sha256": "text, 64 characters"}.get(entry.dtype, entry.dtype)
     dims = ", ".join(entry.dims) or "scalar"
-    return f"| `{entry.name}` | {dims} | {kind}{', gzip' if entry.compress else ''} | {entry.units} | {entry.long_name} |"
+    kind += ", gzip" if entry.compress else ""
+    return f"| `{entry.name}` | {dims} | {kind} | {entry.units} | {entry.long_name} |"

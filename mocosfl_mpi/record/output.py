@@ -31,3 +31,11 @@ def prepare_output(path: Path) -> None:
         raise BadInput(f"the output directory {path}: a file is in the way; name another one with --out") from None
     except (OSError, ValueError) as error:
         raise BadInput(f"cannot write to the output directory {path}: {error}; name another one with --out") from None
+
+
+def free_directory(name: str, parent: Path = Path("runs")) -> Path:
+    """The first of ``runs/NAME-001``, ``runs/NAME-002``, … that does not exist yet."""
+    number = 1
+    while (path := parent / f"{name}-{number:03d}").exists():
+        number += 1
+    return path

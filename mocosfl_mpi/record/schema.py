@@ -12,7 +12,7 @@ SCHEMA: Final = "mocosfl-run"
 SCHEMA_VERSION: Final = "1.0"
 FILE_NAME: Final = "run.h5"
 COMMITTED: Final = "committed"
-"""Dataset with the number of whole rows per growing dimension; advanced only after the rows lie in the file."""
+"""Dataset with the number of whole rows per growing dimension; advanced only after the rows are written."""
 
 MESSAGES: Final = (
     "query_up", "key_up", "gradient_down", "weights_up", "weights_down", "momentum_up", "momentum_down",
@@ -25,7 +25,7 @@ GROWING: Final = ("step", "sync", "epoch", "evaluation")
 
 @dataclass(frozen=True)
 class Dimension:
-    """An axis: its scale is the dataset of the same name in the root group, attached to every user of the axis."""
+    """An axis: its scale is the dataset of its name in the root group, attached to every user of the axis."""
 
     name: str
     kind: Literal["number", "text"]
@@ -49,7 +49,7 @@ class Entry:
     units: str
     long_name: str
     when: Literal["row", "fixed", "result"] = "row"
-    """``row`` is appended while the run goes on, ``fixed`` known before it starts, ``result`` empty until known."""
+    """``row``: appended while the run goes on; ``fixed``: known before it; ``result``: empty until known."""
     compress: bool = False
 
     @property
@@ -66,7 +66,7 @@ DIMENSIONS: Final = {
         Dimension("epoch", "number", "epoch, counted from 0"),
         Dimension("evaluation", "number", "evaluation of the encoder, counted from 0"),
         Dimension("client", "number", "simulated client"),
-        Dimension("member", "number", "position in the pool of clients that take part, in order of client number"),
+        Dimension("member", "number", "position in the pool of participating clients, by client number"),
         Dimension("class", "text", "class of the data set"),
         Dimension("layer", "text", "parameter tensor of the client's part of the network"),
         Dimension("rank", "number", "MPI rank; rank 0 is main server and fed server"),
@@ -82,23 +82,29 @@ DIMENSIONS: Final = {
 
 _TRAINING: Final = (
     Entry("steps/epoch", ("step",), "int64", "1", "epoch of the step"),
-    Entry("steps/loss", ("step",), "float64", "1", "contrastive loss over all rows of the pool, before the update"),
+    Entry("steps/loss", ("step",), "float64", "1",
+          "contrastive loss over all rows of the pool, before the update"),
     Entry("steps/accuracy", ("step",), "float64", "1", "share of queries whose own key scores highest"),
     Entry("steps/learning_rate_server", ("step",), "float64", "1", "learning rate of the main server"),
     Entry("epochs/clients", ("epoch", "member"), "int64", "1", "numbers of the clients that took part"),
     Entry("epochs/loss", ("epoch",), "float64", "1", "contrastive loss, mean over the steps"),
     Entry("epochs/accuracy", ("epoch",), "float64", "1", "contrastive top-1 accuracy, mean over the steps"),
-    Entry("epochs/learning_rate_server", ("epoch",), "float64", "1", "learning rate of the main server, last step"),
-    Entry("epochs/learning_rate_client", ("epoch", "member"), "float64", "1", "learning rate of the client, last step"),
+    Entry("epochs/learning_rate_server", ("epoch",), "float64", "1",
+          "learning rate of the main server, last step"),
+    Entry("epochs/learning_rate_client", ("epoch", "member"), "float64", "1",
+          "learning rate of the client, last step"),
     Entry("epochs/feature_std", ("epoch",), "float64", "1",
           "standard deviation of a coordinate of the normalised keys times sqrt(dimensions); 1 = spread, 0 = collapse"),
-    Entry("epochs/effective_rank", ("epoch",), "float64", "1", "effective rank of the keys: exp(entropy of spectrum)"),
+    Entry("epochs/effective_rank", ("epoch",), "float64", "1",
+          "effective rank of the keys: exp(entropy of spectrum)"),
 )  # fmt: skip
 
 _FEDERATION: Final = (
     Entry("syncs/epoch", ("sync",), "int64", "1", "epoch of the synchronisation"),
-    Entry("syncs/step", ("sync",), "int64", "1", "step, counted over the run, after which models were averaged"),
-    Entry("syncs/clients", ("sync", "member"), "int64", "1", "numbers of the clients whose models were averaged"),
+    Entry("syncs/step", ("sync",), "int64", "1",
+          "step, counted over the run, after which models were averaged"),
+    Entry("syncs/clients", ("sync", "member"), "int64", "1",
+          "numbers of the clients whose models were averaged"),
     Entry("divergence/online_mean", ("sync", "member", "layer"), "float32", "1",
           "L2 norm of online model minus mean of the online models, before averaging", compress=True),
     Entry("divergence/online_momentum", ("sync", "member", "layer"), "float32", "1",
@@ -115,7 +121,8 @@ _HARDNESS: Final = (
     Entry("hardness/similarity", ("epoch", "age"), "float64", "1",
           "mean cosine similarity of new queries with memory keys of this age"),
     Entry("hardness/eta", ("epoch",), "float64", "1", "similarity of queries with the newest keys, eta"),
-    Entry("hardness/gamma", ("epoch",), "float64", "1", "factor by which the similarity decays per update, gamma"),
+    Entry("hardness/gamma", ("epoch",), "float64", "1",
+          "factor by which the similarity decays per update, gamma"),
     Entry("hardness/total", ("epoch",), "float64", "1", "B eta gamma (1 - gamma^floor(M/B)) / (1 - gamma)"),
     Entry("hardness/batch_keys", (), "int64", "1", "keys that enter the memory per update, B", "fixed"),
     Entry("hardness/memory_keys", (), "int64", "1", "keys that the memory holds, M", "fixed"),
@@ -129,14 +136,19 @@ _COST: Final = (
     Entry("simulated/client_flops", ("epoch", "member", "work"), "int64", "flop",
           "floating-point operations a real client would compute", compress=True),
     Entry("measured/seconds", ("epoch", "rank", "phase"), "float64", "s", "wall time of this run"),
-    Entry("measured/idle_share", ("epoch", "rank"), "float64", "1", "share of the epoch in which the rank waited"),
-    Entry("measured/resident_bytes", ("epoch", "rank"), "int64", "byte", "resident memory of the rank's process"),
+    Entry("measured/idle_share", ("epoch", "rank"), "float64", "1",
+          "share of the epoch in which the rank waited"),
+    Entry("measured/resident_bytes", ("epoch", "rank"), "int64", "byte",
+          "resident memory of the rank's process"),
     Entry("measured/mpi_bytes", ("epoch", "rank"), "int64", "byte", "payload that the rank sent by MPI"),
-    Entry("partition/counts", ("client", "class"), "int64", "1", "training images of the client per class", "fixed"),
-    Entry("cost/flops_per_image", ("segment", "work"), "int64", "flop", "work that grows with the images", "fixed"),
+    Entry("partition/counts", ("client", "class"), "int64", "1",
+          "training images of the client per class", "fixed"),
+    Entry("cost/flops_per_image", ("segment", "work"), "int64", "flop",
+          "work that grows with the images", "fixed"),
     Entry("cost/macs_per_image", ("segment", "work"), "int64", "mac",
           "multiply-accumulates of convolutions and matrix products in flops_per_image; 1 MAC = 2 FLOPs", "fixed"),
-    Entry("cost/flops_per_step", ("segment", "work"), "int64", "flop", "work once per step: EMA and optimiser", "fixed"),
+    Entry("cost/flops_per_step", ("segment", "work"), "int64", "flop",
+          "work once per step: EMA and optimiser", "fixed"),
     Entry("cost/client_memory", ("memory",), "int64", "byte", "memory of one real client", "fixed"),
     Entry("ranks/host", ("rank",), "text", "1", "machine on which the rank runs", "fixed"),
     Entry("ranks/threads", ("rank",), "int64", "1", "torch threads of the rank", "fixed"),
@@ -147,20 +159,25 @@ _QUALITY: Final = (
     Entry("evaluations/epoch", ("evaluation",), "int64", "1", "epochs completed; 0 = untrained"),
     Entry("evaluations/step", ("evaluation",), "int64", "1", "steps completed"),
     Entry("evaluations/wall_seconds", ("evaluation",), "float64", "s", "wall time since the run started"),
-    Entry("evaluations/knn_top1", ("evaluation",), "float64", "%", "weighted kNN accuracy on encoder features"),
-    Entry("evaluations/knn_projector_top1", ("evaluation",), "float64", "%", "weighted kNN accuracy on projections"),
+    Entry("evaluations/knn_top1", ("evaluation",), "float64", "%",
+          "weighted kNN accuracy on encoder features"),
+    Entry("evaluations/knn_projector_top1", ("evaluation",), "float64", "%",
+          "weighted kNN accuracy on projections"),
     Entry("evaluations/feature_std", ("evaluation",), "float64", "1",
           "as epochs/feature_std, of the encoder features of test images"),
-    Entry("evaluations/effective_rank", ("evaluation",), "float64", "1", "effective rank of the encoder features"),
+    Entry("evaluations/effective_rank", ("evaluation",), "float64", "1",
+          "effective rank of the encoder features"),
     Entry("result/completed", (), "uint8", "1", "1 = the run reached its normal end", "result"),
     Entry("result/state_sha256", (), "sha256", "1", "hash of all trained state, clients in order", "result"),
     Entry("result/knn_top1", (), "float64", "%", "kNN test accuracy, trained encoder", "result"),
     Entry("result/knn_projector_top1", (), "float64", "%", "kNN test accuracy, projections", "result"),
     Entry("result/knn_top1_untrained", (), "float64", "%", "kNN test accuracy, untrained encoder", "result"),
-    Entry("result/knn_projector_top1_untrained", (), "float64", "%", "kNN accuracy, untrained projections", "result"),
+    Entry("result/knn_projector_top1_untrained", (), "float64", "%",
+          "kNN accuracy, untrained projections", "result"),
     Entry("result/knn_top1_pixels", (), "float64", "%", "kNN test accuracy, raw pixels", "result"),
     Entry("result/linear_top1", (), "float64", "%", "linear-probe test accuracy, trained encoder", "result"),
-    Entry("result/linear_top1_untrained", (), "float64", "%", "linear-probe accuracy, untrained encoder", "result"),
+    Entry("result/linear_top1_untrained", (), "float64", "%",
+          "linear-probe accuracy, untrained encoder", "result"),
     Entry("result/linear_top1_pixels", (), "float64", "%", "linear-probe accuracy, raw pixels", "result"),
     Entry("result/probe_l2", (), "float64", "1", "L2 penalty of the linear probe", "result"),
     Entry("result/online_momentum_distance", (), "float64", "1",
@@ -172,7 +189,7 @@ ENTRIES: Final = {
     entry.name: entry
     for entry in (
         *_TRAINING, *_FEDERATION, *_HARDNESS, *_COST, *_QUALITY,
-        Entry(COMMITTED, ("series",), "int64", "1", "whole rows in the file; later ones are not valid", "fixed"),
+        Entry(COMMITTED, ("series",), "int64", "1", "whole rows in the file; ignore later ones", "fixed"),
     )
 }  # fmt: skip
 

@@ -101,7 +101,7 @@ class Recorder:
         dim
             ``step``, ``sync``, ``epoch`` or ``evaluation``.
         row
-            Dataset name to value, without the growing axis: ``{"epochs/loss": 2.1, "epochs/clients": [P], …}``.
+            Dataset name to value, without the growing axis: ``{"epochs/loss": 2.1, …}``.
 
         Raises
         ------
@@ -167,7 +167,7 @@ class Recorder:
                 self._extend(name, start, np.stack([row[name] for row in rows]))
             self._extend(dim, start, np.arange(start, end))
             written[index] = end
-        # Two flushes: within one, HDF5 chooses the order, and the counter could reach the file before the rows.
+        # Two flushes: within one, HDF5 chooses the order, and the counter could be written before the rows.
         self._file.flush()
         self._datasets[COMMITTED][...] = written
         self._file.flush()
@@ -217,8 +217,9 @@ def _disk(path: Path, give_up: Callable[[], None]) -> Iterator[None]:
 def _sink(file: h5py.File) -> None:
     """Close a file whose disk refuses writes, leaving it as the last successful write left it.
 
-    HDF5 tries to write the rest again when the file is closed and when the library ends, and crashes the process
-    (segmentation fault, seen with HDF5 2.0) when that fails too. /dev/null in place of the file takes those writes.
+    HDF5 tries to write the rest again when the file is closed and when the library ends, and crashes the
+    process when that fails too (segmentation fault, seen with HDF5 2.0). /dev/null in place of the file takes
+    those writes.
     """
     with contextlib.suppress(OSError, RuntimeError, ValueError):
         if file.id.valid:

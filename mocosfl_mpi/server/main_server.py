@@ -23,7 +23,7 @@ SERVER_DECAY = 0.1
 
 @dataclass(frozen=True)
 class StepReport:
-    """What the server knows after a step: loss, contrastive accuracy (share of queries), its unit queries ``[rows, d]``.
+    """After a step: loss, contrastive accuracy (share of queries), unit queries ``[rows, d]``.
 
     ``memory_before``: the memory they were contrasted with, newest key first, where it was asked for;
     ``keys_per_update``: how many keys a step adds to it.
@@ -102,7 +102,7 @@ class MainServer:
                 negatives = self.memory.similarities(other, owners)
                 total = total + info_nce(other, swapped[part], negatives, temperature)[0]
             total = total / rows
-            total.backward()  # type: ignore[no-untyped-call]
+            total.backward()
             loss += float(total.detach())
             hits += right
             units.append(unit.detach())

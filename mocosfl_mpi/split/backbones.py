@@ -10,7 +10,7 @@ from mocosfl_mpi.split.layers import BasicBlock, Stem
 
 def feature_dim(model: Model) -> int:
     """Channels of the last stage: the width of the features that evaluation uses."""
-    return model.width * 2 ** (len(STAGES[model.backbone]) - 1)
+    return int(model.width * 2 ** (len(STAGES[model.backbone]) - 1))
 
 
 def build(model: Model, channels: int, image_size: int) -> list[tuple[str, nn.Module]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 
 from torch import nn
 
@@ -53,9 +54,7 @@ class Bottleneck:
         if self.stride == 1:
             return self._stages([nn.Conv2d(inputs, self.channels, self.kernel, padding=self.kernel // 2)])
         widths = [inputs] + [self.channels] * self._halvings
-        return self._stages(
-            [nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in zip(widths[:-1], widths[1:], strict=True)]
-        )
+        return self._stages([nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(widths)])
 
     def decoder(self, outputs: int) -> nn.Sequential:
         """Server side mirror: ``channels`` back to ``outputs`` maps at the original resolution."""
@@ -63,8 +62,5 @@ class Bottleneck:
             return self._stages([nn.Conv2d(self.channels, outputs, self.kernel, padding=self.kernel // 2)])
         widths = [self.channels] * self._halvings + [outputs]
         return self._stages(
-            [
-                nn.ConvTranspose2d(a, b, 3, stride=2, padding=1, output_padding=1)
-                for a, b in zip(widths[:-1], widths[1:], strict=True)
-            ]
+            [nn.ConvTranspose2d(a, b, 3, stride=2, padding=1, output_padding=1) for a, b in pairwise(widths)]
         )

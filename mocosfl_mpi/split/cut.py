@@ -96,8 +96,8 @@ def build(model: Model, channels: int, image_size: int, streams: Streams, dtype:
         pair = Bottleneck.parse(model.bottleneck)
         if height % pair.stride or width % pair.stride:
             raise BadInput(
-                f"model.bottleneck = {model.bottleneck!r}: stride {pair.stride} does not divide the {height}x{width} map at "
-                f"model.cut_layer = {model.cut_layer}; use a smaller stride"
+                f"model.bottleneck = {model.bottleneck!r}: stride {pair.stride} does not divide the {height}x{width} "
+                f"map at model.cut_layer = {model.cut_layer}; use a smaller stride"
             )
         with seeded(streams.torch_seed("bottleneck")):
             encoder, decoder = pair.encoder(maps), pair.decoder(maps)

@@ -32,9 +32,7 @@ def group_norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(max(channels // CHANNELS_PER_GROUP, 1), channels)
 
 
-def convolution(
-    inputs: int, outputs: int, kernel: int, stride: int = 1, *, standardised: bool = True
-) -> nn.Conv2d:
+def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1, *, standardised: bool = True) -> nn.Conv2d:
     """A same-padded convolution without bias, weight-standardised unless told otherwise."""
     kind = WSConv2d if standardised else nn.Conv2d
     return kind(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=False)

@@ -56,7 +56,7 @@ class StackedModel:
         return functional_call(self._module, weights, (images,))  # type: ignore[no-any-return]
 
     def _stacked(self, weights: dict[str, Tensor], images: Tensor) -> Tensor:
-        return vmap(self._one)(weights, images)  # type: ignore[no-any-return]
+        return vmap(self._one)(weights, images)
 
     def _loop(self, weights: dict[str, Tensor], images: Tensor) -> Tensor:
         lanes = range(images.shape[0])

@@ -1,0 +1,113 @@
+"""FLOPs of one network segment on the device that would compute it.
+
+A multiplication and an addition are 2 FLOPs, so MACs = FLOPs / 2. Counted from operators are convolutions and matrix
+products only (:class:`torch.utils.flop_counter.FlopCounterMode`); normalisation, activations and weight
+standardisation are not. The two element-wise costs that grow with the parameters are added in closed form.
+
+The published calculator (spec 8.1) counts 1 per MAC and takes a backward pass for one forward pass; compare its
+figures with :attr:`SegmentCost.macs`, not with FLOPs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from mocosfl_mpi.cost.shapes import Skeleton
+
+KINDS = ("query_forward", "key_forward", "backward", "ema", "optimiser")
+"""What the FLOPs of a device are spent on; the order of every recorded table."""
+
+EMA_FLOPS_PER_PARAMETER = 3
+"""C' ← C' + (1-τ)·(C - C'): subtract, multiply, add."""
+OPTIMISER_FLOPS_PER_PARAMETER = 6
+"""SGD: g ← g + λ·w, v ← μ·v + g, w ← w - η·v: a multiplication and an addition each."""
+
+_ROWS = 2
+"""Rows of the measurement; BatchNorm refuses to train on a single one. FLOPs are linear in rows."""
+
+
+@dataclass(frozen=True)
+class SegmentCost:
+    """FLOPs per image of one network segment."""
+
+    forward: int
+    """One forward pass."""
+    backward_weights: int
+    """Gradients of the weights."""
+    backward_input: int
+    """Gradients of activations: those inside, and the segment's input where it is asked for."""
+    parameters: int
+    """Trainable scalars."""
+
+    @property
+    def backward(self) -> int:
+        """FLOPs per image of one backward pass."""
+        return self.backward_weights + self.backward_input
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates per image of one forward pass: the papers' "FLOPs"."""
+        return self.forward // 2
+
+
+def measure(module: nn.Module, input_shape: tuple[int, ...], needs_input_gradient: bool) -> SegmentCost:
+    """Count the FLOPs per image of ``module`` for inputs of ``input_shape`` (without the batch dimension).
+
+    ``needs_input_gradient``: the server's segment sends a gradient down (True); a client's input is an image, whose
+    gradient autograd never computes (False). Nothing is computed and the module is not changed.
+    """
+    skeleton = Skeleton(module)
+    forward = _forward(skeleton, input_shape)
+    inputs_only = _backward(skeleton, input_shape, learns=False, needs_input_gradient=True)
+    everything = _backward(skeleton, input_shape, learns=True, needs_input_gradient=True)
+    asked = _backward(skeleton, input_shape, learns=True, needs_input_gradient=needs_input_gradient)
+    weights = everything - inputs_only
+    return SegmentCost(
+        forward=forward // _ROWS,
+        backward_weights=weights // _ROWS,
+        backward_input=(asked - weights) // _ROWS,
+        parameters=skeleton.trainable,
+    )
+
+
+def _forward(skeleton: Skeleton, input_shape: tuple[int, ...]) -> int:
+    rows = torch.empty(_ROWS, *input_shape, dtype=skeleton.dtype, device="meta")
+    # The counter sees nothing under inference_mode.
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        skeleton.bind(learns=False)(rows)
+    return int(counter.get_total_flops())
+
+
+def _backward(skeleton: Skeleton, input_shape: tuple[int, ...], learns: bool, needs_input_gradient: bool) -> int:
+    rows = torch.empty(_ROWS, *input_shape, dtype=skeleton.dtype, device="meta", requires_grad=needs_input_gradient)
+    with torch.enable_grad():
+        out = skeleton.bind(learns=learns)(rows)
+    if not out.requires_grad:
+        return 0
+    wanted = [p for p in skeleton.parameters.values() if learns and p.requires_grad]
+    wanted += [rows] if needs_input_gradient else []
+    with FlopCounterMode(display=False) as counter:
+        torch.autograd.grad(out, wanted, torch.empty_like(out), allow_unused=True)
+    return int(counter.get_total_flops())
+
+
+def per_image(cost: SegmentCost, frozen: bool) -> dict[str, int]:
+    """FLOPs per image by kind. Query and key pass through networks of the same shape; a frozen one never learns."""
+    return dict(zip(KINDS, (cost.forward, cost.forward, 0 if frozen else cost.backward, 0, 0), strict=True))
+
+
+def per_step(cost: SegmentCost, frozen: bool) -> dict[str, int]:
+    """FLOPs per training step by kind that do not depend on the number of images: EMA and SGD."""
+    learning = 0 if frozen else cost.parameters
+    ema, optimiser = EMA_FLOPS_PER_PARAMETER * learning, OPTIMISER_FLOPS_PER_PARAMETER * learning
+    return dict(zip(KINDS, (0, 0, 0, ema, optimiser), strict=True))
+
+
+def totals(cost: SegmentCost, *, steps: int, rows: int, frozen: bool) -> dict[str, int]:
+    """FLOPs by kind of ``steps`` training steps with ``rows`` rows per encoder each."""
+    image, step = per_image(cost, frozen), per_step(cost, frozen)
+    return {kind: steps * (rows * image[kind] + step[kind]) for kind in KINDS}

@@ -1,0 +1,98 @@
+"""Messages of the simulated clients: what real devices would send, in bytes, per client and kind.
+
+It counts payloads: shapes times item size, no headers. What this run moves between MPI ranks is another ledger.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+MESSAGES = (
+    "query_up",
+    "key_up",
+    "gradient_down",
+    "weights_up",
+    "weights_down",
+    "momentum_up",
+    "momentum_down",
+)
+"""Kinds of messages; the order of every recorded table. Up is from client to server."""
+
+MEBIBYTE = 2**20
+"""Bytes in what the papers call MB."""
+
+_FLOAT = 4
+
+Members = slice | npt.NDArray[np.int64] | npt.NDArray[np.bool_] | None
+Counts = npt.NDArray[np.int64]
+
+
+class Ledger:
+    """Bytes and numbers of messages of the current epoch's pool: int64 ``[members, messages]`` each."""
+
+    def __init__(self, members: int) -> None:
+        if members < 1:
+            raise ValueError(f"members = {members}: a pool has at least one client")
+        self._bytes = np.zeros((members, len(MESSAGES)), dtype=np.int64)
+        self._messages = np.zeros_like(self._bytes)
+
+    def count(self, message: str, bytes_each: int | Counts, members: Members = None) -> None:
+        """Count one ``message`` of ``bytes_each`` bytes for each of ``members`` (positions in the pool; None = all).
+
+        ``bytes_each`` is one number, or one per member. A position that is named twice is counted twice.
+
+        Raises
+        ------
+        ValueError
+            An unknown message, or a number of bytes that is negative or not whole.
+        """
+        if message not in MESSAGES:
+            raise ValueError(f"unknown message {message!r}; expected one of {', '.join(MESSAGES)}")
+        size = np.asarray(bytes_each)
+        if not np.issubdtype(size.dtype, np.integer) or bool((size < 0).any()):
+            raise ValueError(f"bytes_each = {bytes_each} for {message!r}: bytes are whole and not negative")
+        column = MESSAGES.index(message)
+        every = np.arange(len(self._bytes))
+        where = every if members is None else every[members]
+        np.add.at(self._bytes[:, column], where, size)
+        np.add.at(self._messages[:, column], where, 1)
+
+    def take(self) -> tuple[Counts, Counts]:
+        """(bytes, messages) counted since the last call, int64 ``[members, messages]`` each; counting starts anew."""
+        taken = self._bytes.copy(), self._messages.copy()
+        self._bytes[:] = 0
+        self._messages[:] = 0
+        return taken
+
+
+@dataclass(frozen=True)
+class PublishedTraffic:
+    """Traffic of one client over a whole training by the papers' formula, in MB of 2^20 bytes."""
+
+    latents: float
+    weights: float
+
+    @property
+    def total(self) -> float:
+        """Latents and weights together."""
+        return self.latents + self.weights
+
+
+def published_megabytes(
+    epochs: int, images: int, activation_floats: int, parameters: int, syncs: int, frozen: bool = False
+) -> PublishedTraffic:
+    """The one-way formula behind MocoSFL's Table 1 and Fig. 7 (``overhead_calculator.py``, spec 8.1), for comparison.
+
+    Latents 2·epochs·images·A·4 B; weights syncs·P·4 B. ``images`` and ``epochs`` are one client's, A =
+    ``activation_floats`` the floats of one image at the cut, P = ``parameters`` of the client. It leaves out a third
+    of the latents (query up, key up, gradient down make 3 A) and the downlink of the weights: the ledger counts all.
+    ``frozen`` (TAResSFL): half the latents, no weights.
+    """
+    copies = 1 if frozen else 2
+    return PublishedTraffic(
+        latents=copies * epochs * images * activation_floats * _FLOAT / MEBIBYTE,
+        weights=0.0 if frozen else syncs * parameters * _FLOAT / MEBIBYTE,
+    )

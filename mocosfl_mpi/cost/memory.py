@@ -1,0 +1,154 @@
+"""Memory of one simulated client device, in bytes.
+
+Counted are tensors as torch's autograd makes them: no allocator rounding, no workspace inside a kernel, no Python.
+Momentum update and SGD step are taken to work in place.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from mocosfl_mpi.cost.shapes import Skeleton
+
+KINDS = ("weights", "momentum_weights", "velocity", "gradients", "input", "activations", "peak")
+"""What a client's memory holds; the order of every recorded table. ``peak`` is not the sum of the others."""
+
+
+@dataclass(frozen=True)
+class ClientMemory:
+    """Bytes of one client by kind; the fields are ``KINDS``."""
+
+    weights: int
+    """Online model: parameters and buffers."""
+    momentum_weights: int
+    """Momentum model, as large."""
+    velocity: int
+    """SGD momentum buffers; 0 for a frozen client."""
+    gradients: int
+    """Gradients of all parameters; 0 for a frozen client."""
+    input: int
+    """Both views, as many rows each."""
+    activations: int
+    """What autograd saves in the online forward for the backward, without parameters and input; 0 if frozen."""
+    peak: int
+    """Most bytes alive at once during a training step, weights, momentum weights and velocity included."""
+
+
+def measure(module: nn.Module, input_shape: tuple[int, ...], rows: int, frozen: bool) -> ClientMemory:
+    """Memory of a client whose segment is ``module``, for ``rows`` rows of ``input_shape`` (no batch dim) per view.
+
+    The step that is followed: both views are there; key forward without graph, its output sent and freed with its
+    view; online forward; the gradient at the cut arrives, as large as the output, which is kept; backward.
+    A frozen client builds no graph and receives no gradient. Nothing is computed and the module is not changed.
+
+    Raises
+    ------
+    ValueError
+        ``rows`` is not positive.
+    """
+    if rows < 1:
+        raise ValueError(f"rows = {rows}: a client computes at least one row")
+    skeleton = Skeleton(module)
+    tensors = [*skeleton.parameters.values(), *skeleton.buffers.values()]
+    weights = _unique_bytes(tensors)
+    learning = 0 if frozen else _unique_bytes(p for p in skeleton.parameters.values() if p.requires_grad)
+    view = torch.empty(rows, *input_shape, dtype=skeleton.dtype, device="meta")
+    return ClientMemory(
+        weights=weights,
+        momentum_weights=weights,
+        velocity=learning,
+        gradients=learning,
+        input=2 * _bytes(view),
+        activations=0 if frozen else _saved_bytes(skeleton.bind(learns=True), view, tensors),
+        peak=2 * weights + learning + _live_peak(skeleton, view.shape, frozen),
+    )
+
+
+def _bytes(tensor: Tensor) -> int:
+    return tensor.untyped_storage().nbytes()
+
+
+def _identity(tensor: Tensor) -> int:
+    return int(tensor.untyped_storage()._cdata)
+
+
+def _unique_bytes(tensors: Iterable[Tensor]) -> int:
+    return sum({_identity(tensor): _bytes(tensor) for tensor in tensors}.values())
+
+
+def _saved_bytes(segment: Callable[[Tensor], Tensor], view: Tensor, others: Sequence[Tensor]) -> int:
+    """Bytes of unique storages that autograd saves in one forward, without those of ``view`` and ``others``."""
+    saved: list[Tensor] = []  # kept until the end: a freed storage's identity could be given to the next one
+
+    def pack(tensor: Tensor) -> Tensor:
+        saved.append(tensor)
+        return tensor
+
+    with torch.enable_grad(), saved_tensors_hooks(pack, lambda tensor: tensor):
+        out = segment(view)
+    excluded = {_identity(tensor) for tensor in (view, *others)}
+    total = _unique_bytes(tensor for tensor in saved if _identity(tensor) not in excluded)
+    del out
+    return total
+
+
+class _LiveBytes(TorchDispatchMode):
+    """Bytes of storages made inside the mode: alive now, and the most so far."""
+
+    def __init__(self, known: Iterable[Tensor]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.live = 0
+        self.peak = 0
+        self._seen = {_identity(tensor) for tensor in known}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, Tensor):
+                self._track(tensor)
+        return out
+
+    def _track(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        key = _identity(tensor)
+        if key in self._seen:
+            return
+        self._seen.add(key)
+        self.live += storage.nbytes()
+        self.peak = max(self.peak, self.live)
+        weakref.finalize(storage, self._release, key, storage.nbytes()).atexit = False
+
+    def _release(self, key: int, size: int) -> None:
+        self._seen.discard(key)
+        self.live -= size
+
+
+def _live_peak(skeleton: Skeleton, shape: Sequence[int], frozen: bool) -> int:
+    """Most bytes alive during one client step beside the weights, momentum weights and velocity."""
+    # detach() gives the momentum model the online model's storages, which are known and count nothing here.
+    online, momentum = skeleton.bind(learns=not frozen), skeleton.bind(learns=False)
+    with _LiveBytes([*skeleton.parameters.values(), *skeleton.buffers.values()]) as bytes_:
+        query = torch.empty(shape, dtype=skeleton.dtype, device="meta")
+        key = torch.empty(shape, dtype=skeleton.dtype, device="meta")
+        with torch.no_grad():
+            momentum(key)
+        del key
+        with torch.set_grad_enabled(not frozen):
+            smashed = online(query)
+        if smashed.requires_grad:
+            smashed.backward(torch.empty_like(smashed))
+        peak: int = bytes_.peak
+    for parameter in skeleton.parameters.values():
+        parameter.grad = None
+    return peak

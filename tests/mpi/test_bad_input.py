@@ -1,0 +1,111 @@
+"""Whatever a user gets wrong: one message with value and remedy, from one rank, exit 2, nothing lost."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+
+from tests.mpi.command import mocosfl
+
+pytestmark = [pytest.mark.mpi, pytest.mark.xdist_group("mpi")]
+
+WRONG = [
+    (("smok",), "did you mean 'smoke'"),
+    (("smoke", "--set", "modle.cut_layer=2"), "did you mean"),
+    (("smoke", "--set", "model.cut_layer=10"), "choose 1 to 9"),
+    (("smoke", "--set", "client.count=500", "--set", "client.sampling_ratio=0.01"), "client.count"),
+    (("smoke", "--set", "client.count=300"), "300"),
+    (("smoke", "--set", "federation.sync_freq=5"), "federation.sync_freq = 5"),
+    (("smoke", "--set", "model.bottleneck=Q4"), "C4S2"),
+    (("smoke", "--set", "model.bottleneck=C4S64"), "smaller stride"),
+    (("smoke", "--set", "data.source=cifar10"), "--data-dir"),
+    (("smoke", "--set", "data.source=cifar10", "--data-dir", "/nonexistent"), "/nonexistent"),
+    (("smoke", "--set", "data.validation_images=240"), "validation_images"),
+    (("smoke", "-n", "0"), "at least one rank"),
+    (("smoke", "--set", "epochs"), "section.key=value"),
+    (("smoke", "--out", "/proc/nowhere"), "/proc/nowhere"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), WRONG, ids=lambda value: " ".join(value)[:60] if value else "")
+@pytest.mark.parametrize("ranks", [None, "3"])
+def test_one_message_and_exit_2(tmp_path, arguments, message, ranks):
+    if ranks and "-n" in arguments:
+        ranks = None
+    out = () if "--out" in arguments else ("--out", tmp_path / "run")
+    start = time.monotonic()
+    done = mocosfl("run", *arguments, *(("-n", ranks) if ranks else ()), *out)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert time.monotonic() - start < 30
+    said = [line for line in done.stderr.splitlines() if line.startswith("mocosfl: ")]
+    assert len(said) == 1, done.stderr
+    assert message in said[0]
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "run" / "run.h5").exists()
+
+
+def test_earlier_results_are_untouched(tmp_path):
+    out = tmp_path / "run"
+    assert mocosfl("run", "smoke", "--out", out, "--quiet").returncode == 0
+    before = (out / "run.h5").read_bytes()
+    done = mocosfl("run", "smoke", "-n", "2", "--out", out)
+    assert done.returncode == 2
+    assert str(out) in done.stderr
+    assert "--out" in done.stderr
+    assert (out / "run.h5").read_bytes() == before
+
+
+def test_missing_launcher_is_named(tmp_path):
+    """Without mpiexec beside Python or on PATH, -n 2 is refused and the remedy named."""
+    import subprocess
+    import sys
+
+    from tests.mpi.command import clean_environment
+
+    link = tmp_path / "bin" / "python"
+    link.parent.mkdir()
+    link.symlink_to(sys.executable)
+    code = (
+        "import sys; sys.executable = sys.argv.pop(1); from mocosfl_mpi.cli import main; raise SystemExit(main(sys.argv[1:]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(link), "run", "smoke", "-n", "2", "--out", str(tmp_path / "run")],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env=clean_environment(PATH="/nonexistent"),
+    )
+    assert done.returncode == 2, done.stderr
+    assert "mpich" in done.stderr
+
+
+def test_launcher_that_does_not_match_the_library(tmp_path):
+    """Three size-1 processes instead of one job of three: each would train alone; all refuse, one speaks."""
+    for rank in ("0", "1"):
+        done = mocosfl(
+            "run",
+            "smoke",
+            "--out",
+            tmp_path / "run",
+            OMPI_COMM_WORLD_RANK=rank,
+            OMPI_COMM_WORLD_SIZE="3",
+        )
+        assert done.returncode == 2, done.stderr
+        if rank == "0":
+            assert "Open MPI's mpirun" in done.stderr
+            assert "do not match" in done.stderr
+        else:
+            assert done.stderr.strip() == ""
+
+
+@pytest.mark.parametrize("command", [("inspect",), ("inspect", "--json")])
+def test_inspect_of_something_else(tmp_path, command):
+    other = tmp_path / "run.h5"
+    other.write_bytes(os.urandom(4000))
+    done = mocosfl(*command, other)
+    assert done.returncode == 2
+    assert str(other) in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,280 @@
+"""MocoSFL and MonAcoSFL, slow and obvious: one Python object per client, one backward pass through everything.
+
+Written from the specification of the published algorithms (shared/spec/algorithms.md, sections 3.2, 3.3, 4.2,
+4.3, 4.4, 4.5), not from the package: whole networks, torch's own SGD, lists instead of rings and blocks. From the
+package come only the initial weights, the two views of every image and the settings. Keep it slow.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from mocosfl_mpi.config import Config
+
+Views = Callable[[int, int, int], tuple[Tensor, Tensor]]
+"""(epoch, step, client) to the two views of that client's batch, each ``[B, C, H, W]``."""
+Weights = dict[str, Tensor]
+
+
+@dataclass
+class Drift:
+    """What one synchronisation found: one row per client of the pool, one column per parameter tensor."""
+
+    online_mean: list[list[float]] = field(default_factory=list)
+    online_momentum: list[list[float]] = field(default_factory=list)
+    momentum_mean: list[list[float]] = field(default_factory=list)
+    online_momentum_distance: list[float] = field(default_factory=list)
+    momentum_spread: list[float] = field(default_factory=list)
+
+
+@dataclass
+class Outcome:
+    """All states after the last step."""
+
+    online: list[Weights]
+    momentum: list[Weights]
+    velocity: list[Weights]
+    server_online: Weights
+    server_momentum: Weights
+    server_velocity: Weights
+    memory: list[Tensor]
+    """Per memory: its keys ``[length, d]``, oldest first."""
+    losses: list[float]
+    accuracies: list[float]
+    drifts: list[Drift]
+
+
+class Client:
+    """A client as the papers draw it: an online network, a momentum network, an optimiser."""
+
+    def __init__(self, bottom: nn.Module, config: Config) -> None:
+        self.online = copy.deepcopy(bottom).train()
+        self.momentum = copy.deepcopy(bottom).train()
+        self.optimiser = torch.optim.SGD(
+            self.online.parameters(),
+            lr=0.0,
+            momentum=config.client.momentum,
+            weight_decay=config.client.weight_decay,
+        )
+        self.steps = 0
+
+    def velocity(self) -> Weights:
+        return velocities(self.online, self.optimiser)
+
+
+# ------------------------------------------------------------------------------------------------ formulas
+
+
+def rate(schedule: str, initial: float, t: int, total: int, decay: float) -> float:
+    """Section 4.3: cosine to 0 with T_max = total; or ×decay at 0.6 and 0.8 of total."""
+    if schedule == "constant":
+        return initial
+    if schedule == "cosine":
+        return 0.5 * initial * (1.0 + math.cos(math.pi * t / total))
+    if 10 * t < 6 * total:
+        return initial
+    if 10 * t < 8 * total:
+        return initial * decay
+    return initial * decay * decay
+
+
+def unit(vector: Tensor) -> Tensor:
+    return vector / torch.sqrt((vector * vector).sum())
+
+
+def nce(q: Tensor, k: Tensor, negatives: list[Tensor], temperature: float) -> Tensor:
+    """-log( exp(q·k/T) / (exp(q·k/T) + Σ exp(q·n/T)) ) of one row."""
+    positive = torch.exp((q * k).sum() / temperature)
+    rest = torch.exp(torch.stack(negatives) @ q / temperature).sum()
+    return -torch.log(positive / (positive + rest))
+
+
+def best(q: Tensor, k: Tensor, negatives: list[Tensor]) -> bool:
+    """Whether the positive beats every negative."""
+    return bool(((q * k).sum() >= torch.stack(negatives) @ q).all())
+
+
+def ema(slow: nn.Module, fast: nn.Module, tau: float) -> None:
+    """slow ← τ·slow + (1-τ)·fast, parameters only."""
+    with torch.no_grad():
+        for s, f in zip(slow.parameters(), fast.parameters(), strict=True):
+            s.copy_(tau * s + (1.0 - tau) * f)
+
+
+def weights_of(module: nn.Module) -> Weights:
+    return {name: value.detach().clone() for name, value in module.state_dict().items()}
+
+
+def velocities(module: nn.Module, optimiser: torch.optim.SGD) -> Weights:
+    found = {}
+    for name, parameter in module.named_parameters():
+        buffer = optimiser.state[parameter].get("momentum_buffer") if parameter in optimiser.state else None
+        found[name] = torch.zeros_like(parameter.detach()) if buffer is None else buffer.clone()
+    return found
+
+
+def average(models: Sequence[Weights], shares: Sequence[float]) -> Weights:
+    total = sum(shares)
+    return {
+        name: sum((share / total) * model[name] for model, share in zip(models, shares, strict=True))
+        for name in models[0]
+    }
+
+
+def norm(tensors: Sequence[Tensor]) -> float:
+    return math.sqrt(sum(float((t * t).sum()) for t in tensors))
+
+
+# ---------------------------------------------------------------------------------------------- algorithm
+
+
+def run(
+    config: Config,
+    bottom: nn.Module,
+    trunk: nn.Module,
+    memory: Sequence[Tensor],
+    views: Views,
+    pools: Callable[[int], Sequence[int]],
+    images: Sequence[int],
+    steps: int,
+) -> Outcome:
+    """Train for ``config.epochs`` epochs of ``steps`` steps.
+
+    ``memory``: initial keys, oldest first; one list entry for everybody, or one per client. ``pools``: the clients
+    of an epoch, in order. ``images``: image counts of all clients.
+    """
+    tau, temperature = config.contrast.momentum, config.contrast.temperature
+    clients = [Client(bottom, config) for _ in range(config.client.count)]
+    server, server_momentum = copy.deepcopy(trunk).train(), copy.deepcopy(trunk).train()
+    server_optimiser = torch.optim.SGD(
+        server.parameters(),
+        lr=0.0,
+        momentum=config.server.momentum,
+        weight_decay=config.server.weight_decay,
+    )
+    lengths = [len(keys) for keys in memory]
+    queues = [list(keys) for keys in memory]
+    losses, accuracies, drifts = [], [], []
+
+    def queue_of(client: int) -> int:
+        return 0 if config.contrast.share_features else client
+
+    for epoch in range(config.epochs):
+        pool = list(pools(epoch))
+        server_optimiser.param_groups[0]["lr"] = rate(
+            config.server.schedule, config.server.lr, epoch, config.epochs, 0.1
+        )
+        for step in range(steps):
+            # Clients: online forward, EMA, momentum forward.
+            smashed_queries, smashed_keys, owners = [], [], []
+            for i in pool:
+                first, second = views(epoch, step, i)
+                if config.contrast.symmetric == "both_views":
+                    first, second = torch.cat([first, second]), torch.cat([second, first])
+                smashed_queries.append(clients[i].online(first))
+                ema(clients[i].momentum, clients[i].online, tau)
+                with torch.no_grad():
+                    smashed_keys.append(clients[i].momentum(second))
+                owners += [i] * len(first)
+
+            # Server: EMA, forwards, loss.
+            h_q, h_k = torch.cat(smashed_queries), torch.cat(smashed_keys)
+            ema(server_momentum, server, tau)
+            with torch.no_grad():
+                k2 = [unit(z) for z in server_momentum(h_k)]
+            q1 = [unit(z) for z in server(h_q)]
+            rows = range(len(owners))
+            terms = [nce(q1[j], k2[j], queues[queue_of(owners[j])], temperature) for j in rows]
+            right = [best(q1[j], k2[j], queues[queue_of(owners[j])]) for j in rows]
+            loss = sum(terms) / len(terms)
+            keys = [k2]
+            if config.contrast.symmetric == "published":  # l12 + l21; no client hangs on l21
+                with torch.no_grad():
+                    k1 = [unit(z) for z in server_momentum(h_q)]
+                q2 = [unit(z) for z in server(h_k)]
+                terms = [nce(q2[j], k1[j], queues[queue_of(owners[j])], temperature) for j in rows]
+                loss = loss + sum(terms) / len(terms)
+                keys = [k1, k2]
+            losses.append(float(loss.detach()))
+            accuracies.append(sum(right) / len(right))
+
+            # Enqueue.
+            for block in keys:
+                for j in rows:
+                    queues[queue_of(owners[j])].append(block[j].detach())
+            queues = [queue[-length:] for queue, length in zip(queues, lengths, strict=True)]
+
+            # One backward through server and clients; then everybody's SGD.
+            server_optimiser.zero_grad()
+            for i in pool:
+                clients[i].optimiser.zero_grad()
+            loss.backward()
+            server_optimiser.step()
+            for i in pool:
+                client = clients[i]
+                if config.client.gradient_scale == "own_rows":
+                    for parameter in client.online.parameters():
+                        parameter.grad.mul_(len(pool))
+                t = client.steps if config.client.schedule_step == "published" else epoch
+                client.optimiser.param_groups[0]["lr"] = (
+                    0.0  # the published way to freeze: c_lr = 0
+                    if config.client.frozen
+                    else rate(config.client.schedule, config.client.lr, t, config.epochs, 0.2)
+                )
+                client.optimiser.step()
+                client.steps += 1
+
+            # Fed server.
+            m = steps // config.federation.sync_freq
+            if step == steps - 1 or step % m == m - 1:
+                drifts.append(synchronise(config, clients, pool, images))
+
+    return Outcome(
+        online=[weights_of(client.online) for client in clients],
+        momentum=[weights_of(client.momentum) for client in clients],
+        velocity=[client.velocity() for client in clients],
+        server_online=weights_of(server),
+        server_momentum=weights_of(server_momentum),
+        server_velocity=velocities(server, server_optimiser),
+        memory=[torch.stack(queue) for queue in queues],
+        losses=losses,
+        accuracies=accuracies,
+        drifts=drifts,
+    )
+
+
+def synchronise(config: Config, clients: list[Client], pool: list[int], images: Sequence[int]) -> Drift:
+    """Sections 4.4 and 4.5: average over the pool, load into all clients; distances before and after."""
+    by_data = config.federation.weighting == "data"
+    shares = [float(images[i]) if by_data else 1.0 for i in pool]
+    online = average([weights_of(clients[i].online) for i in pool], shares)
+    momentum = average([weights_of(clients[i].momentum) for i in pool], shares)
+    velocity = average([clients[i].velocity() for i in pool], shares)
+    drift = Drift()
+    for i in pool:
+        own, slow = weights_of(clients[i].online), weights_of(clients[i].momentum)
+        drift.online_mean.append([norm([own[name] - online[name]]) for name in own])
+        drift.online_momentum.append([norm([own[name] - slow[name]]) for name in own])
+        drift.momentum_mean.append([norm([slow[name] - momentum[name]]) for name in own])
+    for client in clients:
+        client.online.load_state_dict(online)
+        if config.method == "monacosfl":
+            client.momentum.load_state_dict(momentum)
+        if config.client.velocity_at_sync == "reset":
+            client.optimiser.state.clear()
+        if config.client.velocity_at_sync == "averaged":
+            for name, parameter in client.online.named_parameters():
+                client.optimiser.state[parameter]["momentum_buffer"] = velocity[name].clone()
+    for i in pool:
+        own, slow = weights_of(clients[i].online), weights_of(clients[i].momentum)
+        difference = norm([own[name] - slow[name] for name in own])
+        drift.online_momentum_distance.append(difference / norm(list(own.values())))
+        difference = norm([slow[name] - momentum[name] for name in own])
+        drift.momentum_spread.append(difference / norm(list(momentum.values())))
+    return drift
