@@ -64,11 +64,11 @@ def fit(features: Tensor, labels: Tensor, classes: int, penalty: float, iteratio
     L-BFGS with strong-Wolfe line search from zero weights, in float64: in float32 the line search stalls at a
     gradient near 1e-4, which small penalties still feel. ``iterations`` bounds the L-BFGS iterations.
     """
-    inputs = features.double()
+    inputs = features.to(torch.float64, copy=True)  # standardised in place: 50,000 x 512 are 205 MB
     mean, scale = inputs.mean(dim=0), inputs.std(dim=0, correction=0)
     # Rounding leaves a constant feature a tiny deviation; dividing by it would make noise the loudest feature.
-    scale = torch.where(scale > 1e-9 * inputs.abs().amax(dim=0), scale, 1.0)
-    inputs = (inputs - mean) / scale
+    scale = torch.where(scale > 1e-9 * torch.maximum(inputs.amax(dim=0), -inputs.amin(dim=0)), scale, 1.0)
+    inputs.sub_(mean).div_(scale)
     theta = torch.zeros(classes, inputs.shape[1] + 1, dtype=torch.float64, device=inputs.device)
     theta.grad = torch.zeros_like(theta)
     rows = torch.arange(len(labels), device=labels.device)

@@ -71,8 +71,8 @@ DIMENSIONS: Final = {
         Dimension("layer", "text", "parameter tensor of the client's part of the network"),
         Dimension("rank", "number", "MPI rank; rank 0 is main server and fed server"),
         Dimension("phase", "text", "part of an epoch on which a rank spends its time"),
-        Dimension("age", "number", "age of keys in the feature memory, in memory updates"),
-        Dimension("message", "text", "what a client sends (up) or receives (down)", MESSAGES),
+        Dimension("age", "number", "bin of keys in the feature memory by age, newest first, equal numbers of updates"),
+        Dimension("message", "text", "what a simulated client sends (up) or receives (down)", MESSAGES),
         Dimension("work", "text", "kind of computation", WORK),
         Dimension("segment", "text", "side of the cut", SEGMENTS),
         Dimension("memory", "text", "use of a client's memory; peak is the largest sum at one time", MEMORY),
@@ -94,9 +94,10 @@ _TRAINING: Final = (
     Entry("epochs/learning_rate_client", ("epoch", "member"), "float64", "1",
           "learning rate of the client, last step"),
     Entry("epochs/feature_std", ("epoch",), "float64", "1",
-          "standard deviation of a coordinate of the normalised keys times sqrt(dimensions); 1 = spread, 0 = collapse"),
+          "spread of the last step's queries: 1 = all directions alike, 0 = collapsed to one; "
+          "mean standard deviation of the normalised queries' coordinates times sqrt(dimensions)"),
     Entry("epochs/effective_rank", ("epoch",), "float64", "1",
-          "effective rank of the keys: exp(entropy of spectrum)"),
+          "dimensions that the last step's queries use: exp(entropy of their singular values)"),
 )  # fmt: skip
 
 _FEDERATION: Final = (
@@ -119,8 +120,9 @@ _FEDERATION: Final = (
 
 _HARDNESS: Final = (
     Entry("hardness/similarity", ("epoch", "age"), "float64", "1",
-          "mean cosine similarity of new queries with memory keys of this age"),
-    Entry("hardness/eta", ("epoch",), "float64", "1", "similarity of queries with the newest keys, eta"),
+          "mean of exp((cosine - 1) / temperature), last step's queries and keys of this age"),
+    Entry("hardness/eta", ("epoch",), "float64", "1",
+          "similarity of queries with the newest keys, eta of the fit eta gamma^age"),
     Entry("hardness/gamma", ("epoch",), "float64", "1",
           "factor by which the similarity decays per update, gamma"),
     Entry("hardness/total", ("epoch",), "float64", "1", "B eta gamma (1 - gamma^floor(M/B)) / (1 - gamma)"),
@@ -164,9 +166,9 @@ _QUALITY: Final = (
     Entry("evaluations/knn_projector_top1", ("evaluation",), "float64", "%",
           "weighted kNN accuracy on projections"),
     Entry("evaluations/feature_std", ("evaluation",), "float64", "1",
-          "as epochs/feature_std, of the encoder features of test images"),
+          "as epochs/feature_std, of the projections of test images"),
     Entry("evaluations/effective_rank", ("evaluation",), "float64", "1",
-          "effective rank of the encoder features"),
+          "as epochs/effective_rank, of the projections of test images"),
     Entry("result/completed", (), "uint8", "1", "1 = the run reached its normal end", "result"),
     Entry("result/state_sha256", (), "sha256", "1", "hash of all trained state, clients in order", "result"),
     Entry("result/knn_top1", (), "float64", "%", "kNN test accuracy, trained encoder", "result"),

@@ -1,0 +1,189 @@
+"""Reading a run's file: finished, still being written, killed or damaged. Nothing in it is trusted or executed."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from mocosfl_mpi.errors import BadInput
+from mocosfl_mpi.record.integrity import (
+    LARGEST_READ,
+    check_stored,
+    check_structure,
+    damage,
+    read_attributes,
+    require,
+)
+from mocosfl_mpi.record.schema import COMMITTED, DIMENSIONS, ENTRIES, FILE_NAME, GROWING
+
+
+class Run:
+    """A run's file, open for reading; ``run[name]`` is a dataset cut to its whole rows. Use ``open_run``."""
+
+    def __init__(self, file: h5py.File, path: Path) -> None:
+        self.path = path
+        self._file = file
+        self.rows: dict[str, int] = {}
+        """Whole rows per growing dimension."""
+        with damage(path):
+            self.attrs = read_attributes(file, path)
+            """Root attributes; ``config``, ``versions`` and ``notes`` are parsed from JSON."""
+            check_structure(file)
+        self.refresh()
+        for name in (*DIMENSIONS, *ENTRIES):
+            self._dataset(name)
+
+    def refresh(self) -> None:
+        """Look again at a file that is being written: ``rows`` grows."""
+        with damage(self.path):
+            counter = self._file[COMMITTED]
+            if self._file.swmr_mode:
+                counter.id.refresh()
+            counts = np.asarray(counter[...]).tolist()
+        self.rows = dict(zip(GROWING, counts, strict=True))
+
+    def __getitem__(self, name: str) -> npt.NDArray[Any]:
+        """The dataset or scale ``name``: numbers as stored, texts as Python strings (dtype object).
+
+        Raises
+        ------
+        KeyError
+            The schema has no such name.
+        BadInput
+            The file is damaged there, or the dataset is larger than 2 GiB.
+        """
+        dataset, rows = self._dataset(name)
+        size = dataset.nbytes if rows is None else math.prod(dataset.shape[1:]) * rows * dataset.dtype.itemsize
+        if size > LARGEST_READ:
+            raise BadInput(f"{self.path}: {name} has {size} bytes; read it in parts with h5py")
+        with damage(self.path):
+            if dataset.dtype.kind == "S":
+                return np.asarray(dataset.asstr()[()], dtype=object)
+            return np.asarray(dataset[()] if rows is None else dataset[:rows])
+
+    def last(self, name: str) -> npt.NDArray[Any] | None:
+        """The last row of a growing dataset, or None where there is none yet."""
+        dataset, rows = self._dataset(name)
+        if not rows:
+            return None
+        with damage(self.path):
+            return np.asarray(dataset[rows - 1])
+
+    def result(self, name: str) -> float | None:
+        """The number ``result/NAME``, or None where it is not known (yet)."""
+        value = float(self[f"result/{name}"])
+        return value if math.isfinite(value) else None
+
+    @property
+    def completed(self) -> bool:
+        """Whether the run reached its normal end."""
+        return int(self["result/completed"]) == 1
+
+    @property
+    def state_sha256(self) -> str | None:
+        """Hash of all trained state; None for a run that is not completed."""
+        return (str(self["result/state_sha256"]) or None) if self.completed else None
+
+    def summary(self) -> dict[str, Any]:
+        """What ``mocosfl inspect --json`` prints, ready for JSON; every key is explained in ``record.summary``."""
+        from mocosfl_mpi.record.summary import summarise
+
+        return summarise(self)
+
+    def close(self) -> None:
+        """Close the file."""
+        with contextlib.suppress(OSError, RuntimeError):
+            self._file.close()
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _dataset(self, name: str) -> tuple[h5py.Dataset, int | None]:
+        """The dataset and its whole rows (None = it does not grow), all of them in the file."""
+        if name not in ENTRIES and name not in DIMENSIONS:
+            raise KeyError(name)
+        growing = ENTRIES[name].growing if name in ENTRIES else (name if name in GROWING else None)
+        with damage(self.path):
+            dataset = self._file[name]
+            if self._file.swmr_mode:
+                dataset.id.refresh()
+            rows = None if growing is None else self.rows[growing]
+            require(
+                rows is None or 0 <= rows <= dataset.shape[0], f"{name} has {dataset.shape[:1]} rows instead of {rows}"
+            )
+            check_stored(dataset, rows, self.path.stat().st_size)
+        return dataset, rows
+
+
+def open_run(path: Path) -> Run:
+    """Open a run's file, or the ``run.h5`` in a directory; works while the run writes and after a kill.
+
+    Raises
+    ------
+    BadInput
+        No such file, not HDF5, cut or damaged, another schema or another major version of it.
+    """
+    path = Path(path)
+    try:
+        file_path = path / FILE_NAME if path.is_dir() else path
+        exists = file_path.is_file()
+    except (OSError, ValueError) as error:
+        raise BadInput(f"cannot read {path}: {error}") from None
+    if not exists:
+        raise BadInput(f"no run at {path}: expected a run's directory, or the {FILE_NAME} in it")
+    file = _open(file_path)
+    try:
+        return Run(file, file_path)
+    except BaseException:
+        with contextlib.suppress(OSError, RuntimeError):
+            file.close()
+        raise
+
+
+def _open(path: Path) -> h5py.File:
+    with damage(path):
+        if not h5py.is_hdf5(path):
+            raise BadInput(f"{path} is no HDF5 file, or its beginning is damaged; expected the {FILE_NAME} of a run")
+        try:
+            return h5py.File(path, "r", locking="best-effort")
+        except OSError:
+            # Still being written, or the writer was killed: HDF5 then insists on SWMR mode.
+            return h5py.File(path, "r", swmr=True, libver="latest", locking="best-effort")
+
+
+def differences(a: Run, b: Run) -> str | None:
+    """The first difference between two runs' configurations or trained states; None = the same experiment.
+
+    A run that is not completed has no trained state to compare, which is a difference in itself.
+    """
+    difference = _first_difference("", a.attrs["config"], b.attrs["config"])
+    if difference:
+        return difference
+    for run in (a, b):
+        if run.state_sha256 is None:
+            return f"{run.path} is not completed: it has no final state to compare"
+    if a.state_sha256 != b.state_sha256:
+        return f"state_sha256: {a.state_sha256} in {a.path}, {b.state_sha256} in {b.path}"
+    return None
+
+
+def _first_difference(name: str, a: Any, b: Any) -> str | None:
+    if isinstance(a, dict) and isinstance(b, dict):
+        for key in sorted(a.keys() | b.keys()):
+            found = _first_difference(f"{name}.{key}".lstrip("."), a.get(key), b.get(key))
+            if found:
+                return found
+        return None
+    return None if a == b and type(a) is type(b) else f"{name}: {a!r} in the first run, {b!r} in the second"

@@ -1,0 +1,201 @@
+"""A run for a person: what it was, what came of it, what it cost; every figure with its unit and meaning."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from mocosfl_mpi.record.reader import Run
+
+_AVERAGED = {"mocosfl": "online models are averaged", "monacosfl": "online and momentum models are averaged"}
+_MESSAGES = {
+    "query_up": "query data up", "key_up": "key data up", "gradient_down": "gradients down",
+    "weights_up": "online models up", "weights_down": "online models down",
+    "momentum_up": "momentum models up", "momentum_down": "momentum models down",
+}  # fmt: skip
+_WORK = {
+    "query_forward": "query forward", "key_forward": "key forward", "backward": "backward",
+    "ema": "momentum update", "optimiser": "optimiser",
+}  # fmt: skip
+
+
+def show(run: Run, console: Console | None = None) -> None:
+    """Print ``render(run)``."""
+    (console or Console()).print(render(run))
+
+
+def render(run: Run) -> RenderableType:
+    """Everything ``mocosfl inspect`` prints for a person; works for unfinished runs too."""
+    summary = run.summary()
+    return Group(
+        _header(run, summary), "", quality(summary), "", _training(summary), "", _spending(summary), "",
+        _measured(summary), *_remarks(summary), "",
+    )  # fmt: skip
+
+
+def _header(run: Run, summary: Mapping[str, Any]) -> RenderableType:
+    config, attrs = run.attrs["config"], run.attrs
+    state = "completed" if summary["completed"] else "NOT completed"
+    cut = _value(config, "model", "cut_layer")
+    papers = f" ({2 * cut - 1} as the papers count)" if isinstance(cut, int) else ""
+    images, clients = run["partition/counts"].sum(axis=1), summary["clients"]
+    classes = len(run["class"])
+    each = f"{images.min()}" if images.min() == images.max() else f"{images.min()} to {images.max()}"
+    averaged = _AVERAGED.get(summary["method"], "")
+    rows = {
+        "Run": f"{summary['preset']}, {state}",
+        "Method": f"{summary['method']}{': ' if averaged else ''}{averaged}, "
+        f"{_value(config, 'federation', 'sync_freq')} times per epoch; seed {summary['seed']}",
+        "Data": f"{_value(config, 'data', 'source')}, {classes} classes, partition "
+        f"{_value(config, 'partition', 'kind')!r}, {each} images per client",
+        "Clients": f"{clients} simulated, {summary['pool']} take part in an epoch, "
+        f"{_value(config, 'client', 'batch_size')} images each per step",
+        "Network": f"{_value(config, 'model', 'backbone')}, width {_value(config, 'model', 'width')}, "
+        f"first {cut} layer(s){papers} on the client",
+        "Progress": f"{summary['epochs']} of {summary['epochs_planned']} epochs, {summary['steps']} steps, "
+        f"{summary['syncs']} synchronisations{_wall(summary)}",
+        "Computed": f"{summary['ranks']} MPI rank(s) ({summary['launcher']}) on {', '.join(summary['hosts'])}, "
+        f"{attrs['server_threads']} server thread(s), {attrs['host_threads']} per host rank; {summary['date']}",
+        "Experiment": f"configuration {str(summary['config_hash'])[:12]}, "
+        f"final state {str(summary['state_sha256'] or 'none yet')[:12]}",
+        "File": summary["path"],
+    }
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, text in rows.items():
+        table.add_row(name, clean(text))
+    return table
+
+
+def quality(summary: Mapping[str, Any]) -> RenderableType:
+    """The verdict: test accuracy of the trained encoder beside the untrained one and raw pixels."""
+    table = _table("Test accuracy in %", "trained", "untrained", "gain", "raw pixels")
+    for title, name in (
+        ("kNN on encoder features", "knn_top1"),
+        ("kNN on projections", "knn_projector_top1"),
+        ("linear probe on encoder features", "linear_top1"),
+    ):
+        trained, untrained = summary[name], summary[f"{name}_untrained"]
+        gain = None if trained is None or untrained is None else trained - untrained
+        cells = (trained, untrained, gain, summary.get(f"{name}_pixels"))
+        table.add_row(title, *(_figure(cell, 1, signed=place == 2) for place, cell in enumerate(cells)))
+    newest = summary["last_evaluation"]
+    if summary["knn_top1"] is None and newest is not None:
+        line = f"Newest kNN during the run: {_figure(newest['knn_top1'], 1)} % after {newest['epoch']} epochs."
+        return Group(table, clean(line))
+    return table
+
+
+def _training(summary: Mapping[str, Any]) -> RenderableType:
+    table = _table("Training and health, last epoch", "value", "meaning")
+    loss = f"{_figure(summary['loss_first_epoch'], 3)} → {_figure(summary['loss'], 3)}"
+    accuracy = summary["accuracy"]
+    for name, value, meaning in (
+        ("loss", loss, "contrastive, mean of the first → last epoch"),
+        ("contrastive accuracy", _figure(None if accuracy is None else 100 * accuracy, 1) + " %",
+         "queries whose own key scores above all keys in the memory"),
+        ("feature spread", _figure(summary["feature_std"], 2), "1 = in all directions, near 0 = collapsed"),
+        ("effective rank", _figure(summary["effective_rank"], 1), "dimensions that the features really use"),
+        ("online–momentum distance", _figure(summary["online_momentum_distance"], 4),
+         "client's two models, relative, after the last averaging; small is good"),
+        ("momentum spread", _figure(summary["momentum_spread"], 4),
+         "momentum models around their mean, relative; 0 where they are averaged"),
+        ("client divergence", _figure(summary["divergence_online_mean"], 3),
+         "online models from their mean before the last averaging (L2, summed over layers)"),
+    ):  # fmt: skip
+        table.add_row(name, clean(value), clean(meaning))
+    table.columns[2].justify = "left"
+    return table
+
+
+def _spending(summary: Mapping[str, Any]) -> RenderableType:
+    title = f"What one simulated client spends in the run, mean of {summary['clients']} (1 MiB = 2^20 byte)"
+    table = _table(title, "amount", "messages")
+    sent, messages = summary["bytes_per_client"], summary["messages_per_client"]
+    for kind, text in _MESSAGES.items():
+        if messages[kind]:
+            table.add_row(text, size(sent[kind]), f"{messages[kind]:,.1f}")
+    table.add_row("all messages", size(sum(sent.values())), f"{sum(messages.values()):,.1f}", end_section=True)
+    flops = summary["flops_per_client"]
+    for kind, text in _WORK.items():
+        if flops[kind]:
+            table.add_row(text, _flops(flops[kind]), "")
+    table.add_row("all computation", _flops(sum(flops.values())), "", end_section=True)
+    memory = summary["client_memory"]
+    table.add_row("peak memory", size(memory["peak"]), "")
+    table.add_row("  of it model, momentum model", size(memory["weights"] + memory["momentum_weights"]), "")
+    table.add_row("  of it saved activations", size(memory["activations"]), "")
+    return table
+
+
+def _measured(summary: Mapping[str, Any]) -> RenderableType:
+    table = _table("What this computation took, in seconds per phase", "busiest rank", "mean of ranks")
+    for phase, most in summary["seconds"].items():
+        table.add_row(clean(phase.replace("_", " ")), _figure(most, 1), _figure(summary["seconds_mean"][phase], 1))
+    resident = summary["resident_bytes"]
+    memory = "–" if resident is None else size(resident)
+    shares = [f"{100 * share:.0f} %" for share in summary["idle_share"] if share is not None]
+    waiting = f"{', '.join(shares[:8])}{', …' if len(shares) > 8 else ''}" if shares else "–"
+    line = f"Memory of all ranks {memory}; sent by MPI {size(summary['mpi_bytes'])}; waiting, by rank: {waiting}."
+    return Group(table, clean(line))
+
+
+def _remarks(summary: Mapping[str, Any]) -> Iterator[RenderableType]:
+    for title, style, lines in (("Warning", "bold yellow", summary["warnings"]), ("Note", "bold", summary["notes"])):
+        for line in lines:
+            yield Padding(Text.assemble((f"{title}: ", style), clean(line)), (1, 0, 0, 0))
+
+
+# ------------------------------------------------------------------------------------------------------ pieces
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
+    table.add_column("", no_wrap=True)
+    for column in columns:
+        table.add_column(column, justify="right", header_style="dim")
+    return table
+
+
+def clean(text: object) -> Text:
+    """Text from a file without markup and terminal control sequences."""
+    return Text("".join(letter if letter.isprintable() else "?" for letter in str(text)))
+
+
+def size(count: float) -> str:
+    """Bytes in binary units: ``1.5 MiB``."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.1f} {unit}" if unit != "B" else f"{count:.0f} B"
+        count /= 1024
+    return f"{count:,.1f} TiB"
+
+
+def _flops(count: float) -> str:
+    for unit in ("FLOP", "kFLOP", "MFLOP", "GFLOP"):
+        if count < 1000:
+            return f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:,.1f} TFLOP"
+
+
+def _figure(value: float | None, digits: int, signed: bool = False) -> str:
+    return "–" if value is None else f"{value:{'+' if signed else ''}.{digits}f}"
+
+
+def _value(config: Mapping[str, Any], *names: str) -> Any:
+    value: Any = config
+    for name in names:
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return "?" if value is None or (isinstance(value, Mapping | Sequence) and not isinstance(value, str)) else value
+
+
+def _wall(summary: Mapping[str, Any]) -> str:
+    seconds = summary["wall_seconds"]
+    return "" if seconds is None else f", {seconds:.0f} s"

@@ -1,0 +1,124 @@
+"""The numbers of a run in one JSON-ready object, derived from the rows of its file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mocosfl_mpi.record.cautions import cautions
+from mocosfl_mpi.record.schema import MEMORY, MESSAGES, WORK
+
+if TYPE_CHECKING:
+    from mocosfl_mpi.record.reader import Run
+
+_RESULTS = (
+    "knn_top1", "knn_top1_untrained", "knn_top1_pixels", "knn_projector_top1", "knn_projector_top1_untrained",
+    "linear_top1", "linear_top1_untrained", "linear_top1_pixels", "probe_l2", "wall_seconds",
+)  # fmt: skip
+_SERIES = ("loss", "accuracy", "feature_std", "effective_rank")
+
+
+def summarise(run: Run) -> dict[str, Any]:
+    """Summarise a run; a number that is not known (yet) is None.
+
+    Keys
+    ----
+    epochs, steps, syncs
+        Whole ones in the file; ``epochs_planned`` is the configuration's.
+    knn_*, linear_* (%), probe_l2, wall_seconds
+        At the end of the run; ``last_evaluation`` holds the newest kNN during the run.
+    loss, accuracy, feature_std, effective_rank
+        Of the last whole epoch; ``loss_first_epoch`` of the first.
+    online_momentum_distance, momentum_spread
+        Mean over the pool after the last synchronisation, relative.
+    divergence_online_mean, divergence_online_momentum, divergence_momentum_mean
+        At the last synchronisation, before averaging: L2 norms summed over the layers, mean over the pool.
+    bytes_per_client, messages_per_client, flops_per_client
+        By kind: total of the run over *all* simulated clients, those never drawn included, divided by their number.
+    client_memory
+        Bytes of one client by use.
+    seconds, seconds_mean
+        By phase, measured: the sum over epochs of the rank that spent most, and the mean over ranks.
+    idle_share, resident_bytes, mpi_bytes
+        Measured: mean over epochs of each rank's share; largest sum over ranks; sum over ranks and epochs.
+    notes, warnings
+        What the program remarked while it ran; what a reader should know before quoting a number.
+    """
+    attrs, clients = run.attrs, len(run["client"])
+    summary: dict[str, Any] = {
+        "path": str(run.path),
+        **{name: attrs[name] for name in ("schema_version", "software_version", "date", "host", "ranks", "launcher")},
+        **{name: attrs[name] for name in ("method", "preset", "seed", "config_hash")},
+        "completed": run.completed,
+        "state_sha256": run.state_sha256,
+        "epochs": run.rows["epoch"],
+        "epochs_planned": attrs["config"].get("epochs"),
+        "steps": run.rows["step"],
+        "syncs": run.rows["sync"],
+        "clients": clients,
+        "pool": len(run["member"]),
+        **{name: run.result(name) for name in _RESULTS},
+        "last_evaluation": _last_evaluation(run),
+        **{name: _number(run.last(f"epochs/{name}")) for name in _SERIES},
+        "loss_first_epoch": _number(run["epochs/loss"][:1]),
+    }
+    summary |= _models(run)
+    summary |= {
+        "bytes_per_client": _by_kind(run["simulated/bytes"], MESSAGES, clients),
+        "messages_per_client": _by_kind(run["simulated/messages"], MESSAGES, clients),
+        "flops_per_client": _by_kind(run["simulated/client_flops"], WORK, clients),
+        "client_memory": dict(zip(MEMORY, run["cost/client_memory"].tolist(), strict=True)),
+    }
+    summary |= _measured(run) | {"notes": [str(note) for note in attrs["notes"]]}
+    return summary | {"warnings": cautions(summary)}
+
+
+def _models(run: Run) -> dict[str, float | None]:
+    values = {name: _number(run.last(f"after_sync/{name}")) for name in ("online_momentum_distance", "momentum_spread")}
+    for name in ("online_mean", "online_momentum", "momentum_mean"):
+        norms = run.last(f"divergence/{name}")
+        values[f"divergence_{name}"] = None if norms is None else _number(norms.astype(np.float64).sum(axis=1))
+    return values
+
+
+def _measured(run: Run) -> dict[str, Any]:
+    seconds = run["measured/seconds"].sum(axis=0)
+    phases = [str(phase) for phase in run["phase"]]
+    idle, resident = run["measured/idle_share"], run["measured/resident_bytes"]
+    return {
+        "seconds": {phase: _number(seconds[:, index].max()) for index, phase in enumerate(phases)},
+        "seconds_mean": {phase: _number(seconds[:, index].mean()) for index, phase in enumerate(phases)},
+        "idle_share": [_number(idle[:, rank]) for rank in range(idle.shape[1])],
+        "resident_bytes": int(resident.sum(axis=1).max()) if len(resident) else None,
+        "mpi_bytes": int(run["measured/mpi_bytes"].sum()),
+        "rank_clients": run["ranks/clients"].tolist(),
+        "hosts": sorted({str(host) for host in run["ranks/host"]}),
+    }
+
+
+def _last_evaluation(run: Run) -> dict[str, float | None] | None:
+    if not run.rows["evaluation"]:
+        return None
+    names = ("epoch", "step", "wall_seconds", "knn_top1", "knn_projector_top1", "feature_std", "effective_rank")
+    values = {name: run.last(f"evaluations/{name}") for name in names}
+    return {
+        name: int(value) if value is not None and name in ("epoch", "step") else _number(value)
+        for name, value in values.items()
+    }
+
+
+def _by_kind(rows: npt.NDArray[np.int64], kinds: tuple[str, ...], clients: int) -> dict[str, float]:
+    """Totals of ``rows [epoch, member, kind]`` divided by the number of clients."""
+    totals = rows.sum(axis=(0, 1), dtype=np.int64).tolist()
+    return {kind: total / clients for kind, total in zip(kinds, totals, strict=True)}
+
+
+def _number(value: npt.ArrayLike | None) -> float | None:
+    """The mean as a Python number; None for nothing, NaN and infinity, which JSON cannot hold."""
+    array = np.asarray([] if value is None else value, dtype=np.float64)
+    if not array.size:
+        return None
+    mean = float(array.mean())
+    return mean if np.isfinite(mean) else None

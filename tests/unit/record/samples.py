@@ -1,0 +1,65 @@
+"""A small run, whose rows are numbers derived from their position so that every one can be checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from mocosfl_mpi.config import Config, parse
+from mocosfl_mpi.record.attributes import run_attributes, software_versions
+from mocosfl_mpi.record.layout import row_shape, scale_values
+from mocosfl_mpi.record.schema import COMMITTED, ENTRIES
+from mocosfl_mpi.record.writer import Recorder
+
+SIZES = {
+    "client": 6,
+    "member": 4,
+    "class": ["T-shirt", "sandale étroite"],
+    "layer": ["stem.weight", "block1.weight", "block1.bias"],
+    "rank": 2,
+    "phase": ["client_forward", "server"],
+    "age": 5,
+}
+CONFIG = {"epochs": 3, "client": {"count": 6, "sampling_ratio": 0.7}, "seed": 7}
+STATE = "0123456789abcdef" * 4
+
+
+def create(path: Path, sizes: dict | None = None, config: Config | None = None, **changes: object) -> Recorder:
+    sizes = {**SIZES, **(sizes or {})}
+    attributes = run_attributes(
+        config or parse(CONFIG, "test"),
+        preset="smoke",
+        command="mocosfl run smoke",
+        launcher="MPICH",
+        host="node1",
+        ranks=2,
+        server_threads=2,
+        host_threads=1,
+        versions=software_versions("MPICH 5.0"),
+        notes=["an unofficial file"],
+    )
+    attributes.update(changes)
+    return Recorder.create(path, sizes, attributes, fixed(sizes))
+
+
+def fixed(sizes: dict) -> dict:
+    scales = scale_values(sizes)
+    values = {
+        name: np.arange(np.prod(row_shape(entry, scales), dtype=int)).reshape(row_shape(entry, scales)) + 1
+        for name, entry in ENTRIES.items()
+        if entry.when == "fixed" and name != COMMITTED
+    }
+    return values | {"ranks/host": ["node1", "node-zwei-ü"][: len(scales["rank"])]}
+
+
+def row(dim: str, number: int, sizes: dict | None = None) -> dict:
+    """Row ``number``: every value of it is determined by name order, row and place."""
+    scales = scale_values({**SIZES, **(sizes or {})})
+    values = {}
+    for place, (name, entry) in enumerate(ENTRIES.items()):
+        if entry.growing == dim:
+            shape = row_shape(entry, scales)
+            base = np.arange(np.prod(shape, dtype=int)).reshape(shape) + 1000 * number + place
+            values[name] = base if np.dtype(entry.dtype).kind == "i" else base / 8
+    return values

@@ -1,0 +1,439 @@
+"""The engine agrees with the slow oracle (tests/reference/oracle.py) in every option, in float64."""
+
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "reference"))
+import oracle
+
+from mocosfl_mpi.clients.participation import pool as draw_pool
+from mocosfl_mpi.comm.cluster import Cluster
+from mocosfl_mpi.config import Config, apply_settings, parse
+from mocosfl_mpi.simulation import DTYPES, Simulation
+from mocosfl_mpi.split import cut
+from mocosfl_mpi.streams import Streams
+
+TOLERANCE = 1e-10
+BASE = {
+    "seed": 7,
+    "epochs": 3,
+    "steps_per_epoch": 3,
+    "data": {"train_images": 60, "test_images": 20},
+    "partition": {"kind": "iid"},
+    "views": {"size": 16},
+    "model": {"width": 4, "cut_layer": 2, "key_dim": 8},
+    "contrast": {"memory_length": 20, "momentum": 0.9},
+    "server": {"lr": 0.1, "weight_decay": 0.01},
+    "client": {"count": 4, "batch_size": 2, "lr": 0.3, "weight_decay": 0.01},
+    "federation": {"sync_freq": 2},
+    "evaluation": {"every": 0, "neighbours": 5, "linear_probe": False},
+    "compute": {"precision": "fp64", "server_threads": 1},
+}
+"""Three epochs of three steps with syncs after steps 1, 2 and 3 (m = 1); a big client rate makes drift visible."""
+
+CASES = {
+    "mocosfl published": ["compute.block_size=3"],
+    "mocosfl off": ["contrast.symmetric=off", "compute.block_size=1"],
+    "mocosfl both views": ["contrast.symmetric=both_views", "compute.block_size=4"],
+    "monacosfl published": ["method=monacosfl", "compute.block_size=2"],
+    "monacosfl both views, loop": ["method=monacosfl", "contrast.symmetric=both_views", "compute.backend=loop"],
+    "private memories off": ["contrast.share_features=false", "contrast.symmetric=off", "compute.block_size=2"],
+    "private memories published, sampled": [
+        "contrast.share_features=false",
+        "client.sampling_ratio=0.5",
+        "contrast.memory_length=23",
+    ],
+    "private memories both views, micro batch": [
+        "contrast.share_features=false",
+        "contrast.symmetric=both_views",
+        "server.micro_batch=8",
+    ],
+    "gradient of own rows": ["client.gradient_scale=own_rows", "compute.block_size=2"],
+    "own rows, both views, sampled": [
+        "client.gradient_scale=own_rows",
+        "contrast.symmetric=both_views",
+        "client.sampling_ratio=0.75",
+        "compute.block_size=2",
+    ],
+    "published schedule step": ["client.schedule_step=published", "epochs=2", "steps_per_epoch=4"],
+    "published schedule step, sampled, loop": [
+        "client.schedule_step=published",
+        "client.sampling_ratio=0.5",
+        "epochs=4",
+        "steps_per_epoch=2",
+        "compute.backend=loop",
+        "compute.block_size=2",
+    ],
+    "multi step": [
+        "client.schedule=multi_step",
+        "server.schedule=multi_step",
+        "epochs=5",
+        "steps_per_epoch=2",
+        "compute.block_size=4",
+    ],
+    "multi step published, constant server": [
+        "client.schedule=multi_step",
+        "client.schedule_step=published",
+        "server.schedule=constant",
+        "epochs=5",
+        "steps_per_epoch=2",
+    ],
+    "velocity reset, sampled": [
+        "client.velocity_at_sync=reset",
+        "client.sampling_ratio=0.5",
+        "epochs=4",
+        "compute.block_size=2",
+    ],
+    "velocity averaged, monacosfl, sampled": [
+        "client.velocity_at_sync=averaged",
+        "method=monacosfl",
+        "client.sampling_ratio=0.5",
+        "epochs=4",
+    ],
+    "weighted by data": ["federation.weighting=data", "partition.kind=volumes", "compute.block_size=2"],
+    "weighted by data, velocity averaged, monacosfl": [
+        "federation.weighting=data",
+        "partition.kind=volumes",
+        "client.velocity_at_sync=averaged",
+        "method=monacosfl",
+        "federation.sync_freq=1",
+    ],
+    "sampled, mocosfl": ["client.sampling_ratio=0.5", "client.count=6", "epochs=4", "compute.block_size=2"],
+    "sampled, monacosfl, uneven last block": [
+        "method=monacosfl",
+        "client.sampling_ratio=0.6",
+        "client.count=5",
+        "steps_per_epoch=4",
+        "compute.block_size=2",
+    ],
+    "sampled, uneven syncs": [
+        "client.sampling_ratio=0.5",
+        "client.count=6",
+        "steps_per_epoch=5",
+        "epochs=2",
+        "federation.sync_freq=2",
+    ],
+    "frozen": ["client.frozen=true"],
+    "frozen, both views, sampled": [
+        "client.frozen=true",
+        "contrast.symmetric=both_views",
+        "client.sampling_ratio=0.5",
+    ],
+    "micro batches": ["server.micro_batch=3"],
+    "micro batches, both views": ["server.micro_batch=5", "contrast.symmetric=both_views"],
+    "bottleneck": ["model.bottleneck=C4S2", "model.cut_layer=1", "compute.block_size=4"],
+    "bottleneck, deeper, monacosfl": ["model.bottleneck=C2S4noRELU", "model.cut_layer=3", "method=monacosfl"],
+    "no client residual": ["model.client_residual=false", "model.cut_layer=4", "compute.block_size=2"],
+    "no weight standardisation": ["model.weight_standardization=false", "model.cut_layer=3"],
+    "batch norm in the head": ["model.head=largeV2", "model.hidden_dim=8", "contrast.momentum=0.5"],
+    "linear head, whole backbone on the client": ["model.head=V1", "model.cut_layer=9", "epochs=2"],
+    "one client": ["client.count=1", "client.batch_size=4"],
+    "more keys than memory": ["contrast.memory_length=5"],
+}
+
+
+def configuration(settings):
+    return parse(apply_settings(BASE, settings), "test")
+
+
+class Watched:
+    """A simulation that has been trained, with the losses and drifts it reported."""
+
+    def __init__(self, config, out):
+        self.sim = Simulation(config, Cluster(), preset="test", out=out, data_dir=None, quiet=True)
+        self.losses, self.accuracies, self.drifts = [], [], []
+        step, synchronised = self.sim.chronicle.step, self.sim.chronicle.synchronised
+
+        def see_step(epoch, report):
+            self.losses.append(report.loss)
+            self.accuracies.append(report.accuracy)
+            step(epoch, report)
+
+        def see_drift(epoch, drift):
+            self.drifts.append(drift)
+            synchronised(epoch, drift)
+
+        self.initial_memory = list(self.sim.main_server.memory.keys.clone())
+        self.sim.chronicle.step, self.sim.chronicle.synchronised = see_step, see_drift
+        with self.sim.speaker:
+            self.sim.train()
+
+    def client(self, client, state):
+        """``[P]``: a client's state, its own where it has one, else the common one."""
+        population = self.sim.clients
+        parked = population._parked.get(client)
+        if parked is not None and state in population.private:
+            return parked.split(len(population.shared[state]))[population.private.index(state)]
+        return population.shared[state]
+
+
+def oracle_for(config, sim, initial_memory):
+    channels, size = sim.problem.pixels.shape[1], config.views.size
+    network = cut.build(config.model, channels, size, Streams(config.seed), DTYPES[config.compute.precision])
+    feed = sim.clients._feed
+
+    def views(epoch, step, client):
+        first, second = feed.draw(np.array([client]), epoch, step)
+        return first[0], second[0]
+
+    return oracle.run(
+        config,
+        network.bottom,
+        network.trunk,
+        initial_memory,
+        views,
+        lambda epoch: draw_pool(config, Streams(config.seed), epoch).tolist(),
+        sim.problem.images.tolist(),
+        sim.steps,
+    )
+
+
+def same(found, expected, what):
+    found, expected = torch.as_tensor(found), torch.as_tensor(expected)
+    assert found.shape == expected.shape, what
+    difference = (found - expected).abs().max().item()
+    assert difference <= TOLERANCE * max(1.0, expected.abs().max().item()), f"{what}: {difference}"
+    if expected.abs().max() > 0:
+        assert ((found - expected).norm() / expected.norm()).item() <= TOLERANCE, f"{what} (relative)"
+
+
+def flat(weights):
+    return torch.cat([value.reshape(-1) for value in weights.values()])
+
+
+@pytest.mark.parametrize("settings", CASES.values(), ids=CASES.keys())
+def test_engine_agrees_with_oracle(settings, tmp_path):
+    config = configuration(settings)
+    run = Watched(config, tmp_path / "out")
+    expected = oracle_for(config, run.sim, run.initial_memory)
+    assert len(run.losses) == config.epochs * run.sim.steps >= 8
+
+    same(run.losses, expected.losses, "losses")
+    assert run.accuracies == expected.accuracies
+    for client in range(config.client.count):
+        same(run.client(client, "online"), flat(expected.online[client]), f"client {client} online")
+        same(run.client(client, "momentum"), flat(expected.momentum[client]), f"client {client} momentum")
+        if not config.client.frozen:
+            same(run.client(client, "velocity"), flat(expected.velocity[client]), f"client {client} velocity")
+
+    server = run.sim.main_server
+    for name, value in server.online.state_dict().items():
+        same(value, expected.server_online[name], f"server {name}")
+    for name, value in server.momentum.state_dict().items():
+        same(value, expected.server_momentum[name], f"server momentum {name}")
+    for name, parameter in server.online.named_parameters():
+        same(
+            server.optimiser.state[parameter]["momentum_buffer"],
+            expected.server_velocity[name],
+            f"server velocity {name}",
+        )
+    for number, keys in enumerate(expected.memory):
+        same(server.memory.newest_first(number), keys.flip(0), f"memory {number}")
+
+    if config.client.frozen:
+        assert not run.drifts
+        return
+    assert len(run.drifts) == len(expected.drifts) >= 2
+    for found, wanted in zip(run.drifts, expected.drifts, strict=True):
+        for name in ("online_mean", "online_momentum", "momentum_mean", "online_momentum_distance", "momentum_spread"):
+            difference = np.abs(getattr(found, name) - np.array(getattr(wanted, name))).max()
+            assert difference <= TOLERANCE, f"{name}: {difference}"
+
+
+def test_cases_cover_every_option():
+    configs = [configuration(settings) for settings in CASES.values()]
+
+    def values(get):
+        return {get(config) for config in configs}
+
+    assert values(lambda c: (c.method, c.contrast.symmetric)) >= {
+        ("mocosfl", "off"),
+        ("mocosfl", "published"),
+        ("mocosfl", "both_views"),
+        ("monacosfl", "published"),
+        ("monacosfl", "both_views"),
+    }
+    assert values(lambda c: c.contrast.share_features) == {True, False}
+    assert values(lambda c: c.client.gradient_scale) == {"published", "own_rows"}
+    assert values(lambda c: c.client.schedule_step) == {"published", "epoch"}
+    assert values(lambda c: c.client.schedule) == {"cosine", "multi_step"}
+    assert values(lambda c: c.server.schedule) == {"cosine", "multi_step", "constant"}
+    assert values(lambda c: c.client.velocity_at_sync) == {"kept", "reset", "averaged"}
+    assert values(lambda c: c.federation.weighting) == {"uniform", "data"}
+    assert values(lambda c: c.compute.backend) == {"stacked", "loop"}
+    assert len(values(lambda c: c.block_size)) >= 4
+    for config in configs:
+        if config.pool_size < config.client.count:
+            pools = {tuple(draw_pool(config, Streams(config.seed), epoch)) for epoch in range(config.epochs)}
+            assert len(pools) > 1, "the pool must change"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [CASES["mocosfl published"], CASES["monacosfl published"], CASES["own rows, both views, sampled"]],
+    ids=["mocosfl", "monacosfl", "sampled"],
+)
+def test_stacked_equals_loop(settings, tmp_path):
+    runs = [
+        Watched(configuration([*settings, f"compute.backend={backend}", f"compute.block_size={size}"]), tmp_path / name)
+        for name, backend, size in (("a", "stacked", 4), ("b", "loop", 1), ("c", "stacked", 2))
+    ]
+    for other in runs[1:]:
+        assert np.abs(np.array(runs[0].losses) - np.array(other.losses)).max() <= 1e-12
+        for client in range(4):
+            for state in ("online", "momentum", "velocity"):
+                difference = (runs[0].client(client, state) - other.client(client, state)).abs().max().item()
+                assert difference <= 1e-12, (state, client, difference)
+
+
+# ------------------------------------------------------------------------------------- the oracle itself
+
+
+def tiny(settings):
+    config = configuration(settings)
+    network = cut.build(config.model, 1, 16, Streams(config.seed), torch.float64)
+    return config, network
+
+
+def noise(batch, *ids):
+    generator = torch.Generator().manual_seed(hash(ids) % 2**31)
+    return (
+        torch.randn(batch, 1, 16, 16, generator=generator, dtype=torch.float64),
+        torch.randn(batch, 1, 16, 16, generator=generator, dtype=torch.float64),
+    )
+
+
+@pytest.mark.parametrize("keys", [1, 10, 999])
+def test_oracle_identical_keys_give_log_of_keys_plus_one(keys):
+    q = oracle.unit(torch.randn(8, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))
+    k = oracle.unit(torch.ones(8, dtype=torch.float64))
+    assert oracle.nce(q, k, [k] * keys, 0.1).item() == pytest.approx(math.log(keys + 1), abs=1e-12)
+
+
+def test_oracle_first_step_leaves_momentum_models_alone():
+    config, network = tiny(["epochs=1", "steps_per_epoch=1", "federation.sync_freq=1", "client.count=2"])
+    memory = [F.normalize(torch.randn(20, 8, dtype=torch.float64), dim=1)]
+    outcome = oracle.run(
+        config,
+        network.bottom,
+        network.trunk,
+        memory,
+        lambda e, s, c: noise(2, e, s, c),
+        lambda e: [0, 1],
+        [1, 1],
+        1,
+    )
+    for momentum in outcome.momentum:
+        for name, value in network.bottom.state_dict().items():
+            assert torch.allclose(momentum[name], value, rtol=0, atol=1e-15)
+            assert not torch.equal(outcome.online[0][name], value)
+
+
+def test_oracle_with_one_client_is_moco_without_a_cut():
+    """One client with gradient scale 1 and a sync that averages one model: MoCo with the whole network in one piece."""
+    settings = ["client.count=1", "contrast.symmetric=off", "epochs=2", "client.lr=0.1", "client.schedule=cosine"]
+    config, network = tiny(settings)
+    generator = torch.Generator().manual_seed(3)
+    memory = F.normalize(torch.randn(20, 8, dtype=torch.float64, generator=generator), dim=1)
+    outcome = oracle.run(
+        config,
+        network.bottom,
+        network.trunk,
+        [memory],
+        lambda e, s, c: noise(4, e, s, c),
+        lambda e: [0],
+        [1],
+        3,
+    )
+
+    fresh = cut.build(config.model, 1, 16, Streams(config.seed), torch.float64)
+    whole = nn.Sequential(fresh.bottom, fresh.trunk).train()
+    fresh = cut.build(config.model, 1, 16, Streams(config.seed), torch.float64)
+    slow = nn.Sequential(fresh.bottom, fresh.trunk).train()
+    optimiser = torch.optim.SGD(whole.parameters(), lr=0.1, momentum=0.9, weight_decay=0.01)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=2)
+    queue, losses = memory.clone(), []
+    for epoch in range(2):
+        for step in range(3):
+            query, key = noise(4, epoch, step, 0)
+            with torch.no_grad():
+                for s, f in zip(slow.parameters(), whole.parameters(), strict=True):
+                    s.mul_(0.9).add_(f, alpha=0.1)
+                k = F.normalize(slow(key), dim=1)
+            q = F.normalize(whole(query), dim=1)
+            logits = torch.cat([(q * k).sum(1, keepdim=True), q @ queue.T], dim=1) / 0.1
+            loss = F.cross_entropy(logits, torch.zeros(4, dtype=torch.long))
+            queue = torch.cat([queue, k])[-20:]
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            losses.append(loss.item())
+        scheduler.step()
+    assert np.allclose(losses, outcome.losses, rtol=0, atol=1e-12)
+    mine = {**{f"0.{k}": v for k, v in outcome.online[0].items()}, **{f"1.{k}": v for k, v in outcome.server_online.items()}}
+    for name, value in whole.state_dict().items():
+        assert torch.allclose(mine[name], value, rtol=0, atol=1e-12), name
+
+
+@pytest.mark.parametrize(
+    ("schedule", "torch_schedule", "decay"),
+    [
+        ("cosine", lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, T_max=10), 0.0),
+        ("multi_step", lambda o: torch.optim.lr_scheduler.MultiStepLR(o, [6, 8], gamma=0.2), 0.2),
+    ],
+)
+def test_oracle_rates_are_those_of_torch(schedule, torch_schedule, decay):
+    optimiser = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.06)
+    scheduler = torch_schedule(optimiser)
+    for t in range(30):
+        rate = optimiser.param_groups[0]["lr"]
+        assert oracle.rate(schedule, 0.06, t, 10, decay) == pytest.approx(rate, abs=1e-12)
+        optimiser.step()
+        scheduler.step()
+
+
+def test_frozen_clients_stay_bit_for_bit(tmp_path):
+    config = configuration(["client.frozen=true", "client.sampling_ratio=0.5"])
+    run = Watched(config, tmp_path / "out")
+    _, network = tiny(["client.frozen=true"])
+    initial = torch.cat([p.detach().reshape(-1) for p in network.bottom.parameters()])
+    for client in range(config.client.count):
+        assert torch.equal(run.client(client, "online"), initial)
+        assert torch.equal(run.client(client, "momentum"), initial)
+        assert not run.client(client, "velocity").any()
+    assert not torch.equal(run.sim.main_server.online.head[0].weight, network.trunk.head[0].weight)
+
+
+def test_one_client_makes_monacosfl_mocosfl(tmp_path):
+    """The mean of one model is that model, so both methods take the same steps."""
+    runs = [
+        Watched(configuration(["client.count=1", "client.batch_size=4", f"method={method}"]), tmp_path / method)
+        for method in ("mocosfl", "monacosfl")
+    ]
+    assert runs[0].losses == runs[1].losses
+    for state in ("online", "momentum", "velocity"):
+        assert torch.equal(runs[0].client(0, state), runs[1].client(0, state))
+    for drift in runs[0].drifts + runs[1].drifts:
+        assert not drift.online_mean.any()
+        assert not drift.momentum_mean.any()
+        assert not drift.momentum_spread.any()
+
+
+def test_same_seed_gives_the_same_bits_and_another_seed_does_not(tmp_path):
+    losses = [
+        Watched(configuration([f"seed={seed}", "compute.precision=fp32"]), tmp_path / name).losses
+        for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    ]
+    assert losses[0] == losses[1]
+    assert losses[0] != losses[2]
+
+
+def test_configuration_is_a_config():
+    assert isinstance(configuration([]), Config)
