@@ -177,7 +177,8 @@ def _unpickle(content: bytes, path: Path) -> dict[Any, Any]:
     try:
         values = _Reader(io.BytesIO(content), encoding="bytes").load()
     except Exception as error:
-        reason = f"cut short, damaged or made to do harm ({type(error).__name__}: {error})"
+        what = " ".join(str(error).split())[:120]  # it may quote the whole file
+        reason = f"cut short, damaged or made to do harm ({type(error).__name__}: {what})"
         raise _unusable(path, reason) from None
     if not isinstance(values, dict):
         raise _unusable(path, "it holds no dictionary")

@@ -65,7 +65,7 @@ def download(source: str, data_dir: Path) -> None:
             getattr(datasets, name)(str(data_dir), download=True)
     except (OSError, EOFError, RuntimeError) as error:  # urllib's errors are OSErrors
         raise BadInput(
-            f"{source} could not be downloaded to {data_dir}: {error}; "
+            f"{source} could not be downloaded to {data_dir}: {' '.join(str(error).split())}; "
             f"try again on a machine with internet access and room on the disk, and copy the folder here"
         ) from None
 

@@ -3,6 +3,11 @@
 The pipelines are those of MoCo v1 (He et al., arXiv:1911.05722) and v2 (Chen et al., arXiv:2003.04297) as
 MocoSFL runs them on small images. Every parameter of a view comes from numbers of its own, so a view does not
 depend on which others are made with it.
+
+Against the exact views (`data.views_exact`, same draws) a pixel differs by 1.2/255 in the mean on CIFAR-10, by
+at most 16/255 where a saturated colour falls between two of Pillow's 256 hues. Nearly all of the mean is one
+sign: Pillow cuts off fractions in each of the three blends and so is 1.3/255 darker after colour jitter. Crops
+agree to 1/255, blurs to 3/255 (Pillow rounds between passes).
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
 """The engine agrees with the slow oracle (tests/reference/oracle.py) in every option, in float64."""
 
 import math
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,21 +8,21 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "reference"))
-import oracle
-
+from mocosfl_mpi import results, simulation
 from mocosfl_mpi.clients.participation import pool as draw_pool
 from mocosfl_mpi.comm.cluster import Cluster
 from mocosfl_mpi.config import Config, apply_settings, parse
+from mocosfl_mpi.cost.flops import SegmentCost
 from mocosfl_mpi.simulation import DTYPES, Simulation
 from mocosfl_mpi.split import cut
 from mocosfl_mpi.streams import Streams
+from tests.reference import oracle
 
 TOLERANCE = 1e-10
 BASE = {
     "seed": 7,
-    "epochs": 3,
-    "steps_per_epoch": 3,
+    "epochs": 2,
+    "steps_per_epoch": 4,
     "data": {"train_images": 60, "test_images": 20},
     "partition": {"kind": "iid"},
     "views": {"size": 16},
@@ -36,7 +34,7 @@ BASE = {
     "evaluation": {"every": 0, "neighbours": 5, "linear_probe": False},
     "compute": {"precision": "fp64", "server_threads": 1},
 }
-"""Three epochs of three steps with syncs after steps 1, 2 and 3 (m = 1); a big client rate makes drift visible."""
+"""Two epochs of four steps with a sync every two; a big client rate makes drift visible."""
 
 CASES = {
     "mocosfl published": ["compute.block_size=3"],
@@ -62,7 +60,7 @@ CASES = {
         "client.sampling_ratio=0.75",
         "compute.block_size=2",
     ],
-    "published schedule step": ["client.schedule_step=published", "epochs=2", "steps_per_epoch=4"],
+    "published schedule step": ["client.schedule_step=published"],
     "published schedule step, sampled, loop": [
         "client.schedule_step=published",
         "client.sampling_ratio=0.5",
@@ -89,6 +87,7 @@ CASES = {
         "client.velocity_at_sync=reset",
         "client.sampling_ratio=0.5",
         "epochs=4",
+        "steps_per_epoch=2",
         "compute.block_size=2",
     ],
     "velocity averaged, monacosfl, sampled": [
@@ -105,19 +104,17 @@ CASES = {
         "method=monacosfl",
         "federation.sync_freq=1",
     ],
-    "sampled, mocosfl": ["client.sampling_ratio=0.5", "client.count=6", "epochs=4", "compute.block_size=2"],
+    "sampled, mocosfl": ["client.sampling_ratio=0.5", "client.count=6", "epochs=3", "compute.block_size=2"],
     "sampled, monacosfl, uneven last block": [
         "method=monacosfl",
         "client.sampling_ratio=0.6",
         "client.count=5",
-        "steps_per_epoch=4",
         "compute.block_size=2",
     ],
     "sampled, uneven syncs": [
         "client.sampling_ratio=0.5",
         "client.count=6",
         "steps_per_epoch=5",
-        "epochs=2",
         "federation.sync_freq=2",
     ],
     "frozen": ["client.frozen=true"],
@@ -133,10 +130,19 @@ CASES = {
     "no client residual": ["model.client_residual=false", "model.cut_layer=4", "compute.block_size=2"],
     "no weight standardisation": ["model.weight_standardization=false", "model.cut_layer=3"],
     "batch norm in the head": ["model.head=largeV2", "model.hidden_dim=8", "contrast.momentum=0.5"],
-    "linear head, whole backbone on the client": ["model.head=V1", "model.cut_layer=9", "epochs=2"],
+    "linear head, whole backbone on the client": ["model.head=V1", "model.cut_layer=9"],
     "one client": ["client.count=1", "client.batch_size=4"],
     "more keys than memory": ["contrast.memory_length=5"],
+    "more keys than private memory": ["contrast.memory_length=12", "contrast.share_features=false"],
 }
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    """Costs are the matter of other tests, and measuring a network takes longer than training it here."""
+    monkeypatch.setattr(simulation, "measure", lambda *_, **__: SegmentCost(2, 2, 2, 2))
+    monkeypatch.setattr(results, "measure", lambda *_, **__: SegmentCost(2, 2, 2, 2))
+    torch.set_num_threads(1)
 
 
 def configuration(settings):
@@ -200,7 +206,7 @@ def same(found, expected, what):
     assert found.shape == expected.shape, what
     difference = (found - expected).abs().max().item()
     assert difference <= TOLERANCE * max(1.0, expected.abs().max().item()), f"{what}: {difference}"
-    if expected.abs().max() > 0:
+    if expected.norm() > 1e-6:  # a bias before BatchNorm has no gradient but rounding
         assert ((found - expected).norm() / expected.norm()).item() <= TOLERANCE, f"{what} (relative)"
 
 
@@ -377,7 +383,10 @@ def test_oracle_with_one_client_is_moco_without_a_cut():
             losses.append(loss.item())
         scheduler.step()
     assert np.allclose(losses, outcome.losses, rtol=0, atol=1e-12)
-    mine = {**{f"0.{k}": v for k, v in outcome.online[0].items()}, **{f"1.{k}": v for k, v in outcome.server_online.items()}}
+    mine = {
+        **{f"0.{k}": v for k, v in outcome.online[0].items()},
+        **{f"1.{k}": v for k, v in outcome.server_online.items()},
+    }
     for name, value in whole.state_dict().items():
         assert torch.allclose(mine[name], value, rtol=0, atol=1e-12), name
 
