@@ -26,7 +26,8 @@ loss = file["epochs/loss"][: rows["epoch"]]
   is advanced last. Cut to it: a kill can leave longer datasets behind. `mocosfl_mpi.record.reader.open_run` does
   this for you.
 - **Dimension scales.** Each dimension has a scale of its name in the root group, attached to every dataset that
-  uses it: numbers, or labels as fixed-length UTF-8 strings.
+  uses it: numbers, or labels as fixed-length UTF-8 strings. `xarray.open_datatree("OUT/run.h5",
+  engine="h5netcdf")` finds them; labels are bytes there: `tree["simulated/bytes"].sel(message=b"query_up")`.
 - **Units.** Every dataset has the attributes `units` and `long_name`. `byte` is 8 bits, `flop` one
   floating-point operation, `mac` one multiply-accumulate (two FLOPs), `%` 0 to 100, `1` a pure number.
 - **Two ledgers.** `simulated/` is what real client devices would spend, `measured/` what this run spent; they are

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
@@ -20,6 +21,11 @@ from mocosfl_mpi.record.schema import COMMITTED, ENTRIES, GROWING
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 Row = dict[str, npt.NDArray[Any]]
+_FULL = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "your quota on this disk is used up",
+    errno.EFBIG: "a limit on file sizes is reached",
+}
 
 
 class Recorder:
@@ -69,28 +75,19 @@ class Recorder:
         """
         if path.exists():
             raise BadInput(f"{path} exists; results are never overwritten: name another directory with --out")
-        part = path.with_name(path.name + ".part")
         scales = scale_values(sizes)
-        shapes = {name: row_shape(entry, scales) for name, entry in ENTRIES.items()}
+        image = _image(scales, attrs, fixed)
+        part = path.with_name(path.name + ".part")
         try:
-            file = h5py.File(part, "x", libver="latest", locking="best-effort")
+            part.write_bytes(image)
+            file = h5py.File(part, "r+", libver="latest", locking="best-effort")
         except OSError as error:
-            raise BadInput(f"cannot create {part}: {error}; name another directory with --out") from None
-        recorder: Recorder | None = None
-        try:
-            with _disk(path, lambda: _sink(file)):
-                write_attributes(file, attrs)
-                create_datasets(file, scales, fixed)
-                recorder = cls(file, path, shapes)
-                file.swmr_mode = True
-                file.flush()
-                part.replace(path)
-        except BaseException:
-            if recorder is not None:
-                recorder._open = False
-            _sink(file)
             part.unlink(missing_ok=True)
-            raise
+            if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+                raise _full(path, error) from None
+            raise BadInput(f"cannot create {part}: {error}; name another directory with --out") from None
+        recorder = cls(file, path, {name: row_shape(entry, scales) for name, entry in ENTRIES.items()})
+        recorder._write(recorder._begin, part)
         return recorder
 
     def append(self, dim: str, row: Mapping[str, npt.ArrayLike]) -> None:
@@ -156,6 +153,11 @@ class Recorder:
 
     # ------------------------------------------------------------------------------------------- to the disk
 
+    def _begin(self, part: Path) -> None:
+        self._file.swmr_mode = True
+        self._file.flush()
+        part.replace(self.path)
+
     def _flush(self) -> None:
         written = self._committed.copy()
         for index, dim in enumerate(GROWING):
@@ -187,8 +189,11 @@ class Recorder:
     def _write(self, action: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         if not self._open:
             raise RunFailed(f"{self.path} is closed, or a write to it failed before; earlier rows are safe")
-        with _disk(self.path, self._give_up):
+        try:
             return action(*args, **kwargs)
+        except (OSError, RuntimeError) as error:
+            self._give_up()
+            raise _full(self.path, error) from None
 
     def _give_up(self) -> None:
         self._open = False
@@ -197,33 +202,38 @@ class Recorder:
         _sink(self._file)
 
 
-@contextlib.contextmanager
-def _disk(path: Path, give_up: Callable[[], None]) -> Iterator[None]:
-    """Turn a failed write, which h5py raises as OSError or RuntimeError, into RunFailed."""
-    try:
-        yield
-    except (OSError, RuntimeError) as error:
-        give_up()
-        text = " ".join(str(error).split())
-        reason = "the disk is full" if "errno = 28" in text else "a limit on file sizes is reached"
-        if "errno = 28" not in text and "errno = 27" not in text:
-            reason = text[:300]
-        raise RunFailed(
-            f"cannot write {path}: {reason}. Rows flushed before are safe and `mocosfl inspect` reads them; "
-            f"free some space (or choose another --out) and start again in a new directory"
-        ) from None
+def _image(
+    scales: Mapping[str, npt.NDArray[Any]], attrs: Mapping[str, str | int], fixed: Mapping[str, npt.ArrayLike]
+) -> bytes:
+    """The file as it is before the first row, made in memory: HDF5 never meets a full disk half-way through."""
+    with h5py.File("image", "w", driver="core", backing_store=False, libver="latest") as file:
+        write_attributes(file, attrs)
+        create_datasets(file, scales, fixed)
+        file.flush()
+        return bytes(file.id.get_file_image())
+
+
+def _full(path: Path, error: OSError | RuntimeError) -> RunFailed:
+    """The failure for a person. h5py raises OSError or RuntimeError, often with the number only in the text."""
+    text = " ".join(str(error).split())
+    reason = text[:300]
+    for number, words in _FULL.items():
+        if getattr(error, "errno", None) == number or f"errno = {number}," in text:
+            reason = words
+    return RunFailed(
+        f"cannot write {path}: {reason}. Rows flushed before are safe and `mocosfl inspect` reads them; free some "
+        f"space or choose another --out, and start again in a new directory"
+    )
 
 
 def _sink(file: h5py.File) -> None:
     """Close a file whose disk refuses writes, leaving it as the last successful write left it.
 
-    HDF5 tries to write the rest again when the file is closed and when the library ends, and crashes the
-    process when that fails too (segmentation fault, seen with HDF5 2.0). /dev/null in place of the file takes
-    those writes.
+    HDF5 tries to write the rest again when the file is closed and when the library ends, and crashes the process
+    when that fails too (segmentation fault, seen with HDF5 2.0). /dev/null in place of the file takes those writes.
     """
     with contextlib.suppress(OSError, RuntimeError, ValueError):
-        if file.id.valid:
-            null = os.open(os.devnull, os.O_RDWR)
-            os.dup2(null, file.id.get_vfd_handle(), inheritable=False)
-            os.close(null)
-            file.close()
+        null = os.open(os.devnull, os.O_RDWR)
+        os.dup2(null, file.id.get_vfd_handle(), inheritable=False)
+        os.close(null)
+        file.close()

@@ -28,6 +28,7 @@ def test_differences_are_taken_in_float64():
     assert float(layer_distance(a, torch.ones(1), [(0, 1)])) == 2**-23
     tiny = torch.full((1, 1), 1e-30)  # its square underflows float32
     assert float(layer_distance(tiny, torch.zeros(1), [(0, 1)])) == pytest.approx(1e-30, rel=1e-6)
+    assert relative_distance(tiny, torch.zeros(1)).tolist() == [1.0]
 
 
 @settings(max_examples=20, deadline=None)

