@@ -192,8 +192,8 @@ class Chronicle:
         """The epoch is over: gather what every rank has spent and write the epoch's row."""
         simulated = self._simulated.take()
         seconds = self._meter.take()
-        exchange = seconds[self._meter.index("exchange")] + seconds[self._meter.index("synchronise")]
-        spent = [seconds, exchange / max(sum(seconds), 1e-9), _resident_bytes(), self._exchange.take_bytes()]
+        idle = self._cluster.take_waited() / max(sum(seconds), 1e-9)
+        spent = [seconds, min(idle, 1.0), _resident_bytes(), self._exchange.take_bytes()]
         ranks = self._cluster.gather_json(spent)
         if self._recorder is None or ranks is None or self._last is None:
             return

@@ -51,6 +51,7 @@ def environment(kind: str, *, ranks: int) -> dict[str, str]:
     environ = dict(os.environ)
     prepare(environ)
     environ.setdefault("GLIBC_TUNABLES", MALLOC)
+    environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # a spinning thread pool takes the core of a rank that works
     environ[LAUNCHED] = str(ranks)
     if sys.stdout.isatty():
         environ[TERMINAL] = str(shutil.get_terminal_size().columns)

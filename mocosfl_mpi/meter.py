@@ -39,8 +39,3 @@ class Meter:
         seconds = [self._seconds[phase] for phase in PHASES]
         self._seconds = dict.fromkeys(PHASES, 0.0)
         return seconds
-
-    @staticmethod
-    def index(phase: str) -> int:
-        """Place of ``phase`` in what ``take`` returns."""
-        return PHASES.index(phase)

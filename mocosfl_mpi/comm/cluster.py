@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from types import TracebackType
@@ -29,6 +30,7 @@ except (ImportError, RuntimeError) as error:  # no libmpi on this machine
     ) from None
 
 T = TypeVar("T")
+SHORTEST_NAP, LONGEST_NAP = 20e-6, 2e-3  # seconds
 CHUNK = 2**28  # bytes per broadcast of a large array: MPI 3.1 counts are 32-bit
 
 
@@ -44,6 +46,7 @@ class Cluster:
         self.host_name = socket.gethostname()
         self._windows: list[MPI.Win] = []
         self._refusal: Exception | None = None
+        self._waited = 0.0
         self._refuse_singletons()
 
     def _refuse_singletons(self) -> None:
@@ -64,12 +67,34 @@ class Cluster:
         """Name and version of the MPI library in one line."""
         return str(MPI.Get_library_version()).replace("\x00", "").split("\n")[0].strip()
 
+    # ------------------------------------------------------------------------------------------ waiting
+
+    def meet(self) -> None:
+        """Sleep until every rank is here; the collective that follows then runs at full speed.
+
+        A blocking MPI call spins on its core, which the rank that computes may need. Here a rank that waits
+        sleeps between looks, for a twentieth of the time it has waited so far (20 µs to 2 ms).
+        """
+        if self.size == 1:
+            return
+        start = time.perf_counter()
+        arrived = self.comm.Ibarrier()
+        while not arrived.Test():
+            time.sleep(min(LONGEST_NAP, max(SHORTEST_NAP, (time.perf_counter() - start) / 20)))
+        self._waited += time.perf_counter() - start
+
+    def take_waited(self) -> float:
+        """Seconds this rank has waited for others since the last call."""
+        waited, self._waited = self._waited, 0.0
+        return waited
+
     # ---------------------------------------------------------------------------------------- agreement
 
     def broadcast_json(self, value: Any) -> Any:
         """Rank 0's JSON-ready ``value`` on every rank; nothing is unpickled."""
         data = bytearray(json.dumps(value).encode()) if self.serves else bytearray()
         length = np.array([len(data)], dtype=np.int64)
+        self.meet()
         self.comm.Bcast(length, root=0)
         if not self.serves:
             data = bytearray(int(length[0]))
@@ -129,6 +154,7 @@ class Cluster:
         """Every rank's JSON-ready ``value`` on rank 0, in rank order."""
         data = np.frombuffer(json.dumps(value).encode(), dtype=np.uint8)
         lengths = np.zeros(self.size, dtype=np.int64)
+        self.meet()
         self.comm.Gather(np.array([data.size], dtype=np.int64), lengths if self.serves else None, root=0)
         everything = np.empty(int(lengths.sum()), dtype=np.uint8)
         self.comm.Gatherv(data, [everything, lengths] if self.serves else None, root=0)

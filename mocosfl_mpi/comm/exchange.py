@@ -52,6 +52,7 @@ class Exchange:
         everything = torch.empty(int(self._clients.sum()), *shape, dtype=dtype) if self._cluster.serves else None
         row = self._row(dtype, math.prod(shape))
         receive = [everything.numpy(), self._clients, None, row] if everything is not None else None
+        self._cluster.meet()
         self._comm.Gatherv([mine.numpy(), len(mine), row], receive, root=0)
         self._count(mine, everything)
         return everything
@@ -63,6 +64,7 @@ class Exchange:
         mine = torch.empty(sum(lanes), *shape, dtype=dtype)
         row = self._row(dtype, math.prod(shape))
         send = [everything.contiguous().numpy(), self._clients, None, row] if everything is not None else None
+        self._cluster.meet()
         self._comm.Scatterv(send, [mine.numpy(), len(mine), row], root=0)
         self._count(mine, everything)
         return list(mine.split(list(lanes)))
@@ -92,6 +94,7 @@ class Exchange:
 
     def broadcast(self, vector: Tensor) -> Tensor:
         """The server's vector on every rank, in place."""
+        self._cluster.meet()
         for part in vector.split(SLAB):
             self._comm.Bcast([part.numpy(), MPI_TYPES[vector.dtype]], root=0)
         self._moved += vector.numel() * vector.element_size()
@@ -115,6 +118,7 @@ class Exchange:
         out = np.bincount([m[2] for m in leaving], minlength=size).astype(np.int64)
         into = np.bincount([m[1] for m in arriving], minlength=size).astype(np.int64)
         row = self._row(dtype, width)
+        self._cluster.meet()
         self._comm.Alltoallv([send.numpy(), out, None, row], [received.numpy(), into, None, row])
         self._moved += (send.numel() + received.numel()) * dtype.itemsize
         return {m[0]: received[i] for i, m in enumerate(arriving)}

@@ -87,7 +87,11 @@ class Recorder:
                 raise _full(path, error) from None
             raise BadInput(f"cannot create {part}: {error}; name another directory with --out") from None
         recorder = cls(file, path, {name: row_shape(entry, scales) for name, entry in ENTRIES.items()})
-        recorder._write(recorder._begin, part)
+        try:
+            recorder._write(recorder._begin, part)
+        except RunFailed:
+            part.unlink(missing_ok=True)
+            raise
         return recorder
 
     def append(self, dim: str, row: Mapping[str, npt.ArrayLike]) -> None:

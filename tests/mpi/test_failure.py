@@ -41,9 +41,7 @@ if os.environ.get("PMI_RANK", os.environ.get("OMPI_COMM_WORLD_RANK", "0")) == "{
 def test_a_rank_that_raises_ends_the_job(tmp_path, ranks, rank, thread):
     (tmp_path / "sitecustomize.py").write_text(RAISE.format(rank=rank, thread=thread))
     start = time.monotonic()
-    done = mocosfl(
-        "run", "smoke", "-n", str(ranks), "--out", tmp_path / "run", timeout=60, PYTHONPATH=str(tmp_path)
-    )
+    done = mocosfl("run", "smoke", "-n", str(ranks), "--out", tmp_path / "run", timeout=60, PYTHONPATH=str(tmp_path))
     assert done.returncode != 0
     assert time.monotonic() - start < 40
     assert "ValueError: injected" in done.stderr

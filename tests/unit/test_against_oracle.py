@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from mocosfl_mpi import results, simulation
 from mocosfl_mpi.clients.participation import pool as draw_pool
 from mocosfl_mpi.comm.cluster import Cluster
-from mocosfl_mpi.config import STAGES, Config, apply_settings, parse
+from mocosfl_mpi.config import STAGES, apply_settings, parse
 from mocosfl_mpi.cost.flops import SegmentCost
 from mocosfl_mpi.cost.memory import KINDS, ClientMemory
 from mocosfl_mpi.simulation import DTYPES, Simulation
@@ -438,6 +438,17 @@ def test_one_client_makes_monacosfl_mocosfl(tmp_path):
         assert not drift.momentum_spread.any()
 
 
+@pytest.mark.parametrize("method", ["mocosfl", "monacosfl"])
+def test_equal_clients_have_zero_divergence(method, tmp_path):
+    """Clients that do not move stay equal, and the mean of equal models is that model bit for bit (in fp32)."""
+    settings = [f"method={method}", "client.lr=0", "client.count=3", "compute.precision=fp32"]
+    run = Watched(configuration(settings), tmp_path / "out")
+    assert len(run.drifts) == 4
+    for drift in run.drifts:
+        for name in ("online_mean", "online_momentum", "momentum_mean", "online_momentum_distance", "momentum_spread"):
+            assert not getattr(drift, name).any(), name
+
+
 def test_same_seed_gives_the_same_bits_and_another_seed_does_not(tmp_path):
     losses = [
         Watched(configuration([f"seed={seed}", "compute.precision=fp32"]), tmp_path / name).losses
@@ -445,7 +456,3 @@ def test_same_seed_gives_the_same_bits_and_another_seed_does_not(tmp_path):
     ]
     assert losses[0] == losses[1]
     assert losses[0] != losses[2]
-
-
-def test_configuration_is_a_config():
-    assert isinstance(configuration([]), Config)

@@ -143,9 +143,13 @@ def test_results_are_never_overwritten(tmp_path):
 
 
 def test_an_exception_inside_keeps_the_rows_and_itself(tmp_path):
-    with pytest.raises(ZeroDivisionError), create(tmp_path / "run.h5") as recorder:
-        recorder.append("step", row("step", 0))
-        raise ZeroDivisionError
+    def fail() -> None:
+        with create(tmp_path / "run.h5") as recorder:
+            recorder.append("step", row("step", 0))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     with open_run(tmp_path) as run:
         assert run.rows["step"] == 1
         assert not run.completed

@@ -30,7 +30,7 @@ def test_weight_standardisation_forgets_scale_and_shift_of_a_filter():
     before = layer(images)
     with torch.no_grad():
         layer.weight.mul_(1e4).add_(7.0)
-    assert torch.allclose(layer(images), before, rtol=0, atol=1e-3)
+    assert torch.allclose(layer(images), before, rtol=2e-4, atol=0), "up to the 1e-5 beside the deviation"
 
 
 def test_weight_standardisation_is_differentiated_through():
@@ -64,7 +64,10 @@ def test_stem_by_image_size(size, kernel, stride):
 def test_block_shortcuts():
     plain = BasicBlock(4, 4, 1, residual=True, standardised=True)
     assert isinstance(plain.shortcut, nn.Identity)
-    for block in (BasicBlock(4, 8, 1, residual=True, standardised=True), BasicBlock(4, 4, 2, residual=True, standardised=True)):
+    for block in (
+        BasicBlock(4, 8, 1, residual=True, standardised=True),
+        BasicBlock(4, 4, 2, residual=True, standardised=True),
+    ):
         assert block.shortcut[0].kernel_size == (1, 1)
         assert type(block.shortcut[0]) is WSConv2d
     none = BasicBlock(4, 8, 2, residual=False, standardised=True)

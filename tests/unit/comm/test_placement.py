@@ -1,0 +1,46 @@
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mocosfl_mpi.comm.placement import deal
+
+pools = st.sets(st.integers(0, 500), min_size=1, max_size=60).map(lambda ids: np.array(sorted(ids)))
+hosts = st.integers(1, 9).map(lambda n: [0] if n == 1 else list(range(1, n)))
+
+
+@given(pool=pools, size=st.integers(1, 20), ranks=hosts)
+def test_blocks_cover_the_pool_in_order(pool, size, ranks):
+    found = deal(pool, size, ranks)
+    assert np.array_equal(np.concatenate(found.blocks), pool)
+    assert all(len(block) == size for block in found.blocks[:-1])
+    assert 1 <= len(found.blocks[-1]) <= size
+
+
+@given(pool=pools, size=st.integers(1, 20), ranks=hosts, others=hosts)
+def test_blocks_do_not_depend_on_the_hosts(pool, size, ranks, others):
+    one, two = deal(pool, size, ranks), deal(pool, size, others)
+    assert len(one.blocks) == len(two.blocks)
+    assert all(np.array_equal(a, b) for a, b in zip(one.blocks, two.blocks, strict=True))
+
+
+@given(pool=pools, size=st.integers(1, 20), ranks=hosts)
+def test_hosts_hold_contiguous_runs_in_rank_order_and_share_evenly(pool, size, ranks):
+    found = deal(pool, size, ranks)
+    assert list(found.owners) == sorted(found.owners)
+    assert set(found.owners) <= set(ranks)
+    blocks = [found.owners.count(rank) for rank in ranks]
+    assert max(blocks) - min(blocks) <= 1
+    clients = [found.clients_of(rank) for rank in ranks]
+    assert sum(clients) == len(pool)
+    assert max(clients) <= size * max(blocks)
+    assert found.clients_of(99) == 0
+
+
+@given(pool=pools, size=st.integers(1, 20), ranks=hosts)
+def test_rows_gathered_in_rank_order_stand_in_client_order(pool, size, ranks):
+    found = deal(pool, size, ranks)
+    owners = found.owner_of_clients()
+    gathered = np.concatenate([pool[owners == rank] for rank in ranks])
+    assert np.array_equal(gathered, pool)
+    for rank in ranks:
+        assert found.clients_of(rank) == (owners == rank).sum()

@@ -1,0 +1,31 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mocosfl_mpi.algorithms import ALGORITHMS
+from mocosfl_mpi.server.fed_server import due
+
+
+@pytest.mark.parametrize(("steps", "freq", "syncs"), [(125, 10, 11), (500, 10, 10), (250, 5, 5), (50, 1, 1)])
+def test_published_numbers_of_synchronisations(steps, freq, syncs):
+    """Spec 4.1: 11 instead of 10 where the frequency does not divide the steps."""
+    found = [step for step in range(steps) if due(step, steps, freq)]
+    assert len(found) == syncs
+    every = steps // freq
+    assert found[0] == every - 1
+    assert found[-1] == steps - 1
+
+
+@given(steps=st.integers(1, 400), data=st.data())
+def test_an_epoch_always_ends_with_a_synchronisation(steps, data):
+    freq = data.draw(st.integers(1, steps))
+    found = [step for step in range(steps) if due(step, steps, freq)]
+    every = steps // freq
+    assert found[-1] == steps - 1
+    assert freq <= len(found) == -(-steps // every)
+    assert all(b - a == every for a, b in zip(found[:-2], found[1:-1], strict=True))
+
+
+def test_alignments_of_the_methods():
+    assert ALGORITHMS["mocosfl"].alignment.states == ("online",)
+    assert ALGORITHMS["monacosfl"].alignment.states == ("online", "momentum")

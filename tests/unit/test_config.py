@@ -1,0 +1,374 @@
+import datetime
+import math
+import re
+import tomllib
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mocosfl_mpi import config as module
+from mocosfl_mpi.config import Config, apply_settings, parse, read_toml, to_toml
+from mocosfl_mpi.errors import BadInput
+from mocosfl_mpi.presets import load, presets
+
+PRESETS = presets()
+
+
+def build(*assignments, values=None):
+    return parse(apply_settings(values or {}, assignments), "here")
+
+
+# ------------------------------------------------------------------------------------------ unknown keys
+
+
+@pytest.mark.parametrize(
+    ("values", "key", "meant"),
+    [
+        ({"model": {"cutlayer": 2}}, "model.cutlayer", "model.cut_layer"),
+        ({"clients": {"count": 2}}, "clients", "client"),
+        ({"sead": 2}, "sead", "seed"),
+        ({"server": {"batch_size": 2}}, "server.batch_size", "client.batch_size"),
+        ({"federation": {"sync_frequency": 2}}, "federation.sync_frequency", "federation.sync_freq"),
+    ],
+)
+def test_unknown_key_is_refused_with_the_likely_one(values, key, meant):
+    with pytest.raises(BadInput, match=f"^here: unknown key {key!r}; did you mean {meant!r}") as caught:
+        parse(values, "here")
+    assert caught.value.exit_code == 2
+
+
+def test_unknown_key_like_nothing():
+    with pytest.raises(BadInput, match=r"unknown key 'xyzzyqq'; .*lists all keys"):
+        parse({"xyzzyqq": 2}, "here")
+
+
+def test_all_mistakes_are_named_at_once():
+    with pytest.raises(BadInput) as caught:
+        parse({"epochs": 0, "model": {"widht": 3}, "client": {"count": "many"}}, "here")
+    assert all(word in str(caught.value) for word in ("epochs = 0", "'model.widht'", "client.count = 'many'"))
+
+
+# -------------------------------------------------------------------------------------------- validators
+
+REFUSED = [
+    ({"model.cut_layer": 10}, "model.cut_layer = 10 lies beyond resnet18.*choose 1 to 9"),
+    ({"model.cut_layer": 18, "model.backbone": "resnet34"}, "choose 1 to 17"),
+    ({"client.count": 3, "client.sampling_ratio": 0.3}, "leaves an empty pool"),
+    ({"contrast.share_features": False, "contrast.memory_length": 19}, "raise memory_length to at least 20"),
+    ({"contrast.share_features": False, "server.micro_batch": 30}, "multiple of 20 rows"),
+    (
+        {"contrast.share_features": False, "server.micro_batch": 20, "contrast.symmetric": "both_views"},
+        "multiple of 40 rows",
+    ),
+    ({"evaluation.probe_l2": [1e-3, 1e-2]}, "data.validation_images = 0"),
+    ({"evaluation.probe_l2": []}, "probe_l2 is empty"),
+    ({"model.head": "largeV2", "server.micro_batch": 20}, "BatchNorm"),
+    ({"data.source": "image-folder"}, "needs data.folder and data.image_size"),
+    ({"data.source": "image-folder", "data.folder": "x"}, "needs data.folder and data.image_size"),
+    ({"method": "fedavg"}, "method = 'fedavg'"),
+    ({"seed": -1}, "seed = -1"),
+    ({"seed": 2**63}, "seed = "),
+    ({"epochs": 0}, "epochs = 0"),
+    ({"steps_per_epoch": 0}, "steps_per_epoch = 0"),
+    ({"data.image_size": 7}, "data.image_size = 7"),
+    ({"data.validation_images": -1}, "data.validation_images = -1"),
+    ({"partition.alpha": 0}, "partition.alpha = 0"),
+    ({"partition.skew": 4}, "partition.skew = 4"),
+    ({"views.size": 1000}, "views.size = 1000"),
+    ({"views.flip_probability": 1.1}, "views.flip_probability = 1.1"),
+    ({"views.crop_scale_min": 0}, "views.crop_scale_min = 0"),
+    ({"model.width": 6}, "model.width = 6"),
+    ({"model.width": 2}, "model.width = 2"),
+    ({"contrast.temperature": 0}, "contrast.temperature = 0"),
+    ({"contrast.momentum": 1.01}, "contrast.momentum = 1.01"),
+    ({"server.momentum": 1.0}, "server.momentum = 1.0"),
+    ({"server.lr": -0.1}, "server.lr = -0.1"),
+    ({"server.weight_decay": -1}, "server.weight_decay = -1"),
+    ({"server.schedule": "step"}, "server.schedule = 'step'"),
+    ({"client.sampling_ratio": 0}, "client.sampling_ratio = 0"),
+    ({"client.sampling_ratio": 1.5}, "client.sampling_ratio = 1.5"),
+    ({"client.count": 2.5}, "client.count = 2.5"),
+    ({"federation.sync_freq": 0}, "federation.sync_freq = 0"),
+    ({"evaluation.every": -1}, "evaluation.every = -1"),
+    ({"evaluation.probe_l2": [0.0]}, r"evaluation.probe_l2.0 = 0.0"),
+    ({"compute.block_size": 0}, "compute.block_size = 0"),
+    ({"compute.precision": "fp16"}, "compute.precision = 'fp16'"),
+]
+
+
+def nested(dotted):
+    values = {}
+    for name, value in dotted.items():
+        *sections, key = name.split(".")
+        target = values
+        for section in sections:
+            target = target.setdefault(section, {})
+        target[key] = value
+    return values
+
+
+@pytest.mark.parametrize(("dotted", "message"), REFUSED, ids=[str(dotted) for dotted, _ in REFUSED])
+def test_refused(dotted, message):
+    with pytest.raises(BadInput, match=message):
+        parse(nested(dotted), "here")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "server.lr",
+        "client.lr",
+        "client.weight_decay",
+        "server.weight_decay",
+        "contrast.temperature",
+        "evaluation.knn_temperature",
+        "partition.alpha",
+        "contrast.momentum",
+    ],
+)
+@pytest.mark.parametrize("value", [math.inf, math.nan])
+def test_only_finite_numbers(name, value):
+    with pytest.raises(BadInput, match=name):
+        parse(nested({name: value}), "here")
+
+
+@pytest.mark.parametrize(
+    "dotted",
+    [
+        {"model.cut_layer": 17, "model.backbone": "resnet34"},
+        {"contrast.share_features": False, "server.micro_batch": 40},
+        {"evaluation.probe_l2": [1e-3, 1e-2], "data.validation_images": 10},
+        {"data.source": "image-folder", "data.folder": "x", "data.image_size": 64},
+        {"client.lr": 0},
+        {"contrast.momentum": 1},
+        {"evaluation.every": 0},
+    ],
+)
+def test_accepted(dotted):
+    parse(nested(dotted), "here")
+
+
+def test_frozen():
+    with pytest.raises(ValueError, match="frozen"):
+        Config().seed = 3
+    with pytest.raises(ValueError, match="frozen"):
+        Config().model.width = 8
+
+
+@pytest.mark.parametrize(
+    ("count", "ratio", "pool", "block"),
+    [(20, 1.0, 20, 1), (100, 0.29, 29, 1), (1000, 0.1, 100, 6), (1000, 1.0, 1000, 16), (5, 0.7, 3, 1)],
+)
+def test_derived_sizes(count, ratio, pool, block):
+    config = parse(nested({"client.count": count, "client.sampling_ratio": ratio}), "here")
+    assert (config.pool_size, config.block_size) == (pool, block)
+    assert parse(nested({"compute.block_size": 7}), "here").block_size == 7
+
+
+def test_rows_per_client():
+    for symmetric, rows in (("off", 20), ("published", 20), ("both_views", 40)):
+        assert build(f"contrast.symmetric={symmetric}").rows_per_client == rows
+
+
+# ------------------------------------------------------------------------------------------- TOML and hash
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_is_sound_and_survives_toml(name):
+    title, values = PRESETS[name]
+    config = parse(values, name)
+    text = to_toml(config, title)
+    again = parse(tomllib.loads(text), name)
+    assert again == config
+    assert again.hash() == config.hash()
+    assert load(name) == (name, values)
+    assert title
+
+
+def test_printed_toml_explains_every_setting():
+    text = to_toml(Config(), "Title\nand more")
+    assert text.startswith("# Title\n# and more\n")
+    for name, description, _ in module.settings():
+        assert description, f"{name} has no description"
+        assert re.search(rf"^(# )?{name.rpartition('.')[2]} =", text, re.MULTILINE)
+
+
+def other_values():
+    """For each setting a value that is neither the default nor refused."""
+    special = {
+        "method": "monacosfl",
+        "data.source": "cifar10",
+        "partition.kind": "iid",
+        "views.pipeline": "mocov1",
+        "model.backbone": "resnet34",
+        "model.head": "V1",
+        "contrast.symmetric": "off",
+        "server.schedule": "constant",
+        "client.schedule": "constant",
+        "client.schedule_step": "published",
+        "client.gradient_scale": "own_rows",
+        "client.velocity_at_sync": "reset",
+        "federation.weighting": "data",
+        "evaluation.probe_l2": [0.5],
+        "compute.precision": "fp64",
+        "compute.backend": "loop",
+        "data.folder": "x",
+        "model.bottleneck": "C4S2",
+        "model.width": 32,
+        "data.image_size": 64,
+        "views.size": 48,
+    }
+    for name, _, default in module.settings():
+        if name in special:
+            yield name, special[name]
+        elif isinstance(default, bool):
+            yield name, not default
+        elif isinstance(default, float):
+            yield name, 0.31
+        else:
+            assert default is None or isinstance(default, int), name
+            yield name, (default or 0) + 1
+
+
+@pytest.mark.parametrize(("name", "value"), list(other_values()))
+def test_hash_changes_with_every_setting_and_toml_keeps_it(name, value):
+    config = parse(nested({name: value}), "here")
+    assert config.hash() != Config().hash()
+    assert parse(tomllib.loads(to_toml(config)), "here") == config
+
+
+def test_hash_is_that_of_the_meaning_not_of_the_writing():
+    assert (
+        parse({"client": {"lr": 1, "count": 3}}, "a").hash() == parse({"client": {"count": 3, "lr": 1.0}}, "b").hash()
+    )
+    assert parse({}, "a").hash() == parse({"seed": 1234}, "b").hash()
+    assert len(Config().hash()) == 64
+
+
+STRINGS = st.text(st.characters(exclude_categories=("Cs",)), max_size=12)
+
+
+@given(folder=STRINGS, seed=st.integers(0, 2**63 - 1), lr=st.floats(0, 1e300))
+def test_any_value_survives_toml(folder, seed, lr):
+    values = {"seed": seed, "server": {"lr": lr}, "data": {"folder": folder}}
+    config = parse(values, "here")
+    assert parse(tomllib.loads(to_toml(config)), "here") == config
+
+
+# ------------------------------------------------------------------------------------------------ --set
+
+
+@pytest.mark.parametrize(
+    ("assignment", "get", "value"),
+    [
+        ("epochs=3", lambda c: c.epochs, 3),
+        ("model.cut_layer = 2", lambda c: c.model.cut_layer, 2),
+        ("method=monacosfl", lambda c: c.method, "monacosfl"),
+        ("method='monacosfl'", lambda c: c.method, "monacosfl"),
+        ("client.frozen=true", lambda c: c.client.frozen, True),
+        ("server.lr=1e-3", lambda c: c.server.lr, 1e-3),
+        ("evaluation.probe_l2=[0.5]", lambda c: c.evaluation.probe_l2, (0.5,)),
+        ("model.bottleneck=C4S2", lambda c: c.model.bottleneck, "C4S2"),
+        ("model.bottleneck=", lambda c: c.model.bottleneck, ""),
+        ("data.folder=a=b", lambda c: c.data.folder, "a=b"),
+    ],
+)
+def test_assignments(assignment, get, value):
+    assert get(build(assignment)) == value
+
+
+def test_assignments_lie_over_the_preset_and_the_last_one_counts():
+    values = {"client": {"count": 3, "lr": 0.5}}
+    config = build("client.count=4", "client.count=5", values=values)
+    assert (config.client.count, config.client.lr) == (5, 0.5)
+    assert values == {"client": {"count": 3, "lr": 0.5}}, "the preset itself is not changed"
+
+
+@pytest.mark.parametrize("assignment", ["epochs", "=3", " =3", ""])
+def test_malformed_assignments(assignment):
+    with pytest.raises(BadInput, match="expected section.key=value"):
+        build(assignment)
+
+
+def test_value_is_not_a_section():
+    with pytest.raises(BadInput, match="'seed' is a value, not a section"):
+        build("seed=1", "seed.x=2")
+
+
+NAMES = [name for name, _, _ in module.settings()]
+VALUES = st.one_of(
+    STRINGS,
+    st.integers().map(str),
+    st.floats().map(str),
+    st.sampled_from(
+        ["true", "[1,2]", "{a=1}", "1979-05-27", "07:32:00", "'x'", '"', "[", "nan", "-inf", "0x10", "1_000", "", "\\"]
+    ),
+)
+ASSIGNMENT = st.one_of(
+    st.text(max_size=20),
+    st.builds("{}={}".format, st.sampled_from(NAMES), VALUES),
+    st.builds("{}={}".format, STRINGS, VALUES),
+    st.builds("{}.{}={}".format, st.sampled_from(NAMES), STRINGS, VALUES),
+    st.builds("{}={}".format, st.sampled_from(sorted({name.partition(".")[0] for name in NAMES})), VALUES),
+)
+
+
+@given(st.lists(ASSIGNMENT, min_size=1, max_size=4))
+@settings(max_examples=400, deadline=None)
+def test_any_assignment_parses_or_is_bad_input(assignments):
+    try:
+        config = build(*assignments, values=PRESETS["quickstart"][1])
+    except BadInput as error:
+        assert str(error)
+        return
+    assert parse(tomllib.loads(to_toml(config)), "here") == config
+    config.hash()
+
+
+def test_huge_number():
+    with pytest.raises(BadInput):
+        build("seed=" + "9" * 5000)
+
+
+def test_dates_in_a_file_are_bad_input():
+    with pytest.raises(BadInput):
+        build("epochs=3", values={"seed": datetime.date(2024, 1, 2)})
+
+
+# ------------------------------------------------------------------------------------------------ files
+
+
+def test_files(tmp_path):
+    good = tmp_path / "mine.toml"
+    good.write_text("epochs = 3\n[client]\ncount = 4\n")
+    assert load(str(good)) == ("mine", {"epochs": 3, "client": {"count": 4}})
+    bad = tmp_path / "bad.toml"
+    bad.write_text("epochs = = 3")
+    with pytest.raises(BadInput, match="not valid TOML"):
+        read_toml(bad)
+    with pytest.raises(BadInput, match="cannot read"):
+        read_toml(tmp_path / "none.toml")
+    latin = tmp_path / "latin.toml"
+    latin.write_bytes(b"# \xe9\n")
+    with pytest.raises(BadInput, match="cannot read"):
+        read_toml(latin)
+    with pytest.raises(BadInput, match="did you mean 'quickstart'"):
+        load("quikstart")
+
+
+def test_published_presets_are_100000_steps_of_about_100_images():
+    """Spec 4.1: every published size, on 50,000 CIFAR images."""
+    expected = {5: (500, 2000), 20: (125, 8800), 100: (500, 2000), 200: (250, 2000), 1000: (50, 2000)}
+    from mocosfl_mpi.server.fed_server import due
+
+    for clients, (steps, syncs) in expected.items():
+        name = f"cifar10-{clients}clients-cut1"
+        config = parse(PRESETS[name][1], name)
+        assert -(-(50_000 // clients) // config.client.batch_size) == steps
+        assert config.epochs * steps == 100_000
+        assert config.pool_size * config.client.batch_size == 100
+        assert config.epochs * sum(due(s, steps, config.federation.sync_freq) for s in range(steps)) == syncs
+        assert (config.server.lr, config.contrast.memory_length, config.contrast.temperature) == (0.06, 6000, 0.1)
+        assert (config.contrast.symmetric, config.client.schedule_step) == ("published", "published")
+        assert config.contrast.momentum == 0.99

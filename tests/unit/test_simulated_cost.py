@@ -1,0 +1,105 @@
+"""The simulated ledger against numbers worked out by hand, on complete small runs in this process."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from mocosfl_mpi.comm.cluster import Cluster
+from mocosfl_mpi.config import apply_settings, parse
+from mocosfl_mpi.presets import load
+from mocosfl_mpi.record.reader import open_run
+from mocosfl_mpi.record.schema import MESSAGES, WORK
+from mocosfl_mpi.simulation import Simulation
+from mocosfl_mpi.split import cut
+
+# smoke: 1 input channel, width 4, cut 2 = stem (36 weights, 8 affine) + block (2 x 144 weights, 16 affine)
+PARAMETERS = 36 + 8 + 2 * 144 + 16
+SMASHED_FLOATS = 4 * 16 * 16
+EPOCHS, STEPS, SYNCS, BATCH, FLOAT = 2, 4, 2, 2, 4
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Run smoke in this process with some settings; what its file says, and the simulation."""
+
+    def start(*settings):
+        _, values = load("smoke")
+        config = parse(apply_settings(values, ["evaluation.linear_probe=false", *settings]), "smoke")
+        out = tmp_path_factory.mktemp("run") / "out"
+        simulation = Simulation(config, Cluster(), preset="smoke", out=out, data_dir=None, quiet=True)
+        with open_run(simulation.run()) as file:
+            names = ("simulated/bytes", "simulated/messages", "simulated/client_flops", "epochs/clients")
+            return simulation, {name: file[name] for name in names}
+
+    return start
+
+
+def entries(pools):
+    """Per epoch and member, whether the client must fetch the model first: it has changed since it last had it."""
+    held, version, stale = {}, 0, []
+    for pool in pools:
+        stale.append([held.get(int(client), 0) != version for client in pool])
+        version += SYNCS
+        held |= {int(client): version for client in pool}
+    return np.array(stale)
+
+
+@pytest.mark.parametrize(
+    ("settings", "up", "down", "aligned"),
+    [
+        (("contrast.symmetric=published",), 1, 1, ("weights",)),
+        (("contrast.symmetric=off", "method=monacosfl"), 1, 1, ("weights", "momentum")),
+        (("contrast.symmetric=both_views", "method=monacosfl"), 2, 2, ("weights", "momentum")),
+        (("client.velocity_at_sync=averaged",), 1, 1, ("weights", "velocity")),
+        (("compute.precision=fp64",), 2, 2, ("weights",)),
+        (("client.frozen=true",), 1, 0, ()),
+    ],
+)
+def test_bytes_and_messages_are_those_worked_out_by_hand(run, settings, up, down, aligned):
+    _, found = run(*settings)
+    message = STEPS * BATCH * SMASHED_FLOATS * FLOAT
+    wide = 2 if "compute.precision=fp64" in settings else 1
+    weights = PARAMETERS * FLOAT * wide
+    stale = entries(found["epochs/clients"])
+    for name in MESSAGES:
+        measured = found["simulated/bytes"][:, :, MESSAGES.index(name)]
+        count = found["simulated/messages"][:, :, MESSAGES.index(name)]
+        kind, _, direction = name.rpartition("_")
+        if kind in ("query", "key"):
+            assert (measured == up * message).all(), name
+            assert (count == STEPS).all()
+        elif kind == "gradient":
+            assert (measured == down * message).all()
+            assert (count == (STEPS if down else 0)).all()
+        else:
+            expected = (SYNCS + (stale if direction == "down" else 0)) * (kind in aligned)
+            np.testing.assert_array_equal(count, np.broadcast_to(expected, count.shape), err_msg=name)
+            np.testing.assert_array_equal(measured, count * weights)
+    assert stale.any(), "sampling must bring in clients with an old model, or this test shows less than it says"
+
+
+def test_flops_are_those_worked_out_by_hand(run):
+    _, found = run("contrast.symmetric=off")
+    flops = dict(zip(WORK, found["simulated/client_flops"][0, 0], strict=True))
+    stem, conv = 16 * 16 * 4 * 1 * 9, 16 * 16 * 4 * 4 * 9  # MACs
+    forward = 2 * (stem + 2 * conv)
+    assert flops["query_forward"] == flops["key_forward"] == STEPS * BATCH * forward
+    # weight gradients cost one forward; input gradients are needed by all but the first layer
+    assert flops["backward"] == STEPS * BATCH * (forward + 2 * 2 * conv)
+    assert flops["ema"] == STEPS * 3 * PARAMETERS
+    assert flops["optimiser"] == STEPS * 6 * PARAMETERS
+
+
+def test_frozen_clients_change_nothing_and_get_nothing(run):
+    simulation, found = run("client.frozen=true", "method=monacosfl")
+    downlinks = [MESSAGES.index(name) for name in MESSAGES if name.endswith("_down")]
+    assert not found["simulated/bytes"][:, :, downlinks].any()
+    assert not found["simulated/client_flops"][:, :, WORK.index("backward") :].any()
+    network = cut.build(simulation.config.model, 1, 16, simulation.streams, torch.float32)
+    initial = torch.cat([p.detach().flatten() for p in network.bottom.parameters()])
+    shared = simulation.clients.shared
+    assert (shared["online"] == initial).all()
+    assert (shared["momentum"] == initial).all()
+    assert simulation.clients.digests() == []
