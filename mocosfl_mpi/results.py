@@ -18,14 +18,15 @@ from mocosfl_mpi.comm.cluster import Cluster
 from mocosfl_mpi.comm.environment import launcher
 from mocosfl_mpi.comm.placement import deal
 from mocosfl_mpi.config import Config
-from mocosfl_mpi.cost.flops import SegmentCost, measure, per_image, per_step
 from mocosfl_mpi.cost import memory
+from mocosfl_mpi.cost.flops import SegmentCost, measure, per_image, per_step
 from mocosfl_mpi.data.partition import counts
 from mocosfl_mpi.evaluation.judge import Encoder, Verdict
 from mocosfl_mpi.meter import PHASES
+from mocosfl_mpi.objectives.contrast import SYMMETRIES
 from mocosfl_mpi.problem import Source
 from mocosfl_mpi.record.attributes import run_attributes, software_versions
-from mocosfl_mpi.record.schema import FILE_NAME
+from mocosfl_mpi.record.schema import FILE_NAME, MEMORY
 from mocosfl_mpi.record.writer import Recorder
 from mocosfl_mpi.server.main_server import MainServer
 from mocosfl_mpi.split.cut import SplitNetwork
@@ -48,8 +49,10 @@ def open_record(
     assert source is not None
     frozen = config.client.frozen
     server_cost = measure(network.trunk, network.smashed_shape, needs_input_gradient=not frozen)
-    segments = ((cost, frozen), (server_cost, False))
-    flops = [list(per_image(segment, segment_frozen).values()) for segment, segment_frozen in segments]
+    flops = np.array([list(per_image(cost, frozen).values()), list(per_image(server_cost, False).values())])
+    if SYMMETRIES[config.contrast.symmetric].server_swap:  # the second loss passes the trunk again, and no further down
+        swapped = measure(network.trunk, network.smashed_shape, needs_input_gradient=False)
+        flops[1] += list(per_image(swapped, False).values())
     client_memory = memory.measure(network.bottom, network.input_shape, config.rows_per_client, frozen)
     keys_per_update = config.pool_size * config.client.batch_size * (1 if config.contrast.symmetric == "off" else 2)
     placed = deal(np.arange(config.pool_size), config.block_size, cluster.hosts)
@@ -68,11 +71,9 @@ def open_record(
         "hardness/batch_keys": keys_per_update,
         "hardness/memory_keys": config.contrast.memory_length,
         "cost/flops_per_image": flops,
-        "cost/macs_per_image": np.array(flops) // 2,
-        "cost/flops_per_step": [
-            list(per_step(segment, segment_frozen).values()) for segment, segment_frozen in segments
-        ],
-        "cost/client_memory": [getattr(client_memory, kind) for kind in memory.KINDS],
+        "cost/macs_per_image": flops // 2,
+        "cost/flops_per_step": [list(per_step(cost, frozen).values()), list(per_step(server_cost, False).values())],
+        "cost/client_memory": [getattr(client_memory, kind) for kind in MEMORY],
         "ranks/host": hosts,
         "ranks/threads": threads,
         "ranks/clients": [placed.clients_of(rank) for rank in range(cluster.size)],

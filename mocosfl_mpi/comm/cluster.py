@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, TypeVar
@@ -22,7 +23,9 @@ from mocosfl_mpi.errors import FAILURE, BadInput, RunFailed
 environment.prepare()
 
 try:
-    from mpi4py import MPI
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a launcher that does not match is refused below, in words
+        from mpi4py import MPI
 except (ImportError, RuntimeError) as error:  # no libmpi on this machine
     raise BadInput(
         f"MPI cannot be loaded ({str(error).splitlines()[0]}); install one with `pip install 'mocosfl-mpi[mpich]'`, "

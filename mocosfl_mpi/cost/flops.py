@@ -17,9 +17,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mocosfl_mpi.cost.shapes import Skeleton
-
-KINDS = ("query_forward", "key_forward", "backward", "ema", "optimiser")
-"""What the FLOPs of a device are spent on; the order of every recorded table."""
+from mocosfl_mpi.record.schema import WORK
 
 EMA_FLOPS_PER_PARAMETER = 3
 """C' ← C' + (1-τ)·(C - C'): subtract, multiply, add."""
@@ -97,17 +95,17 @@ def _backward(skeleton: Skeleton, input_shape: tuple[int, ...], learns: bool, ne
 
 def per_image(cost: SegmentCost, frozen: bool) -> dict[str, int]:
     """FLOPs per image by kind. Query and key pass through networks of the same shape; a frozen one never learns."""
-    return dict(zip(KINDS, (cost.forward, cost.forward, 0 if frozen else cost.backward, 0, 0), strict=True))
+    return dict(zip(WORK, (cost.forward, cost.forward, 0 if frozen else cost.backward, 0, 0), strict=True))
 
 
 def per_step(cost: SegmentCost, frozen: bool) -> dict[str, int]:
     """FLOPs per training step by kind that do not depend on the number of images: EMA and SGD."""
     learning = 0 if frozen else cost.parameters
     ema, optimiser = EMA_FLOPS_PER_PARAMETER * learning, OPTIMISER_FLOPS_PER_PARAMETER * learning
-    return dict(zip(KINDS, (0, 0, 0, ema, optimiser), strict=True))
+    return dict(zip(WORK, (0, 0, 0, ema, optimiser), strict=True))
 
 
 def totals(cost: SegmentCost, *, steps: int, rows: int, frozen: bool) -> dict[str, int]:
     """FLOPs by kind of ``steps`` training steps with ``rows`` rows per encoder each."""
     image, step = per_image(cost, frozen), per_step(cost, frozen)
-    return {kind: steps * (rows * image[kind] + step[kind]) for kind in KINDS}
+    return {kind: steps * (rows * image[kind] + step[kind]) for kind in WORK}

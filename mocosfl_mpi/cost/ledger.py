@@ -10,16 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-MESSAGES = (
-    "query_up",
-    "key_up",
-    "gradient_down",
-    "weights_up",
-    "weights_down",
-    "momentum_up",
-    "momentum_down",
-)
-"""Kinds of messages; the order of every recorded table. Up is from client to server."""
+from mocosfl_mpi.record.schema import MESSAGES
 
 MEBIBYTE = 2**20
 """Bytes in what the papers call MB."""

@@ -19,13 +19,10 @@ from torch.utils._pytree import tree_leaves
 
 from mocosfl_mpi.cost.shapes import Skeleton
 
-KINDS = ("weights", "momentum_weights", "velocity", "gradients", "input", "activations", "peak")
-"""What a client's memory holds; the order of every recorded table. ``peak`` is not the sum of the others."""
-
 
 @dataclass(frozen=True)
 class ClientMemory:
-    """Bytes of one client by kind; the fields are ``KINDS``."""
+    """Bytes of one client by kind; the fields are ``MEMORY``."""
 
     weights: int
     """Online model: parameters and buffers."""

@@ -17,6 +17,7 @@ _MESSAGES = {
     "query_up": "query data up", "key_up": "key data up", "gradient_down": "gradients down",
     "weights_up": "online models up", "weights_down": "online models down",
     "momentum_up": "momentum models up", "momentum_down": "momentum models down",
+    "velocity_up": "SGD velocities up", "velocity_down": "SGD velocities down",
 }  # fmt: skip
 _WORK = {
     "query_forward": "query forward", "key_forward": "key forward", "backward": "backward",

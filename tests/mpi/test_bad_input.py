@@ -67,7 +67,10 @@ def test_missing_launcher_is_named(tmp_path):
     link = tmp_path / "bin" / "python"
     link.parent.mkdir()
     link.symlink_to(sys.executable)
-    code = "import sys; sys.executable = sys.argv.pop(1); from mocosfl_mpi.cli import main; raise SystemExit(main(sys.argv[1:]))"
+    code = (
+        "import sys; sys.executable = sys.argv.pop(1); from mocosfl_mpi.cli import main; "
+        "raise SystemExit(main(sys.argv[1:]))"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code, str(link), "run", "smoke", "-n", "2", "--out", str(tmp_path / "run")],
         capture_output=True,

@@ -8,6 +8,7 @@ import resource
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -111,8 +112,7 @@ def kill_once(out, generator, ranks=3):
 
 
 def _is_rank(pid):
-    with open(f"/proc/{pid}/environ", "rb") as file:
-        names = [item.partition(b"=")[0] for item in file.read().split(b"\0")]
+    names = [item.partition(b"=")[0] for item in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")]
     return b"PMI_RANK" in names or b"OMPI_COMM_WORLD_RANK" in names
 
 

@@ -1,4 +1,4 @@
-import datetime
+import datetime as dt
 import math
 import re
 import tomllib
@@ -287,7 +287,7 @@ def test_assignments_lie_over_the_preset_and_the_last_one_counts():
 
 @pytest.mark.parametrize("assignment", ["epochs", "=3", " =3", ""])
 def test_malformed_assignments(assignment):
-    with pytest.raises(BadInput, match="expected section.key=value"):
+    with pytest.raises(BadInput, match=r"expected section\.key=value"):
         build(assignment)
 
 
@@ -319,8 +319,7 @@ ASSIGNMENT = st.one_of(
 def test_any_assignment_parses_or_is_bad_input(assignments):
     try:
         config = build(*assignments, values=PRESETS["quickstart"][1])
-    except BadInput as error:
-        assert str(error)
+    except BadInput:
         return
     assert parse(tomllib.loads(to_toml(config)), "here") == config
     config.hash()
@@ -333,7 +332,7 @@ def test_huge_number():
 
 def test_dates_in_a_file_are_bad_input():
     with pytest.raises(BadInput):
-        build("epochs=3", values={"seed": datetime.date(2024, 1, 2)})
+        build("epochs=3", values={"seed": dt.date(2024, 1, 2)})
 
 
 # ------------------------------------------------------------------------------------------------ files

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given
@@ -29,7 +31,7 @@ def test_training_starts_at_the_initial_rate(schedule, total):
 @given(total=st.integers(2, 1000))
 def test_cosine_falls_within_the_run(total):
     rates = [learning_rate("cosine", 1.0, step, total, 0.1) for step in range(total + 1)]
-    assert all(a > b for a, b in zip(rates, rates[1:], strict=False))
+    assert all(a > b for a, b in pairwise(rates))
     assert rates[-1] == pytest.approx(0.0, abs=1e-12)
 
 

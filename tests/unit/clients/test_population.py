@@ -65,9 +65,8 @@ def test_private_state_waits_for_the_client_and_is_nobody_elses():
     assert sorted(int(client) for client, _ in clients.digests()) == [1, 2, 5]
 
     clients.enter(np.array([0, 2, 3]))
-    states = {
-        int(c): {k: v[lane] for k, v in b.state.items()} for b in clients.blocks for lane, c in enumerate(b.clients)
-    }
+    lanes = {int(c): (block, lane) for block in clients.blocks for lane, c in enumerate(block.clients)}
+    states = {c: {k: v[lane] for k, v in block.state.items()} for c, (block, lane) in lanes.items()}
     assert all(torch.equal(state["online"], mean) for state in states.values()), "unselected clients get the mean too"
     assert torch.equal(states[2]["momentum"], own[2])
     assert states[2]["velocity"].any()
@@ -96,7 +95,7 @@ def test_rates_by_epoch_and_of_frozen_clients():
 
 @pytest.mark.parametrize("scale", ["published", "own_rows"])
 def test_gradient_scale(scale):
-    clients, initial = population(gradient_scale=scale, momentum=0.0, weight_decay=0.0, lr=0.5)
+    clients, initial = population(gradient_scale=scale, momentum=0.0, weight_decay=0.0, lr=0.5, sampling_ratio=0.5)
     clients.enter(np.array([0, 1, 4]))
     step(clients)
     moved = clients.blocks[0].state["online"][0] - initial

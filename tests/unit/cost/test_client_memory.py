@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from mocosfl_mpi.cost.memory import KINDS, ClientMemory, measure
+from mocosfl_mpi.cost.memory import ClientMemory, measure
+from mocosfl_mpi.record.schema import MEMORY
 
 B, SIDE = 5, 16
 VIEW = B * 3 * SIDE * SIDE * 4
@@ -17,7 +18,7 @@ def _conv(inputs=3, outputs=8):
 
 
 def test_the_fields_are_the_kinds():
-    assert tuple(field.name for field in fields(ClientMemory)) == KINDS
+    assert tuple(field.name for field in fields(ClientMemory)) == MEMORY
 
 
 def test_one_convolution_by_hand():
@@ -79,7 +80,7 @@ def test_precision_and_rows_scale_and_the_module_stays_untouched():
     net = nn.Sequential(_conv(), nn.GroupNorm(2, 8), nn.ReLU())
     before = [p.clone() for p in net.parameters()]
     single, double = measure(net, (3, SIDE, SIDE), B, False), measure(net.double(), (3, SIDE, SIDE), B, False)
-    assert all(getattr(double, kind) == 2 * getattr(single, kind) for kind in KINDS)
+    assert all(getattr(double, kind) == 2 * getattr(single, kind) for kind in MEMORY)
     more = measure(net, (3, SIDE, SIDE), 3 * B, False)
     assert more.weights == double.weights
     assert more.activations == 3 * double.activations

@@ -3,7 +3,8 @@ import torch
 from torch import nn
 
 from mocosfl_mpi.cost import flops
-from mocosfl_mpi.cost.flops import KINDS, measure, per_image, per_step, totals
+from mocosfl_mpi.cost.flops import measure, per_image, per_step, totals
+from mocosfl_mpi.record.schema import WORK
 
 
 def _conv(inputs, outputs):
@@ -76,7 +77,7 @@ def test_shapes_alone_count_what_a_cpu_counts(rows):
 
 def test_kinds_and_totals():
     cost = flops.SegmentCost(forward=10, backward_weights=7, backward_input=5, parameters=100)
-    assert list(per_image(cost, False)) == list(per_step(cost, False)) == list(KINDS)
+    assert list(per_image(cost, False)) == list(per_step(cost, False)) == list(WORK)
     assert totals(cost, steps=2, rows=3, frozen=False) == {
         "query_forward": 60,
         "key_forward": 60,

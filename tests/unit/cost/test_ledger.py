@@ -16,14 +16,12 @@ def test_counts_bytes_and_messages_and_starts_anew():
     ledger.count("key_up", 3, np.array([1, 1]))
     sizes, messages = ledger.take()
     assert sizes.dtype == messages.dtype == np.int64
-    column = {name: sizes[:, MESSAGES.index(name)].tolist() for name in MESSAGES}
-    assert column == {
+    sent = {name: sizes[:, i].tolist() for i, name in enumerate(MESSAGES) if sizes[:, i].any()}
+    assert sent == {
         "query_up": [200, 200, 200],
         "key_up": [0, 6, 0],
         "gradient_down": [0, 7, 7],
         "weights_up": [6, 0, 5],
-        "weights_down": [0, 0, 0],
-        "momentum_up": [0, 0, 0],
         "momentum_down": [1, 0, 1],
     }
     assert messages[:, MESSAGES.index("query_up")].tolist() == [2, 2, 2]

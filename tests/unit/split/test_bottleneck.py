@@ -36,7 +36,8 @@ def test_any_text_parses_or_is_refused(option):
     try:
         parsed = Bottleneck.parse(option)
     except BadInput as error:
-        assert repr(option) in str(error)
+        if repr(option) not in str(error):
+            raise
         return
     assert parsed.channels >= 1
     assert re.fullmatch(r"(K\d+)?C\d+(S\d+)?(no(RELU|relu|ReLU))?", option)

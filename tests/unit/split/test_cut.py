@@ -114,7 +114,7 @@ def test_bottleneck_at_the_cut(option, layer, shape, client, more_on_server):
     network = shapes_only(cut_layer=layer, bottleneck=option)
     assert network.smashed_shape == shape
     assert network.bottom_parameters == client
-    assert parameters(network.trunk) == dict((r[0], r[4]) for r in RESNET18)[layer] + more_on_server
+    assert parameters(network.trunk) == {row[0]: row[4] for row in RESNET18}[layer] + more_on_server
     keys = network.trunk(torch.empty(2, *shape, device="meta"))
     assert keys.shape == (2, 1024), "the decoder gives the backbone the map it expects"
 

@@ -64,10 +64,8 @@ def test_stem_by_image_size(size, kernel, stride):
 def test_block_shortcuts():
     plain = BasicBlock(4, 4, 1, residual=True, standardised=True)
     assert isinstance(plain.shortcut, nn.Identity)
-    for block in (
-        BasicBlock(4, 8, 1, residual=True, standardised=True),
-        BasicBlock(4, 4, 2, residual=True, standardised=True),
-    ):
+    for outputs, stride in ((8, 1), (4, 2)):
+        block = BasicBlock(4, outputs, stride, residual=True, standardised=True)
         assert block.shortcut[0].kernel_size == (1, 1)
         assert type(block.shortcut[0]) is WSConv2d
     none = BasicBlock(4, 8, 2, residual=False, standardised=True)
