@@ -222,9 +222,10 @@ class Chronicle:
     def _hardness(self, report: StepReport) -> dict[str, float | npt.NDArray[np.float64]]:
         found = None
         written = (self._steps - 1) * report.keys_per_update  # the rest of the memory still holds initial noise
-        if report.memory_before is not None and written >= report.keys_per_update:
+        memory = report.memory_before
+        if memory is not None and len(memory[:written]) >= report.keys_per_update:  # else it has no ages
             temperature = self._config.contrast.temperature
-            found = hardness(report.queries, report.memory_before[:written], report.keys_per_update, temperature)
+            found = hardness(report.queries, memory[:written], report.keys_per_update, temperature)
         bins = np.full(ages(self._config), np.nan)
         if found is not None:
             bins[: len(found.similarity_by_age)] = found.similarity_by_age

@@ -29,11 +29,11 @@ class Block:
 
     def forward(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
         """Smashed data ``[lanes, rows, C, h, w]`` of query images (online) and key images (momentum), detached."""
+        sent_keys = self._model.forward(self.state["momentum"], key)  # first: it needs no graph beside it
         if self._settings.frozen:
-            smashed = self._model.forward(self.state["online"], query)
-        else:
-            smashed, self._pullback = self._model.forward_with_pullback(self.state["online"], query)
-        return smashed, self._model.forward(self.state["momentum"], key)
+            return self._model.forward(self.state["online"], query), sent_keys
+        smashed, self._pullback = self._model.forward_with_pullback(self.state["online"], query)
+        return smashed, sent_keys
 
     @torch.no_grad()
     def backward(self, gradient: Tensor, rates: Tensor) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import math
+import os
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -22,6 +24,9 @@ from mocosfl_mpi.record.integrity import (
     require,
 )
 from mocosfl_mpi.record.schema import COMMITTED, DIMENSIONS, ENTRIES, FILE_NAME, GROWING
+
+_ATTEMPTS = 25
+"""Reads of a piece of metadata, over 2^25 ns = 34 ms."""
 
 
 class Run:
@@ -160,7 +165,24 @@ def _open(path: Path) -> h5py.File:
             return h5py.File(path, "r", locking="best-effort")
         except OSError:
             # Still being written, or the writer was killed: HDF5 then insists on SWMR mode.
-            return h5py.File(path, "r", swmr=True, libver="latest", locking="best-effort")
+            return _open_swmr(path)
+
+
+def _open_swmr(path: Path) -> h5py.File:
+    """Open in SWMR mode, which reads metadata with a wrong checksum again: it may just be being written.
+
+    By default HDF5 does so 100 times and doubles its pause from 1 ns on, so that a damaged file sleeps for ever.
+    h5py does not wrap the number, hence the call by hand.
+    """
+    access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+    access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)
+    access.set_libver_bounds(h5py.h5f.LIBVER_LATEST, h5py.h5f.LIBVER_LATEST)
+    access.set_file_locking(True, True)
+    with contextlib.suppress(AttributeError, OSError):  # an h5py linked in another way: only damaged files suffer
+        set_attempts = ctypes.CDLL(h5py.h5p.__file__).H5Pset_metadata_read_attempts
+        set_attempts(ctypes.c_int64(access.id), ctypes.c_uint(_ATTEMPTS))
+    flags = h5py.h5f.ACC_RDONLY | h5py.h5f.ACC_SWMR_READ
+    return h5py.File(h5py.h5f.open(os.fsencode(path), flags, fapl=access))
 
 
 def differences(a: Run, b: Run) -> str | None:
