@@ -36,7 +36,13 @@ def experiments() -> dict[str, list[str]]:
         runs[f"control-{method}-s{seed}"] = [*pair, "model.cut_layer=1"]
     for clients, cut, method in itertools.product((20, 100), (1, 2, 6), METHODS):
         sizes = HUNDRED if clients == 100 else ()
-        runs[f"grid-{clients}-cut{cut}-{method}"] = [f"method={method}", "seed=0", f"model.cut_layer={cut}", *SHORT, *sizes]
+        runs[f"grid-{clients}-cut{cut}-{method}"] = [
+            f"method={method}",
+            "seed=0",
+            f"model.cut_layer={cut}",
+            *SHORT,
+            *sizes,
+        ]
     return runs
 
 

@@ -188,7 +188,7 @@ class Chronicle:
             )
             self._recorder.flush()
 
-    def leave(self, clients: Population, epoch: int) -> None:
+    def leave(self, clients: Population) -> None:
         """The epoch is over: gather what every rank has spent and write the epoch's row."""
         simulated = self._simulated.take()
         seconds = self._meter.take()
@@ -205,7 +205,7 @@ class Chronicle:
                     "epochs/loss": float(np.mean(self._losses)),
                     "epochs/accuracy": float(np.mean(self._hits)),
                     "epochs/learning_rate_server": self._server_rate,
-                    "epochs/learning_rate_client": clients.rates(self._pool, epoch),
+                    "epochs/learning_rate_client": clients.rates,
                     "epochs/feature_std": feature_std(self._last.queries),
                     "epochs/effective_rank": effective_rank(self._last.queries),
                     **self._hardness(self._last),

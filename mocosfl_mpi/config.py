@@ -6,6 +6,7 @@ data and results lie (``--data-dir``, ``--out``) and how many ranks compute it a
 
 from __future__ import annotations
 
+import copy
 import difflib
 import hashlib
 import json
@@ -31,7 +32,7 @@ Schedule = Literal["cosine", "multi_step", "constant"]
 class Section(BaseModel):
     """A frozen group of settings; unknown keys are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class Data(Section):
@@ -340,29 +341,45 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"cannot read the configuration {path}: {error}") from None
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError is a ValueError; huge numbers raise a plain one
         raise BadInput(f"{path} is not valid TOML: {error}") from None
 
 
 def apply_settings(values: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
-    """Return ``values`` with ``a.b=v`` assignments laid over them; v is TOML, or a bare word taken as a string."""
-    result = json.loads(json.dumps(values))
+    """Return ``values`` with ``a.b=v`` assignments laid over them.
+
+    v is TOML, or a bare word taken as a string; ``a.b=`` returns a setting to its default.
+    """
+    result = copy.deepcopy(dict(values))
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
         if not equals or not name.strip():
             raise BadInput(f"--set {assignment!r}: expected section.key=value, for example --set model.cut_layer=2")
-        try:
-            value = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            value = text.strip()
+        value = _value(text)
+        if isinstance(value, dict):
+            raise BadInput(f"--set {assignment!r}: set one key at a time, for example --set client.count=4")
         *sections, key = name.strip().split(".")
         target = result
         for section in sections:
             target = target.setdefault(section, {})
             if not isinstance(target, dict):
                 raise BadInput(f"--set {assignment!r}: {section!r} is a value, not a section")
-        target[key] = value
-    return dict(result)
+        if value is None:
+            target.pop(key, None)
+        else:
+            target[key] = value
+    return result
+
+
+def _value(text: str) -> Any:
+    """A TOML value, a bare word as a string, or None for nothing (the setting's default)."""
+    if not text.strip():
+        return None
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+    except (ValueError, RecursionError):
+        return text.strip()
+    return parsed["value"] if len(parsed) == 1 else text
 
 
 # --------------------------------------------------------------------------------------------------- printing
@@ -398,4 +415,4 @@ def to_toml(config: Config, title: str = "") -> str:
 def _toml_value(value: Any) -> str:
     if isinstance(value, tuple):
         return "[" + ", ".join(_toml_value(item) for item in value) + "]"
-    return json.dumps(value)
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-MILESTONES = (0.6, 0.8)
+MILESTONES = (6, 8)  # tenths of the total
 
 
 def learning_rate(schedule: str, initial: float, step: int, total: int, decay: float) -> float:
@@ -17,5 +17,5 @@ def learning_rate(schedule: str, initial: float, step: int, total: int, decay: f
     if schedule == "cosine":
         return initial * (1.0 + math.cos(math.pi * step / total)) / 2.0
     if schedule == "multi_step":
-        return initial * decay ** sum(step >= int(share * total) for share in MILESTONES)
+        return initial * decay ** sum(10 * step >= tenths * total for tenths in MILESTONES)
     return initial

@@ -185,7 +185,7 @@ class Simulation:
                     drift = self.fed_server.synchronise(clients, self.problem.images[pool])
                     chronicle.synchronised(epoch, drift)
             clients.leave()
-            chronicle.leave(clients, epoch)
+            chronicle.leave(clients)
             if config.evaluation.every and (epoch + 1) % config.evaluation.every == 0:
                 self._monitor(epoch + 1)
 

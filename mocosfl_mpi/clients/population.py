@@ -63,6 +63,8 @@ class Population:
         self._steps = np.zeros(config.client.count, dtype=np.int64)
         self._deal: Deal | None = None
         self.blocks: list[Block] = []
+        self.rates = np.zeros(config.pool_size)
+        """Learning rates of the pool's clients at the latest step (0 while frozen)."""
 
     # ------------------------------------------------------------------------------------ taking part
 
@@ -131,20 +133,20 @@ class Population:
 
     def backward(self, gradients: Sequence[Tensor], epoch: int) -> None:
         """Every client resumes from its rows of the gradient at the cut and takes one SGD step."""
-        settings = self._config.client
+        assert self._deal is not None
+        pool = self._deal.pool
+        self.rates = self._learning_rates(pool, epoch)
         with self._meter.phase("client_backward"):
             for block, gradient in zip(self.blocks, gradients, strict=True):
-                own = gradient * self._config.pool_size if settings.gradient_scale == "own_rows" else gradient
-                rates = self.rates(block.clients, epoch)
+                own_rows = self._config.client.gradient_scale == "own_rows"
+                own = gradient * self._config.pool_size if own_rows else gradient
+                rates = self.rates[np.searchsorted(pool, block.clients)]
                 block.backward(own, torch.as_tensor(rates, dtype=self.dtype))
-        assert self._deal is not None
-        self._steps[self._deal.pool] += 1
+        self._steps[pool] += 1
 
-    def rates(self, clients: npt.NDArray[np.int64], epoch: int) -> npt.NDArray[np.float64]:
-        """Learning rates of ``clients``: by epoch, or by their own step counts as published."""
+    def _learning_rates(self, clients: npt.NDArray[np.int64], epoch: int) -> npt.NDArray[np.float64]:
+        """Learning rates ``[n]`` of ``clients``: by epoch, or by their own step counts as published."""
         settings = self._config.client
-        if settings.frozen:
-            return np.zeros(len(clients))
         counts = self._steps[clients] if settings.schedule_step == "published" else np.full(len(clients), epoch)
         return np.array(
             [

@@ -77,8 +77,8 @@ class Exchange:
     ) -> Tensor:
         """Weighted mean over the pool of one state ``[lanes, width]`` per block: ``[width]`` on every rank.
 
-        The server adds in float64, client after client, so the sum does not depend on who hosted whom and the
-        mean of equal models is that model. Gathered in slabs of columns to bound the server's memory.
+        The server adds in float64, client after client, so the sum does not depend on who hosted whom, and the
+        mean of equal float32 models is that model. Gathered in slabs of columns to bound the server's memory.
         """
         mean = torch.empty(width, dtype=dtype)
         columns = max(1, SLAB // max(1, len(weights)))

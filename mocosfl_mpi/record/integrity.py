@@ -78,12 +78,12 @@ def _attribute(file: h5py.File, name: str) -> Any:
     require(name in file.attrs, f"the attribute {name!r} is missing")
     identifier = file.attrs.get_id(name)
     require(identifier.shape == () and identifier.get_storage_size() <= _LARGEST_TEXT, f"the attribute {name!r} is odd")
-    value = file.attrs[name]
     if ATTRIBUTES[name][0] is int:
-        require(isinstance(value, np.integer), f"the attribute {name!r} is no integer")
-        return int(value)
-    require(isinstance(value, str), f"the attribute {name!r} is no text")
-    return value
+        require(identifier.dtype.kind in "iu", f"the attribute {name!r} is no integer")
+        return int(file.attrs[name])
+    # Texts of variable length are refused unread: a damaged heap sends HDF5 into an endless loop.
+    require(identifier.dtype.kind == "S", f"the attribute {name!r} is no text of fixed length")
+    return bytes(file.attrs[name]).decode("utf-8")
 
 
 def check_structure(file: h5py.File) -> None:

@@ -46,7 +46,7 @@ def _scale(dimension: Dimension, size: Size) -> npt.NDArray[Any]:
 
 
 def encode(texts: Sequence[str]) -> npt.NDArray[Any]:
-    """Fixed-length UTF-8 strings, which xarray and h5netcdf read; variable-length ones are outside SWMR."""
+    """Fixed-length UTF-8 strings: variable-length ones are outside SWMR, and lie where no checksum covers them."""
     # A label with a lone surrogate (an odd byte in a folder's name) must not end the run.
     values = [text.encode("utf-8", "replace") for text in texts]
     width = max(1, *(len(value) for value in values))
@@ -65,7 +65,8 @@ def write_attributes(file: h5py.File, attributes: Mapping[str, str | int]) -> No
         raise ValueError(f"attributes: missing {sorted(missing)}, unknown {sorted(unknown)}")
     for name, value in attributes.items():
         if isinstance(value, str):
-            file.attrs[name] = value.encode("utf-8", "replace").decode().replace("\0", " ")
+            text = encode([value.replace("\0", " ")])
+            file.attrs.create(name, text[0], shape=(), dtype=text.dtype)
         else:
             file.attrs[name] = np.int64(value)
 

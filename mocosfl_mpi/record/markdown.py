@@ -39,6 +39,9 @@ loss = file["epochs/loss"][: rows["epoch"]]
   system with POSIX writes; where reading is refused because of locks, set `HDF5_USE_FILE_LOCKING=FALSE`.
 """
 
+_ATTRIBUTES = """\
+Texts have a fixed length; h5py returns them as bytes: `json.loads(file.attrs["config"])`,
+`file.attrs["method"].decode()`."""
 _WHEN = {
     "row": "Growing datasets: one row at a time",
     "fixed": "Fixed datasets: written before the first step",
@@ -56,7 +59,7 @@ def markdown() -> str:
     for when, title in _WHEN.items():
         lines += ["", f"## {title}", "", "| dataset | dimensions | type | units | meaning |", "|-|-|-|-|-|"]
         lines += [_row(entry) for entry in ENTRIES.values() if entry.when == when]
-    lines += ["", "## Attributes of the root group", "", "| attribute | type | meaning |", "|-|-|-|"]
+    lines += ["", "## Attributes of the root group", "", _ATTRIBUTES, "", "| attribute | type | meaning |", "|-|-|-|"]
     lines += [
         f"| `{name}` | {'text' if kind is str else 'integer'} | {text} |" for name, (kind, text) in ATTRIBUTES.items()
     ]

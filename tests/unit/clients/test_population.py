@@ -1,5 +1,7 @@
 """Who holds what, on one rank; tests/mpi moves clients between ranks, test_against_oracle checks the numbers."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -81,35 +83,17 @@ def test_published_rates_follow_each_clients_own_steps():
     clients.enter(np.array([0, 3]))
     for number in range(4):
         step(clients, 0, number)
+    assert clients.rates == pytest.approx([0.03 * (1 + math.cos(3 * math.pi / 4))] * 2), "those of the step just made"
     clients.leave()
-    rates = clients.rates(everyone, 1)
-    assert rates[[0, 3]] == pytest.approx([0.0, 0.0], abs=1e-12)  # cosine at step 4 of 4
-    assert rates[[1, 2, 4, 5]] == pytest.approx([0.06] * 4)
+    clients.enter(everyone)
+    step(clients, 1)
+    assert clients.rates[[0, 3]] == pytest.approx([0.0, 0.0], abs=1e-12)  # cosine at step 4 of 4
+    assert clients.rates[[1, 2, 4, 5]] == pytest.approx([0.06] * 4)
 
 
 def test_rates_by_epoch_and_of_frozen_clients():
     clients, _ = population(lr=0.06)
-    assert clients.rates(np.arange(6), 2) == pytest.approx([0.03] * 6)
-    assert not population(frozen=True)[0].rates(np.arange(6), 0).any()
-
-
-@pytest.mark.parametrize("scale", ["published", "own_rows"])
-def test_gradient_scale(scale):
-    clients, initial = population(gradient_scale=scale, momentum=0.0, weight_decay=0.0, lr=0.5, sampling_ratio=0.5)
-    clients.enter(np.array([0, 1, 4]))
-    step(clients)
-    moved = clients.blocks[0].state["online"][0] - initial
-    bias = moved[-4:] / 0.5  # gradient of a bias: the sum of the gradient at the cut, 2 images of 3x3 ones
-    assert torch.allclose(bias, torch.full((4,), -18.0 * (3 if scale == "own_rows" else 1)))
-
-
-def test_digest_of_the_shared_state_sees_every_part():
-    clients, _ = population()
-    seen = {clients.digest_shared()}
-    for name in ("online", "momentum", "velocity"):
-        clients.load(name, clients.shared[name] + 1)
-        seen.add(clients.digest_shared())
-    clients.enter(np.array([0]))
-    step(clients)
-    seen.add(clients.digest_shared())
-    assert len(seen) == 5
+    clients.enter(np.arange(6))
+    step(clients, 2)
+    assert clients.rates == pytest.approx([0.03] * 6)
+    assert not population(frozen=True)[0].rates.any()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -17,6 +18,7 @@ from rich.console import Console
 from mocosfl_mpi.config import parse
 from mocosfl_mpi.errors import BadInput
 from mocosfl_mpi.record import integrity
+from mocosfl_mpi.record.layout import encode
 from mocosfl_mpi.record.output import prepare_output
 from mocosfl_mpi.record.reader import differences, open_run
 from mocosfl_mpi.record.schema import ENTRIES, MESSAGES
@@ -73,12 +75,16 @@ def test_another_hdf5_file(tmp_path):
 def test_schema_versions(tmp_path, finished):
     for version in ("2.0", "0.9", "", "x"):
         with h5py.File(finished, "r+") as file:
-            file.attrs["schema_version"] = version
+            file.attrs["schema_version"] = text(version)
         with pytest.raises(BadInput, match="schema version"):
             open_run(finished)
     with h5py.File(finished, "r+") as file:
-        file.attrs["schema_version"] = "1.7"
+        file.attrs["schema_version"] = text("1.7")
     open_run(finished).close()
+
+
+def text(value: str) -> np.ndarray:
+    return encode([value])[0]
 
 
 def edit(name):
@@ -103,9 +109,10 @@ def replace(name, make):
         (edit("result"), "result.* is missing"),
         (edit("member"), "member is missing"),
         (lambda f: f.attrs.pop("config"), "'config' is missing"),
-        (lambda f: f.attrs.__setitem__("config", "{" * 10), "damaged"),
-        (lambda f: f.attrs.__setitem__("config", "[" * 10**5), "nested too deeply"),
-        (lambda f: f.attrs.__setitem__("config", "[]"), "no JSON dict"),
+        (lambda f: f.attrs.__setitem__("config", text("{" * 10)), "damaged"),
+        (lambda f: f.attrs.__setitem__("config", "{}"), "fixed length"),
+        (lambda f: f.attrs.__setitem__("config", text("[" * 10**5)), "nested too deeply"),
+        (lambda f: f.attrs.__setitem__("config", text("[]")), "no JSON dict"),
         (lambda f: f.attrs.__setitem__("ranks", "two"), "no integer"),
         (lambda f: f.attrs.__setitem__("host", [1.0, 2.0]), "odd"),
         (lambda f: f["committed"].__setitem__(0, 99), "rows instead of 99"),
@@ -189,11 +196,11 @@ print(refused)
 @pytest.mark.parametrize(("kind", "state"), [("cut", STATE), ("cut", None), ("flip", STATE), ("flip", None)])
 def test_damaged_files_never_give_a_traceback(tmp_path, kind, state):
     write(tmp_path / "run.h5", state)
-    command = [sys.executable, "-c", DAMAGE, str(tmp_path / "run.h5"), str(tmp_path / "damaged.h5"), kind, "60"]
+    command = [sys.executable, "-c", DAMAGE, str(tmp_path / "run.h5"), str(tmp_path / "damaged.h5"), kind, "30"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert int(done.stdout) >= (55 if kind == "cut" else 1)
+    assert int(done.stdout) >= (27 if kind == "cut" else 1)
 
 
 # ------------------------------------------------------------------------------------- summary, difference
@@ -225,29 +232,29 @@ def test_summary_before_the_first_row(tmp_path):
     with create(tmp_path / "run.h5") as recorder, open_run(tmp_path) as run:
         assert recorder is not None
         summary = json.loads(json.dumps(run.summary(), allow_nan=False))
-        text = printed(run)
+        shown = printed(run)
     assert summary["loss"] is None
     assert summary["last_evaluation"] is None
     assert summary["completed"] is False
-    assert "has not reached its end" in text
+    assert "has not reached its end" in shown
 
 
 def printed(run) -> str:
-    console = Console(width=110, record=True, file=Path(os.devnull).open("w"))
+    console = Console(width=110, record=True, file=io.StringIO())
     console.print(render(run))
     return console.export_text()
 
 
 def test_show_explains_itself_and_is_not_fooled_by_control_sequences(finished):
     with h5py.File(finished, "r+") as file:
-        file.attrs["preset"] = "[red]\x1b]0;title\x07evil"
+        file.attrs["preset"] = text("[red]\x1b]0;title\x07evil")
     with open_run(finished) as run:
-        text = printed(run)
-    assert "[red]?]0;title?evil" in text
-    assert "\x1b" not in text
+        shown = printed(run)
+    assert "[red]?]0;title?evil" in shown
+    assert "\x1b" not in shown
     for words in ("Test accuracy in %", "55.0", "+15.0", "60.0", "query data up", "peak memory", "an unofficial file"):
-        assert words in text
-    assert str(finished) in text.replace("\n", "").replace(" ", "")
+        assert words in shown
+    assert str(finished) in shown.replace("\n", "").replace(" ", "")
 
 
 def test_size_units():
