@@ -18,12 +18,14 @@ LAUNCHERS = (
 LAUNCHED = "MOCOSFL_RANKS"
 """Set by ``mocosfl run -n N`` to N for the ranks it starts."""
 
-IDLE_RANKS_SLEEP = {
+DEFAULTS = {
     # MPICH and Open MPI: a rank that waits gives its core away; price: some 50 µs of latency per message
     "MPIR_CVAR_ENABLE_HEAVY_YIELD": "1",
     "OMPI_MCA_mpi_yield_when_idle": "1",
     "OMPI_MCA_threads_pthreads_yield_strategy": "nanosleep",
     "OMPI_MCA_threads_pthreads_nanosleep_time": "50000",
+    # all windows here are shared memory; the UCX component would print an error for each
+    "OMPI_MCA_osc": "^ucx",
 }
 
 
@@ -47,6 +49,6 @@ def launcher(environ: Mapping[str, str] = os.environ) -> Launcher | None:
 
 
 def prepare(environ: MutableMapping[str, str] = os.environ) -> None:
-    """Let waiting ranks sleep, unless the user has said otherwise. Must run before MPI is initialised."""
-    for name, value in IDLE_RANKS_SLEEP.items():
+    """Let waiting ranks yield their cores, unless the user has said otherwise. Must run before MPI is initialised."""
+    for name, value in DEFAULTS.items():
         environ.setdefault(name, value)
