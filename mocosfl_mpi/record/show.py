@@ -23,6 +23,10 @@ _WORK = {
     "query_forward": "query forward", "key_forward": "key forward", "backward": "backward",
     "ema": "momentum update", "optimiser": "optimiser",
 }  # fmt: skip
+_MEMORY = {
+    "peak": "peak memory", "weights": "  weights", "momentum_weights": "  momentum weights", "velocity": "  velocity",
+    "activations": "  saved activations",
+}  # fmt: skip
 
 
 def show(run: Run, console: Console | None = None) -> None:
@@ -76,8 +80,8 @@ def _header(run: Run, summary: Mapping[str, Any]) -> RenderableType:
 
 def quality(summary: Mapping[str, Any]) -> RenderableType:
     """The verdict: test accuracy of the trained encoder beside the untrained one and raw pixels."""
-    table = _table("Test accuracy in %", "trained", "untrained", "gain", "raw pixels")
-    for title, name in (
+    title, table = "Test accuracy in %", _table("trained", "untrained", "gain", "raw pixels")
+    for judge, name in (
         ("kNN on encoder features", "knn_top1"),
         ("kNN on projections", "knn_projector_top1"),
         ("linear probe on encoder features", "linear_top1"),
@@ -85,16 +89,16 @@ def quality(summary: Mapping[str, Any]) -> RenderableType:
         trained, untrained = summary[name], summary[f"{name}_untrained"]
         gain = None if trained is None or untrained is None else trained - untrained
         cells = (trained, untrained, gain, summary.get(f"{name}_pixels"))
-        table.add_row(title, *(_figure(cell, 1, signed=place == 2) for place, cell in enumerate(cells)))
+        table.add_row(judge, *(_figure(cell, 1, signed=place == 2) for place, cell in enumerate(cells)))
     newest = summary["last_evaluation"]
     if summary["knn_top1"] is None and newest is not None:
         line = f"Newest kNN during the run: {_figure(newest['knn_top1'], 1)} % after {newest['epoch']} epochs."
-        return Group(table, clean(line))
-    return table
+        return _section(title, table, clean(line))
+    return _section(title, table)
 
 
 def _training(summary: Mapping[str, Any]) -> RenderableType:
-    table = _table("Training and health, last epoch", "value", "meaning")
+    table = _table("value", "meaning")
     loss = f"{_figure(summary['loss_first_epoch'], 3)} → {_figure(summary['loss'], 3)}"
     accuracy = summary["accuracy"]
     for name, value, meaning in (
@@ -112,31 +116,30 @@ def _training(summary: Mapping[str, Any]) -> RenderableType:
     ):  # fmt: skip
         table.add_row(name, clean(value), clean(meaning))
     table.columns[2].justify = "left"
-    return table
+    return _section("Training and health, last epoch", table)
 
 
 def _spending(summary: Mapping[str, Any]) -> RenderableType:
-    title = f"What one simulated client spends in the run, mean of {summary['clients']} (1 MiB = 2^20 byte)"
-    table = _table(title, "amount", "messages")
+    table = _table("amount", "messages")
     sent, messages = summary["bytes_per_client"], summary["messages_per_client"]
-    for kind, text in _MESSAGES.items():
-        if messages[kind]:
-            table.add_row(text, size(sent[kind]), f"{messages[kind]:,.1f}")
+    for kind, count in messages.items():
+        if count:
+            table.add_row(clean(_MESSAGES.get(kind, kind)), size(sent[kind]), f"{count:,.1f}")
     table.add_row("all messages", size(sum(sent.values())), f"{sum(messages.values()):,.1f}", end_section=True)
     flops = summary["flops_per_client"]
-    for kind, text in _WORK.items():
-        if flops[kind]:
-            table.add_row(text, _flops(flops[kind]), "")
+    for kind, count in flops.items():
+        if count:
+            table.add_row(clean(_WORK.get(kind, kind)), _flops(count), "")
     table.add_row("all computation", _flops(sum(flops.values())), "", end_section=True)
-    memory = summary["client_memory"]
-    table.add_row("peak memory", size(memory["peak"]), "")
-    table.add_row("  of it model, momentum model", size(memory["weights"] + memory["momentum_weights"]), "")
-    table.add_row("  of it saved activations", size(memory["activations"]), "")
-    return table
+    for kind, text in _MEMORY.items():
+        if kind in summary["client_memory"]:
+            table.add_row(text, size(summary["client_memory"][kind]), "")
+    title = f"What one simulated client spends in the run, mean of {summary['clients']} clients (1 MiB = 2^20 byte)"
+    return _section(title, table)
 
 
 def _measured(summary: Mapping[str, Any]) -> RenderableType:
-    table = _table("What this computation took, in seconds per phase", "busiest rank", "mean of ranks")
+    table = _table("busiest rank", "mean of ranks")
     for phase, most in summary["seconds"].items():
         table.add_row(clean(phase.replace("_", " ")), _figure(most, 1), _figure(summary["seconds_mean"][phase], 1))
     resident = summary["resident_bytes"]
@@ -144,7 +147,7 @@ def _measured(summary: Mapping[str, Any]) -> RenderableType:
     shares = [f"{100 * share:.0f} %" for share in summary["idle_share"] if share is not None]
     waiting = f"{', '.join(shares[:8])}{', …' if len(shares) > 8 else ''}" if shares else "–"
     line = f"Memory of all ranks {memory}; sent by MPI {size(summary['mpi_bytes'])}; waiting, by rank: {waiting}."
-    return Group(table, clean(line))
+    return _section("What this computation took, in seconds per phase", table, clean(line))
 
 
 def _remarks(summary: Mapping[str, Any]) -> Iterator[RenderableType]:
@@ -156,8 +159,12 @@ def _remarks(summary: Mapping[str, Any]) -> Iterator[RenderableType]:
 # ------------------------------------------------------------------------------------------------------ pieces
 
 
-def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
+def _section(title: str, *parts: RenderableType) -> RenderableType:
+    return Group(Text(title, style="bold"), *parts)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("", no_wrap=True)
     for column in columns:
         table.add_column(column, justify="right", header_style="dim")

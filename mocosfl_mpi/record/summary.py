@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mocosfl_mpi.record.cautions import cautions
-from mocosfl_mpi.record.schema import MEMORY, MESSAGES, WORK
+from mocosfl_mpi.record.schema import ENTRIES
 
 if TYPE_CHECKING:
     from mocosfl_mpi.record.reader import Run
@@ -66,10 +66,10 @@ def summarise(run: Run) -> dict[str, Any]:
     }
     summary |= _models(run)
     summary |= {
-        "bytes_per_client": _by_kind(run["simulated/bytes"], MESSAGES, clients),
-        "messages_per_client": _by_kind(run["simulated/messages"], MESSAGES, clients),
-        "flops_per_client": _by_kind(run["simulated/client_flops"], WORK, clients),
-        "client_memory": dict(zip(MEMORY, run["cost/client_memory"].tolist(), strict=True)),
+        "bytes_per_client": _by_kind(run, "simulated/bytes"),
+        "messages_per_client": _by_kind(run, "simulated/messages"),
+        "flops_per_client": _by_kind(run, "simulated/client_flops"),
+        "client_memory": dict(zip(run["memory"].tolist(), run["cost/client_memory"].tolist(), strict=True)),
     }
     summary |= _measured(run) | {"notes": [str(note) for note in attrs["notes"]]}
     return summary | {"warnings": cautions(summary)}
@@ -109,9 +109,10 @@ def _last_evaluation(run: Run) -> dict[str, float | None] | None:
     }
 
 
-def _by_kind(rows: npt.NDArray[np.int64], kinds: tuple[str, ...], clients: int) -> dict[str, float]:
-    """Totals of ``rows [epoch, member, kind]`` divided by the number of clients."""
-    totals = rows.sum(axis=(0, 1), dtype=np.int64).tolist()
+def _by_kind(run: Run, name: str) -> dict[str, float]:
+    """Totals of a dataset ``[epoch, member, kind]``, divided by the number of simulated clients."""
+    totals = run[name].sum(axis=(0, 1), dtype=np.int64).tolist()
+    kinds, clients = run[ENTRIES[name].dims[-1]].tolist(), len(run["client"])
     return {kind: total / clients for kind, total in zip(kinds, totals, strict=True)}
 
 

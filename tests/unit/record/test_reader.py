@@ -110,7 +110,6 @@ def replace(name, make):
         (edit("member"), "member is missing"),
         (lambda f: f.attrs.pop("config"), "'config' is missing"),
         (lambda f: f.attrs.__setitem__("config", text("{" * 10)), "damaged"),
-        (lambda f: f.attrs.__setitem__("config", "{}"), "fixed length"),
         (lambda f: f.attrs.__setitem__("config", text("[" * 10**5)), "nested too deeply"),
         (lambda f: f.attrs.__setitem__("config", text("[]")), "no JSON dict"),
         (lambda f: f.attrs.__setitem__("ranks", "two"), "no integer"),
@@ -130,7 +129,7 @@ def replace(name, make):
             "another file",
         ),
         (
-            replace("message", lambda f: f.create_dataset("message", data=np.array([b"a"] * 7))),
+            replace("series", lambda f: f.create_dataset("series", data=np.array([b"step"] * 4))),
             "other labels",
         ),
         (
@@ -226,6 +225,16 @@ def test_summary_numbers(finished):
     assert math.isclose(summary["online_momentum_distance"], distance)
     assert math.isclose(summary["divergence_online_mean"], norms)
     assert any("below raw pixels" in line for line in summary["warnings"])
+
+
+def test_labels_and_attributes_of_other_minor_versions(finished):
+    with h5py.File(finished, "r+") as file:
+        file["message"][0] = b"smoke_signal"
+        file.attrs["host"] = "a text of variable length"
+    with open_run(finished) as run:
+        assert "smoke_signal" in run.summary()["bytes_per_client"]
+        assert "smoke_signal" in printed(run)
+        assert run.attrs["host"] == "a text of variable length"
 
 
 def test_summary_before_the_first_row(tmp_path):
