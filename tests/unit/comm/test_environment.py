@@ -1,6 +1,6 @@
 import pytest
 
-from mocosfl_mpi.comm.environment import IDLE_RANKS_SLEEP, launcher, prepare
+from mocosfl_mpi.comm.environment import DEFAULTS, launcher, prepare
 
 
 @pytest.mark.parametrize(
@@ -35,4 +35,4 @@ def test_what_the_user_has_set_stays():
     environ = {"OMPI_MCA_mpi_yield_when_idle": "0"}
     prepare(environ)
     assert environ["OMPI_MCA_mpi_yield_when_idle"] == "0"
-    assert environ.keys() == IDLE_RANKS_SLEEP.keys()
+    assert environ.keys() == DEFAULTS.keys()

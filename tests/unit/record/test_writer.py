@@ -94,8 +94,8 @@ def test_every_dataset_has_unit_name_and_scales(tmp_path):
 
 
 def test_xarray_reads_names_and_coordinates(tmp_path):
-    xarray = pytest.importorskip("xarray")
-    pytest.importorskip("h5netcdf")
+    import xarray
+
     filled(tmp_path / "run.h5")
     with xarray.open_datatree(tmp_path / "run.h5", engine="h5netcdf") as tree:
         spent = tree["simulated/bytes"].sel(message=b"query_up")
