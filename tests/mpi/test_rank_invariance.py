@@ -22,7 +22,7 @@ def run(out, ranks, *settings):
     return out
 
 
-@pytest.mark.parametrize(("method", "symmetric"), itertools.product(METHODS, SYMMETRIES))
+@pytest.mark.parametrize(("method", "symmetric"), list(itertools.product(METHODS, SYMMETRIES)))
 def test_every_rank_count_gives_the_same_bits(tmp_path, method, symmetric):
     """With client sampling on (smoke draws 6 of 12 clients), so private state travels between ranks."""
     settings = (f"method={method}", f"contrast.symmetric={symmetric}")
