@@ -25,7 +25,7 @@ from mocosfl_mpi.errors import BadInput, RunFailed
 from mocosfl_mpi.evaluation.judge import Judge
 from mocosfl_mpi.meter import Meter
 from mocosfl_mpi.problem import Problem, read
-from mocosfl_mpi.record.output import free_directory, prepare_output
+from mocosfl_mpi.record.output import free_directory, give_back, prepare_output
 from mocosfl_mpi.results import Results, open_record
 from mocosfl_mpi.routes import AtServer
 from mocosfl_mpi.server.fed_server import FedServer, due
@@ -52,6 +52,8 @@ def run_as_rank(config: Config, *, preset: str, out: Path | None, data_dir: Path
                 show(run, console())
     except (BadInput, RunFailed) as error:
         agreed = cluster.agreed(error)
+        if cluster.serves:
+            give_back(out)
         if cluster.serves or not agreed:
             print(f"mocosfl: {error}", file=sys.stderr)
         if not agreed:

@@ -81,11 +81,9 @@ def _attribute(file: h5py.File, name: str) -> Any:
     if ATTRIBUTES[name][0] is int:
         require(identifier.dtype.kind in "iu", f"the attribute {name!r} is no integer")
         return int(file.attrs[name])
-    value = file.attrs[name]
-    # Files of the first days hold texts of variable length, which h5py returns as str.
-    text = bytes(value).decode("utf-8") if identifier.dtype.kind == "S" else value
-    require(isinstance(text, str), f"the attribute {name!r} is no text")
-    return text
+    # A text of variable length lies in the heap, whose damage HDF5 does not always survive: fixed lengths only.
+    require(identifier.dtype.kind == "S", f"the attribute {name!r} is no text of fixed length")
+    return bytes(file.attrs[name]).decode("utf-8")
 
 
 def check_structure(file: h5py.File) -> None:

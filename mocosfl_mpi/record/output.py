@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from pathlib import Path
 
@@ -31,6 +32,13 @@ def prepare_output(path: Path) -> None:
         raise BadInput(f"the output directory {path}: a file is in the way; name another one with --out") from None
     except (OSError, ValueError) as error:
         raise BadInput(f"cannot write to the output directory {path}: {error}; name another one with --out") from None
+
+
+def give_back(path: Path | None) -> None:
+    """Remove the output directory of a refused run, if nothing was written into it."""
+    if path is not None:
+        with contextlib.suppress(OSError):
+            path.rmdir()
 
 
 def free_directory(name: str, parent: Path = Path("runs")) -> Path:

@@ -43,7 +43,7 @@ def test_one_message_and_exit_2(tmp_path, arguments, message, ranks):
     assert len(said) == 1, done.stderr
     assert message in said[0]
     assert "Traceback" not in done.stderr
-    assert not (tmp_path / "run" / "run.h5").exists()
+    assert not (tmp_path / "run").exists()
 
 
 def test_earlier_results_are_untouched(tmp_path):
