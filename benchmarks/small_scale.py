@@ -7,7 +7,7 @@ Cost: about 50 core-minutes. Runs that are complete in OUT are not repeated. The
 quick      MocoSFL, 20 clients, cut 1, 500 and 1,500 steps: better than the untrained network and raw pixels
 aligned    MonAcoSFL against MocoSFL at cut 8, client gradients of their own rows, 3 paired seeds
 control    the same pairs at cut 1, where alignment should make no difference
-grid       both methods with 20 and 100 clients at cuts 1, 2 and 6, 100 steps
+grid       both methods with 20 and 100 clients at cuts 1, 2 and 6, 200 steps
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from statistics import mean, stdev
 
 METHODS = ("mocosfl", "monacosfl")
 SEEDS = (0, 1, 2)
-SHORT = ("epochs=4", "evaluation.every=1", "evaluation.linear_probe=false")
+SHORT = ("epochs=8", "evaluation.every=2", "evaluation.linear_probe=false")
 HUNDRED = ("client.count=100", "client.batch_size=4", "federation.sync_freq=2")
 
 
