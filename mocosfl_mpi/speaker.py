@@ -18,17 +18,24 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from mocosfl_mpi.comm.environment import launcher
 from mocosfl_mpi.launch import TERMINAL
 
 SECONDS_BETWEEN_LINES = 10.0
 
 
 def console() -> Console:
-    """Standard output; under mpiexec, where it is a pipe, the terminal that the launcher saw."""
+    """Standard output, or the terminal that the launcher saw.
+
+    Under mpiexec a rank's output is a pipe, and with Open MPI a terminal of its own even where a person has sent
+    the launcher's output to a file: only the launcher knows.
+    """
     columns = os.environ.get(TERMINAL, "")
-    if columns.isdigit() and not sys.stdout.isatty():
+    if columns.isdigit():
         return Console(force_terminal=True, width=int(columns))
-    return Console(width=None if sys.stdout.isatty() else 110, highlight=False)
+    if launcher() or not sys.stdout.isatty():
+        return Console(force_terminal=False, width=110, highlight=False)
+    return Console()
 
 
 def clock(seconds: float) -> str:
