@@ -204,10 +204,12 @@ class Evaluation(Section):
 class Compute(Section):
     """How the experiment is computed. These settings can change the last bits of a result, never its meaning."""
 
-    precision: Literal["fp32", "fp64"] = "fp32"
-    """Floating-point format of weights, activations and exchange."""
-    backend: Literal["stacked", "loop"] = "stacked"
-    """`stacked` computes a block of clients at once; `loop` one client after the other."""
+    precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto"
+    """Number format. `bf16`: activations and exchange in bfloat16, weights, logits and loss in float32; `auto`: `bf16`
+    where the processor computes in it, otherwise `fp32`."""
+    backend: Literal["auto", "fused", "stacked", "loop"] = "auto"
+    """`fused`: compiled kernels, a block of clients at once; `stacked`: the same through torch; `loop`: one client
+    after the other; `auto`: `fused` where a compiler is found and the network fits, otherwise `stacked`."""
     block_size: Positive | None = None
     """Clients per block, whoever computes it; empty = a sixteenth of the pool, at least 1 and at most 16."""
     server_threads: Positive | None = None
@@ -294,6 +296,12 @@ class Config(Section):
     def rows_per_client(self) -> int:
         """Rows that one client sends per step and encoder: B, or 2B when both views take both roles."""
         return self.client.batch_size * (2 if self.contrast.symmetric == "both_views" else 1)
+
+    def computed(self, precision: str, backend: str) -> Config:
+        """The same configuration with `auto` replaced by what the machine gave: what is recorded with the results."""
+        return self.model_copy(
+            update={"compute": self.compute.model_copy(update={"precision": precision, "backend": backend})}
+        )
 
     def hash(self) -> str:
         """sha256 of the canonical JSON text of this configuration."""

@@ -103,7 +103,6 @@ class Results:
         recorder: Recorder | None,
         clients: Population,
         server: MainServer | None,
-        network: SplitNetwork,
         model: StackedModel,
         cluster: Cluster,
     ) -> None:
@@ -111,22 +110,16 @@ class Results:
         self._recorder = recorder
         self._clients = clients
         self._server = server
-        self._bottom = network.bottom
         self._model = model
         self._cluster = cluster
 
     def encoder(self) -> Encoder:
         """The global client model and the server's trunk as one function (rank 0 only)."""
         assert self._server is not None
-        self._model.load(self._bottom, self._clients.shared["online"])
-        trunk = self._server.online
+        bottom, server = self._clients.shared["online"][None], self._server
 
         def encode(images: Tensor) -> tuple[Tensor, Tensor]:
-            trunk.eval()
-            features = trunk.features(self._bottom(images))
-            projections = trunk.head(features)
-            trunk.train()
-            return features, projections
+            return server.encode(self._model.forward(bottom, images[None])[0])
 
         return encode
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -26,7 +24,7 @@ class AtServer:
         exchange: Exchange,
         meter: Meter,
         rows: int,
-        smashed_shape: Sequence[int],
+        smashed_shape: tuple[int, int, int],
         dtype: torch.dtype,
         *,
         frozen: bool,
@@ -34,7 +32,8 @@ class AtServer:
         self._server = server
         self._exchange = exchange
         self._meter = meter
-        self._shape = (rows, *smashed_shape)
+        channels, height, width = smashed_shape
+        self._shape = (rows, height, width, channels)  # as fast convolutions have it in memory, and on the wire
         self._dtype = dtype
         self._frozen = frozen
         self.report: StepReport | None = None
@@ -52,14 +51,18 @@ class AtServer:
         """
         lanes = [len(part) for part in smashed[0]]
         with self._meter.phase("exchange"):
-            query, key = (self._exchange.up(part, self._shape, self._dtype) for part in smashed)
+            query, key = (
+                self._exchange.up([block.movedim(2, -1) for block in part], self._shape, self._dtype)
+                for part in smashed
+            )
         gradient = None
         if self._server is not None and query is not None and key is not None:
             with self._meter.phase("server"):
-                gradient, self.report = self._server.step(
-                    query.flatten(0, 1), key.flatten(0, 1), pool, keep_memory=keep_memory
-                )
+                query, key = (part.flatten(0, 1).movedim(-1, 1) for part in (query, key))
+                gradient, self.report = self._server.step(query, key, pool, keep_memory=keep_memory)
+                gradient = gradient.movedim(1, -1) if gradient is not None else None
         if self._frozen:
             return None
         with self._meter.phase("exchange"):
-            return self._exchange.down(gradient, lanes, self._shape, self._dtype)
+            parts = self._exchange.down(gradient, lanes, self._shape, self._dtype)
+            return [part.movedim(-1, 2) for part in parts]

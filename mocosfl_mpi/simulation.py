@@ -7,7 +7,6 @@ import sys
 import time
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from mocosfl_mpi.algorithms import ALGORITHMS
@@ -24,6 +23,7 @@ from mocosfl_mpi.data.views import ViewMaker
 from mocosfl_mpi.errors import BadInput, RunFailed
 from mocosfl_mpi.evaluation.judge import Judge
 from mocosfl_mpi.meter import Meter
+from mocosfl_mpi.native import Kernels, NoKernelsError, load
 from mocosfl_mpi.problem import Problem, read
 from mocosfl_mpi.record.output import free_directory, give_back, prepare_output
 from mocosfl_mpi.results import Results, open_record
@@ -32,10 +32,9 @@ from mocosfl_mpi.server.fed_server import FedServer, due
 from mocosfl_mpi.server.main_server import MainServer
 from mocosfl_mpi.speaker import Speaker, console
 from mocosfl_mpi.split import cut
+from mocosfl_mpi.split.engine import MASTERS, choose, precision
 from mocosfl_mpi.split.stacked import StackedModel
 from mocosfl_mpi.streams import Streams
-
-DTYPES = {"fp32": torch.float32, "fp64": torch.float64}
 
 
 def run_as_rank(config: Config, *, preset: str, out: Path | None, data_dir: Path | None, quiet: bool) -> int:
@@ -62,6 +61,33 @@ def run_as_rank(config: Config, *, preset: str, out: Path | None, data_dir: Path
     return 0
 
 
+def common_kernels(config: Config, cluster: Cluster) -> tuple[Kernels | None, str]:
+    """The compiled kernels, where every rank has them alike and they may be wanted; or None, and a line that says why.
+
+    A rank that computed otherwise than its neighbours would make results depend on who hosts whom.
+    """
+    if config.compute.backend in ("loop", "stacked") and config.compute.precision != "auto":
+        return None, ""
+    kernels, found = None, "none"
+    try:
+        kernels = load()
+        found = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in kernels.convolves))
+    except NoKernelsError as error:
+        problem = str(error)
+    else:
+        problem = ""
+    everyone = cluster.gather_json([found, problem])
+    verdict = None
+    if everyone is not None:
+        problems = [text for _, text in everyone if text]
+        kinds = {kind for kind, _ in everyone}
+        verdict = problems[0] if problems else f"the ranks' processors differ: {kinds}" if len(kinds) > 1 else ""
+    verdict = cluster.broadcast_json(verdict)
+    return (
+        (None, f"No compiled kernels ({verdict}); torch computes instead, more slowly.") if verdict else (kernels, "")
+    )
+
+
 class Simulation:
     """All parts of one experiment on this rank.
 
@@ -76,10 +102,10 @@ class Simulation:
     def __init__(
         self, config: Config, cluster: Cluster, *, preset: str, out: Path | None, data_dir: Path | None, quiet: bool
     ) -> None:
-        self.config = config
         self.cluster = cluster
         streams = self.streams = Streams(config.seed)
-        dtype = DTYPES[config.compute.precision]
+        kernels, notice = common_kernels(config, cluster)
+        dtype = MASTERS[precision(config.compute, kernels)]
         cores = len(os.sched_getaffinity(0))
         server_threads = cluster.broadcast_json(config.compute.server_threads or cores)
         self.meter = Meter(server_threads, config.compute.host_threads)
@@ -90,7 +116,9 @@ class Simulation:
         self.steps = cluster.everywhere(lambda: self.problem.steps_per_epoch(config))
         channels, size = self.problem.pixels.shape[1], config.views.size or self.problem.pixels.shape[-1]
         network = cluster.everywhere(lambda: cut.build(config.model, channels, size, streams, dtype))
-        model = StackedModel(network.bottom, config.compute.backend)
+        engine = choose(config.compute, kernels, network)
+        config = self.config = config.computed(engine.precision, engine.backend)
+        model = StackedModel(network.bottom, engine)
         aligned = ALGORITHMS[config.method].alignment
         views = ViewMaker(config.views, size, self.problem.mean, self.problem.std, dtype)
 
@@ -107,21 +135,24 @@ class Simulation:
             exchange,
             self.meter,
         )
-        self.main_server = MainServer(config, network.trunk, network.key_dim, streams) if cluster.serves else None
+        self.main_server = (
+            MainServer(config, network.trunk, network.key_dim, streams, engine) if cluster.serves else None
+        )
         self.route = AtServer(
             self.main_server,
             exchange,
             self.meter,
             config.rows_per_client,
             network.smashed_shape,
-            dtype,
+            engine.activations,
             frozen=config.client.frozen,
         )
         self.fed_server = FedServer(config, aligned, model, exchange, self.meter)
 
         cost = measure(network.bottom, network.input_shape, needs_input_gradient=False)
         sizes = WireSizes(
-            config.rows_per_client * network.smashed_floats * dtype.itemsize, model.parameters * dtype.itemsize
+            config.rows_per_client * network.smashed_floats * engine.activations.itemsize,
+            model.parameters * engine.weights.itemsize,
         )
         out = Path(cluster.broadcast_json(str(out or free_directory(preset)) if cluster.serves else None))
         cluster.root_decides(lambda: prepare_output(out))
@@ -129,7 +160,7 @@ class Simulation:
         recorder = cluster.root_decides(
             lambda: open_record(out, config, cluster, preset, source, network, model, cost, hosts or [], server_threads)
         )
-        self.results = Results(out, recorder, self.clients, self.main_server, network, model, cluster)
+        self.results = Results(out, recorder, self.clients, self.main_server, model, cluster)
         self.judge = (
             Judge(
                 config.evaluation, source.train, source.validation, source.data.test, source.data.class_count, prepare
@@ -148,7 +179,8 @@ class Simulation:
             Simulated(config, sizes, cost, self.fed_server.states),
             self.results.path,
         )
-        for line in (*self._introduction(size, server_threads), *(source.data.notes if source else ())):
+        notes = source.data.notes if source else ()
+        for line in (*self._introduction(size, server_threads), *([notice] if notice else ()), *notes):
             self.speaker.say(line)
 
     def run(self) -> Path:
@@ -202,7 +234,8 @@ class Simulation:
         hosting = f"{len(cluster.hosts)} hosting clients" if cluster.size > 1 else "hosting the clients too"
         machine = (
             f"{cluster.size} rank{'s' * (cluster.size > 1)} on {cluster.host_name}: the server with {server_threads} "
-            f"threads, {hosting} with {config.compute.host_threads} each; {cluster.library()}"
+            f"threads, {hosting} with {config.compute.host_threads} each; {config.compute.precision}, "
+            f"{config.compute.backend} backend; {cluster.library()}"
         )
         experiment = (
             f"{ALGORITHMS[config.method].title}: {config.data.source} ({self.problem.images.sum()} images, views of "

@@ -14,8 +14,12 @@ from torch import Tensor
 from mocosfl_mpi.comm.cluster import Cluster
 from mocosfl_mpi.comm.placement import Deal
 
-MPI_TYPES = {torch.float32: MPI.FLOAT, torch.float64: MPI.DOUBLE}
 SLAB = 2**26  # numbers gathered at once while averaging: bounds the server's memory
+
+
+def raw(tensor: Tensor) -> npt.NDArray[np.uint8]:
+    """The bytes of a contiguous tensor, in place. numpy and MPI know no bfloat16, and need not: rows only move."""
+    return tensor.view(-1).view(torch.uint8).numpy()
 
 
 class Exchange:
@@ -38,9 +42,9 @@ class Exchange:
         return moved
 
     def _row(self, dtype: torch.dtype, width: int) -> MPI.Datatype:
-        """One row as an MPI type: counts are rows then, and stay below 2^31 however wide rows are."""
+        """One row as an MPI type: counts are rows then, and stay below 2^31 however many bytes they make."""
         if (dtype, width) not in self._rows:
-            self._rows[dtype, width] = MPI_TYPES[dtype].Create_contiguous(width).Commit()
+            self._rows[dtype, width] = MPI.BYTE.Create_contiguous(width * dtype.itemsize).Commit()
         return self._rows[dtype, width]
 
     def up(self, parts: Sequence[Tensor], shape: Sequence[int], dtype: torch.dtype) -> Tensor | None:
@@ -51,9 +55,9 @@ class Exchange:
         mine = torch.cat(list(parts)).contiguous() if parts else torch.empty(0, *shape, dtype=dtype)
         everything = torch.empty(int(self._clients.sum()), *shape, dtype=dtype) if self._cluster.serves else None
         row = self._row(dtype, math.prod(shape))
-        receive = [everything.numpy(), self._clients, None, row] if everything is not None else None
+        receive = [raw(everything), self._clients, None, row] if everything is not None else None
         self._cluster.meet()
-        self._comm.Gatherv([mine.numpy(), len(mine), row], receive, root=0)
+        self._comm.Gatherv([raw(mine), len(mine), row], receive, root=0)
         self._count(mine, everything)
         return everything
 
@@ -63,9 +67,9 @@ class Exchange:
         """The inverse of ``up``: ``[clients, *shape]`` on the server to ``[lanes, *shape]`` for each block here."""
         mine = torch.empty(sum(lanes), *shape, dtype=dtype)
         row = self._row(dtype, math.prod(shape))
-        send = [everything.contiguous().numpy(), self._clients, None, row] if everything is not None else None
+        send = [raw(everything.contiguous()), self._clients, None, row] if everything is not None else None
         self._cluster.meet()
-        self._comm.Scatterv(send, [mine.numpy(), len(mine), row], root=0)
+        self._comm.Scatterv(send, [raw(mine), len(mine), row], root=0)
         self._count(mine, everything)
         return list(mine.split(list(lanes)))
 
@@ -96,7 +100,7 @@ class Exchange:
         """The server's vector on every rank, in place."""
         self._cluster.meet()
         for part in vector.split(SLAB):
-            self._comm.Bcast([part.numpy(), MPI_TYPES[vector.dtype]], root=0)
+            self._comm.Bcast([raw(part), MPI.BYTE], root=0)
         self._moved += vector.numel() * vector.element_size()
         return vector
 
@@ -119,6 +123,6 @@ class Exchange:
         into = np.bincount([m[1] for m in arriving], minlength=size).astype(np.int64)
         row = self._row(dtype, width)
         self._cluster.meet()
-        self._comm.Alltoallv([send.numpy(), out, None, row], [received.numpy(), into, None, row])
+        self._comm.Alltoallv([raw(send), out, None, row], [raw(received), into, None, row])
         self._moved += (send.numel() + received.numel()) * dtype.itemsize
         return {m[0]: received[i] for i, m in enumerate(arriving)}

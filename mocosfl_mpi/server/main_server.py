@@ -8,17 +8,21 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from mocosfl_mpi.config import Config
 from mocosfl_mpi.objectives.contrast import SYMMETRIES, info_nce
 from mocosfl_mpi.objectives.feature_memory import FeatureMemory
 from mocosfl_mpi.schedules import learning_rate
+from mocosfl_mpi.server.passes import passes
 from mocosfl_mpi.split.cut import Trunk
+from mocosfl_mpi.split.engine import Engine
 from mocosfl_mpi.streams import Streams
 
 SERVER_DECAY = 0.1
+MICRO_BATCH = 256
+"""Rows per pass unless `server.micro_batch` says otherwise: bounds the memory of a step, at no cost in time."""
 
 
 @dataclass(frozen=True)
@@ -39,25 +43,28 @@ class StepReport:
 class MainServer:
     """Trunk S, momentum trunk S' and feature memory of MocoSFL, updated by SGD."""
 
-    def __init__(self, config: Config, trunk: Trunk, key_dim: int, streams: Streams) -> None:
+    def __init__(self, config: Config, trunk: Trunk, key_dim: int, streams: Streams, engine: Engine) -> None:
         self._config = config
         self._symmetry = SYMMETRIES[config.contrast.symmetric]
         self._wants_gradient = not config.client.frozen
         self.online = trunk.train()
         self.momentum = copy.deepcopy(trunk).requires_grad_(False)
+        self._online_passes = passes(self.online.backbone, engine)
+        self._momentum_passes = passes(self.momentum.backbone, engine)
         self.memory = FeatureMemory(
             config.contrast.memory_length,
             key_dim,
             config.client.count,
             shared=config.contrast.share_features,
             streams=streams,
-            dtype=next(trunk.parameters()).dtype,
+            dtype=engine.weights,
         )
         self.optimiser = torch.optim.SGD(
             self.online.parameters(),
             lr=config.server.lr,
             momentum=config.server.momentum,
             weight_decay=config.server.weight_decay,
+            fused=True,
         )
 
     def begin_epoch(self, epoch: int) -> float:
@@ -78,42 +85,69 @@ class MainServer:
         the shape of ``query``; None when clients are frozen and want none. Micro-batches sum to the same result:
         negatives come from the memory alone and GroupNorm looks at one sample at a time.
         """
-        temperature = self._config.contrast.temperature
         rows = len(query)
-        chunk = self._config.server.micro_batch or rows
+        chunk = self._chunk(rows)
         self._update_momentum()
-        with torch.no_grad():
-            keys = torch.cat([self._unit(self.momentum, part) for part in key.split(chunk)])
-            swapped = (
-                torch.cat([self._unit(self.momentum, part) for part in query.split(chunk)])
-                if self._symmetry.server_swap
-                else None
-            )
+        self._momentum_passes.begin()
+        keys = self._keys(key, chunk)
+        swapped = self._keys(query, chunk) if self._symmetry.server_swap else None
         self.optimiser.zero_grad(set_to_none=True)
-        query = query.detach().requires_grad_(self._wants_gradient)
-        loss, hits, units = 0.0, 0, []
+        self._online_passes.begin()
+        loss, hits, units, gradients = 0.0, 0, [], []
         for start in range(0, rows, chunk):
             part = slice(start, start + chunk)
             owners = pool[start * len(pool) // rows : -(-min(start + chunk, rows) * len(pool) // rows)]
-            unit = self._unit(self.online, query[part])
-            total, right = info_nce(unit, keys[part], self.memory.similarities(unit, owners), temperature)
+            term, right, unit, gradient = self._contrast(query[part], keys[part], owners, rows, self._wants_gradient)
             if swapped is not None:
-                other = self._unit(self.online, key[part])
-                negatives = self.memory.similarities(other, owners)
-                total = total + info_nce(other, swapped[part], negatives, temperature)[0]
-            total = total / rows
-            total.backward()
-            loss += float(total.detach())
+                term += self._contrast(key[part], swapped[part], owners, rows, False)[0]
+            loss += term
             hits += right
-            units.append(unit.detach())
+            units.append(unit)
+            gradients.append(gradient)
+        self._online_passes.end()
         before = self.memory.newest_first() if keep_memory and self.memory.shared else None
         fresh = torch.stack([keys] if swapped is None else [swapped, keys])
         self.memory.enqueue(fresh, pool)
         self.optimiser.step()
-        return query.grad, StepReport(loss, hits / rows, torch.cat(units), before, fresh.shape[0] * rows)
+        gradient = torch.cat([g for g in gradients if g is not None]) if self._wants_gradient else None
+        return gradient, StepReport(loss, hits / rows, torch.cat(units), before, fresh.shape[0] * rows)
 
-    def _unit(self, trunk: nn.Module, smashed: Tensor) -> Tensor:
-        return F.normalize(trunk(smashed), dim=1)
+    def _chunk(self, rows: int) -> int:
+        """Rows per pass: as set, or whole clients up to ``MICRO_BATCH``; all rows where BatchNorm looks at them."""
+        if self._config.model.head == "largeV2":
+            return rows
+        own = self._config.rows_per_client
+        return self._config.server.micro_batch or max(MICRO_BATCH // own, 1) * own
+
+    def _contrast(
+        self, smashed: Tensor, keys: Tensor, owners: npt.NDArray[np.int64], rows: int, wants_input: bool
+    ) -> tuple[float, int, Tensor, Tensor | None]:
+        """One micro-batch there and back: its part of the loss, hits, unit queries, gradient at the smashed data."""
+        maps, pullback = self._online_passes.forward_with_pullback(smashed, wants_input=wants_input)
+        maps.requires_grad_()
+        unit = F.normalize(self.online.head(self.online.pool(maps)), dim=1)
+        total, hits = info_nce(unit, keys, self.memory.similarities(unit, owners), self._config.contrast.temperature)
+        total = total / rows
+        total.backward()
+        assert maps.grad is not None
+        return float(total.detach()), hits, unit.detach(), pullback(maps.grad)
+
+    @torch.no_grad()
+    def _keys(self, smashed: Tensor, chunk: int) -> Tensor:
+        """Unit keys ``[rows, d]`` of the momentum trunk."""
+        trunk = self.momentum
+        maps = (self._momentum_passes.forward(part) for part in smashed.split(chunk))
+        return torch.cat([F.normalize(trunk.head(trunk.pool(part)), dim=1) for part in maps])
+
+    def encode(self, smashed: Tensor) -> tuple[Tensor, Tensor]:
+        """Features and projections of smashed data as the online trunk has them, for evaluation."""
+        self._online_passes.begin()
+        with torch.no_grad():
+            self.online.eval()
+            features = self.online.pool(self._online_passes.forward(smashed))
+            projections = self.online.head(features)
+            self.online.train()
+        return features, projections
 
     @torch.no_grad()
     def _update_momentum(self) -> None:

@@ -9,6 +9,7 @@ from itertools import pairwise
 from torch import nn
 
 from mocosfl_mpi.errors import BadInput
+from mocosfl_mpi.split.layers import PlainConv2d, PlainConvTranspose2d
 
 _GRAMMAR = re.compile(r"(?:K(\d+))?C(\d+)(?:S(\d+))?(no(?:RELU|relu|ReLU))?")
 
@@ -52,15 +53,15 @@ class Bottleneck:
     def encoder(self, inputs: int) -> nn.Sequential:
         """Client side: ``inputs`` to ``channels`` maps, halving the resolution log2(stride) times."""
         if self.stride == 1:
-            return self._stages([nn.Conv2d(inputs, self.channels, self.kernel, padding=self.kernel // 2)])
+            return self._stages([PlainConv2d(inputs, self.channels, self.kernel, padding=self.kernel // 2)])
         widths = [inputs] + [self.channels] * self._halvings
-        return self._stages([nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(widths)])
+        return self._stages([PlainConv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(widths)])
 
     def decoder(self, outputs: int) -> nn.Sequential:
         """Server side mirror: ``channels`` back to ``outputs`` maps at the original resolution."""
         if self.stride == 1:
-            return self._stages([nn.Conv2d(self.channels, outputs, self.kernel, padding=self.kernel // 2)])
+            return self._stages([PlainConv2d(self.channels, outputs, self.kernel, padding=self.kernel // 2)])
         widths = [self.channels] * self._halvings + [outputs]
         return self._stages(
-            [nn.ConvTranspose2d(a, b, 3, stride=2, padding=1, output_padding=1) for a, b in pairwise(widths)]
+            [PlainConvTranspose2d(a, b, 3, stride=2, padding=1, output_padding=1) for a, b in pairwise(widths)]
         )

@@ -28,7 +28,11 @@ class Trunk(nn.Module):
 
     def features(self, smashed: Tensor) -> Tensor:
         """Smashed data ``[n, C, h, w]`` to pooled backbone features ``[n, feature_dim]``."""
-        return self.backbone(smashed).mean(dim=(2, 3))  # type: ignore[no-any-return]
+        return self.pool(self.backbone(smashed))
+
+    def pool(self, maps: Tensor) -> Tensor:
+        """Global average of the backbone's maps ``[n, C, h, w]``, in the type of the head's weights."""
+        return maps.to(next(self.head.parameters()).dtype).mean(dim=(2, 3))
 
     def forward(self, smashed: Tensor) -> Tensor:
         """Smashed data ``[n, C, h, w]`` to projections ``[n, key_dim]`` (not normalised)."""

@@ -1,4 +1,7 @@
-"""The few layers that the backbones are made of: weight standardisation, GroupNorm, residual block."""
+"""The few layers that the backbones are made of: weight standardisation, GroupNorm, residual block.
+
+Weights keep their own type (the masters'); a convolution is computed in that of its images, which may be narrower.
+"""
 
 from __future__ import annotations
 
@@ -24,17 +27,48 @@ class WSConv2d(nn.Conv2d):
         filters = self.weight
         centred = filters - filters.mean(dim=(1, 2, 3), keepdim=True)
         deviation = filters.flatten(1).std(dim=1).view(-1, 1, 1, 1) + 1e-5
-        return F.conv2d(images, centred / deviation, self.bias, self.stride, self.padding)
+        return F.conv2d(images, *in_type_of(images, centred / deviation, self.bias), self.stride, self.padding)
+
+
+class PlainConv2d(nn.Conv2d):
+    """Convolution in the type of its images."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """``[n, in, H, W]`` to ``[n, out, h, w]``."""
+        return F.conv2d(images, *in_type_of(images, self.weight, self.bias), self.stride, self.padding)
+
+
+class PlainConvTranspose2d(nn.ConvTranspose2d):
+    """Transposed convolution in the type of its images."""
+
+    def forward(self, images: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """``[n, in, H, W]`` to ``[n, out, h, w]``."""
+        assert output_size is None
+        weight, bias = in_type_of(images, self.weight, self.bias)
+        return F.conv_transpose2d(images, weight, bias, self.stride, self.padding, self.output_padding)  # type: ignore[arg-type]
+
+
+class GroupNorm(nn.GroupNorm):
+    """GroupNorm whose sums are taken in the type of its weights."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """``[n, C, H, W]`` to the same."""
+        return super().forward(images.to(self.weight.dtype)).to(images.dtype)
+
+
+def in_type_of(images: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Weight and bias in the type of ``images``."""
+    return weight.to(images.dtype), bias.to(images.dtype) if bias is not None else None
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
     """GroupNorm with 4 channels per group, at least one group."""
-    return nn.GroupNorm(max(channels // CHANNELS_PER_GROUP, 1), channels)
+    return GroupNorm(max(channels // CHANNELS_PER_GROUP, 1), channels)
 
 
 def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1, *, standardised: bool = True) -> nn.Conv2d:
     """A same-padded convolution without bias, weight-standardised unless told otherwise."""
-    kind = WSConv2d if standardised else nn.Conv2d
+    kind = WSConv2d if standardised else PlainConv2d
     return kind(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=False)
 
 
@@ -86,13 +120,13 @@ def initialise(module: nn.Module) -> None:
     """Xavier-uniform weights and zero biases for every plain linear and convolution layer.
 
     Weight-standardised convolutions keep torch's Kaiming-uniform(a=sqrt 5), as in the published code (their
-    type is not exactly Conv2d); the scale of their filters is standardised away in any case.
+    type there is not exactly Conv2d); the scale of their filters is standardised away in any case.
     """
     for layer in module.modules():
-        if type(layer) in (nn.Linear, nn.Conv2d, nn.ConvTranspose2d):
-            nn.init.xavier_uniform_(layer.weight)  # type: ignore[arg-type]
+        if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d) and not isinstance(layer, WSConv2d):
+            nn.init.xavier_uniform_(layer.weight)
             if layer.bias is not None:
-                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+                nn.init.zeros_(layer.bias)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 A block of clients holds ``[lanes, P]`` numbers per kind of state (online, momentum, velocity), so that EMA, SGD
 and averaging are single operations. How the copies are evaluated is the backend's affair: ``loop`` takes one
-lane after the other (the oracle), ``stacked`` all lanes at once.
+lane after the other (the oracle), ``stacked`` all lanes at once through torch, ``fused`` through compiled kernels.
 """
 
 from __future__ import annotations
@@ -13,17 +13,25 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from mocosfl_mpi.split.engine import Engine
+from mocosfl_mpi.split.fused import FusedNetwork
+
 Pullback = Callable[[Tensor], Tensor]
 
 
 class StackedModel:
     """A network as a function of flat weights ``[lanes, P]``. Holds no weights and no state itself."""
 
-    def __init__(self, module: nn.Module, backend: str) -> None:
+    def __init__(self, module: nn.Module, engine: Engine) -> None:
         if any(True for _ in module.buffers()):
             raise ValueError("a stacked network must not hold buffers (running statistics would be shared)")
         self._module = module
-        self._forward = {"stacked": self._stacked, "loop": self._loop}[backend]
+        self._dtype = engine.activations
+        self._forward = self._loop if engine.backend == "loop" else self._stacked
+        self._fused: FusedNetwork | None = None
+        if engine.backend == "fused":
+            assert engine.kernels is not None
+            self._fused = FusedNetwork(module, engine.kernels, engine.activations, library=False)
         self.names: list[str] = []
         self.spans: list[tuple[int, int]] = []
         self._shapes: list[torch.Size] = []
@@ -64,20 +72,35 @@ class StackedModel:
 
     def forward(self, flat: Tensor, images: Tensor) -> Tensor:
         """Outputs ``[lanes, n, …]`` for weights ``[lanes, P]`` and images ``[lanes, n, C, H, W]``; keeps no graph."""
+        if self._fused is not None:
+            outputs = self._fused.prepare(flat).forward(images.flatten(0, 1))
+            return outputs.view(*images.shape[:2], *outputs.shape[1:])
         with torch.no_grad():
-            return self._forward(self._unflatten(flat), images)
+            return self._forward(self._unflatten(flat), images.to(self._dtype))
 
     def forward_with_pullback(self, flat: Tensor, images: Tensor) -> tuple[Tensor, Pullback]:
         """Outputs (detached), and the function from gradients at the outputs to gradients ``[lanes, P]``.
 
         The graph lives until the pullback is called once or dropped.
         """
+        if self._fused is not None:
+            return self._fused_with_pullback(self._fused, flat, images)
         weights = {name: weight.detach().requires_grad_() for name, weight in self._unflatten(flat).items()}
         with torch.enable_grad():
-            outputs = self._forward(weights, images)
+            outputs = self._forward(weights, images.to(self._dtype))
 
         def pullback(gradient: Tensor) -> Tensor:
             gradients = torch.autograd.grad(outputs, list(weights.values()), gradient)
             return torch.cat([g.flatten(1) for g in gradients], dim=1)
 
         return outputs.detach(), pullback
+
+    def _fused_with_pullback(self, network: FusedNetwork, flat: Tensor, images: Tensor) -> tuple[Tensor, Pullback]:
+        prepared = network.prepare(flat)
+        outputs, back = prepared.forward_with_pullback(images.flatten(0, 1))
+
+        def pullback(gradient: Tensor) -> Tensor:
+            back(gradient.flatten(0, 1), False)
+            return prepared.gradient()
+
+        return outputs.view(*images.shape[:2], *outputs.shape[1:]), pullback

@@ -15,8 +15,9 @@ from mocosfl_mpi.config import STAGES, apply_settings, parse
 from mocosfl_mpi.cost.flops import SegmentCost
 from mocosfl_mpi.cost.memory import ClientMemory
 from mocosfl_mpi.record.schema import MEMORY
-from mocosfl_mpi.simulation import DTYPES, Simulation
+from mocosfl_mpi.simulation import Simulation
 from mocosfl_mpi.split import cut
+from mocosfl_mpi.split.engine import MASTERS
 from mocosfl_mpi.streams import Streams
 from tests.reference import oracle
 
@@ -34,7 +35,7 @@ BASE = {
     "client": {"count": 4, "batch_size": 2, "lr": 0.3, "weight_decay": 0.01},
     "federation": {"sync_freq": 2},
     "evaluation": {"every": 0, "neighbours": 5, "linear_probe": False},
-    "compute": {"precision": "fp64", "server_threads": 1},
+    "compute": {"precision": "fp64", "backend": "stacked", "server_threads": 1},
 }
 """Two epochs of four steps with a sync every two; a big client rate makes drift visible."""
 
@@ -186,7 +187,7 @@ class Watched:
 
 def oracle_for(config, sim, initial_memory):
     channels, size = sim.problem.pixels.shape[1], config.views.size
-    network = cut.build(config.model, channels, size, Streams(config.seed), DTYPES[config.compute.precision])
+    network = cut.build(config.model, channels, size, Streams(config.seed), MASTERS[config.compute.precision])
     feed = sim.clients._feed
 
     def views(epoch, step, client):

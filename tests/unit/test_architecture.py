@@ -17,7 +17,7 @@ LAYERS = [
     {"config", "streams", "schedules"},
     {"meter", "presets"},
     {"comm"},
-    {"launch"},
+    {"launch", "native"},
     {"split", "data", "objectives", "record"},
     {"cost"},
     {"evaluation", "clients", "speaker"},

@@ -5,6 +5,7 @@ from torch import nn
 
 from mocosfl_mpi.clients.block import Block
 from mocosfl_mpi.config import Client
+from mocosfl_mpi.split.engine import Engine
 from mocosfl_mpi.split.stacked import StackedModel
 
 LANES = 3
@@ -17,7 +18,7 @@ def network():
 
 def block(backend="stacked", **settings):
     module = network()
-    model = StackedModel(module, backend)
+    model = StackedModel(module, Engine("fp64", backend))
     flat = model.flat(module)
     state = {
         "online": flat.repeat(LANES, 1),
@@ -50,7 +51,7 @@ def test_sgd_is_that_of_torch_with_a_rate_for_each_lane(backend):
             optimiser.zero_grad()
             expected.backward(gradient[lane])
             optimiser.step()
-    model = StackedModel(module, "loop")
+    model = StackedModel(module, Engine("fp64", "loop"))
     for lane, n in enumerate(networks):
         assert torch.allclose(mine.state["online"][lane], model.flat(n), rtol=0, atol=1e-12)
     assert torch.equal(mine.state["online"][1], mine.state["momentum"][1]), "rate 0 leaves the weights bit for bit"
@@ -78,7 +79,7 @@ def test_query_meets_the_online_and_key_the_momentum_model():
     mine, module = block()
     mine.state["momentum"] = mine.state["momentum"] * 1.5
     query, key = mine.forward(images(0), images(1))
-    model = StackedModel(module, "loop")
+    model = StackedModel(module, Engine("fp64", "loop"))
     assert torch.allclose(query, model.forward(mine.state["online"], images(0)), rtol=0, atol=1e-13)
     assert torch.allclose(key, model.forward(mine.state["momentum"], images(1)), rtol=0, atol=1e-13)
     assert not query.requires_grad

@@ -12,6 +12,7 @@ from mocosfl_mpi.comm.cluster import Cluster
 from mocosfl_mpi.comm.exchange import Exchange
 from mocosfl_mpi.config import parse
 from mocosfl_mpi.meter import Meter
+from mocosfl_mpi.split.engine import Engine
 from mocosfl_mpi.split.stacked import StackedModel
 
 
@@ -27,7 +28,7 @@ def population(aligned=("online",), **client):
     config = parse({"epochs": 4, "client": {"count": 6, "batch_size": 2, **client}, "compute": {"block_size": 2}}, "x")
     torch.manual_seed(0)
     module = nn.Conv2d(1, 4, 3)
-    model = StackedModel(module, "stacked")
+    model = StackedModel(module, Engine("fp32", "stacked"))
     cluster = Cluster()
     initial = model.flat(module)
     exchange, meter = Exchange(cluster), Meter(1, 1)

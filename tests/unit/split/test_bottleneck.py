@@ -8,6 +8,7 @@ from torch import nn
 
 from mocosfl_mpi.errors import BadInput
 from mocosfl_mpi.split.bottleneck import Bottleneck
+from mocosfl_mpi.split.layers import PlainConv2d, PlainConvTranspose2d
 
 
 @given(
@@ -62,4 +63,4 @@ def test_decoder_mirrors_encoder(channels, halvings, inputs, relu):
         convolutions = [layer for layer in side if not isinstance(layer, nn.ReLU)]
         assert len(convolutions) == max(1, halvings)
         assert all(layer.bias is not None for layer in convolutions)
-        assert {type(layer) for layer in convolutions} <= {nn.Conv2d, nn.ConvTranspose2d}
+        assert {type(layer) for layer in convolutions} <= {PlainConv2d, PlainConvTranspose2d}

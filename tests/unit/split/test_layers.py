@@ -5,7 +5,16 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mocosfl_mpi.split.layers import BasicBlock, Stem, WSConv2d, convolution, group_norm, initialise, seeded
+from mocosfl_mpi.split.layers import (
+    BasicBlock,
+    PlainConv2d,
+    Stem,
+    WSConv2d,
+    convolution,
+    group_norm,
+    initialise,
+    seeded,
+)
 
 
 def test_weight_standardised_convolution_by_its_definition():
@@ -70,7 +79,7 @@ def test_block_shortcuts():
         assert type(block.shortcut[0]) is WSConv2d
     none = BasicBlock(4, 8, 2, residual=False, standardised=True)
     assert sum(p.numel() for p in none.parameters()) == 4 * 8 * 9 + 8 * 8 * 9 + 4 * 8
-    assert type(BasicBlock(4, 8, 2, residual=True, standardised=False).shortcut[0]) is nn.Conv2d
+    assert type(BasicBlock(4, 8, 2, residual=True, standardised=False).shortcut[0]) is PlainConv2d
 
 
 def test_block_by_hand():

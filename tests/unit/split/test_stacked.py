@@ -4,6 +4,7 @@ from torch import nn
 
 from mocosfl_mpi.config import Model
 from mocosfl_mpi.split import cut
+from mocosfl_mpi.split.engine import Engine
 from mocosfl_mpi.split.stacked import StackedModel
 from mocosfl_mpi.streams import Streams
 
@@ -15,7 +16,7 @@ def bottom():
 
 
 def stack(bottom, lanes):
-    flat = StackedModel(bottom, "loop").flat(bottom)
+    flat = StackedModel(bottom, Engine("fp64", "loop")).flat(bottom)
     generator = torch.Generator().manual_seed(1)
     weights = flat + 0.1 * torch.randn(lanes, len(flat), generator=generator, dtype=torch.float64)
     return weights, torch.randn(lanes, 3, 1, 16, 16, generator=generator, dtype=torch.float64)
@@ -24,7 +25,7 @@ def stack(bottom, lanes):
 @pytest.mark.parametrize("backend", ["stacked", "loop"])
 @pytest.mark.parametrize("lanes", [1, 3])
 def test_lanes_are_independent_networks(bottom, backend, lanes):
-    model = StackedModel(bottom, backend)
+    model = StackedModel(bottom, Engine("fp64", backend))
     weights, images = stack(bottom, lanes)
     out, pullback = model.forward_with_pullback(weights, images)
     assert not out.requires_grad
@@ -42,7 +43,7 @@ def test_lanes_are_independent_networks(bottom, backend, lanes):
 
 
 def test_flat_and_load_are_inverse(bottom):
-    model = StackedModel(bottom, "stacked")
+    model = StackedModel(bottom, Engine("fp64", "stacked"))
     weights = torch.arange(model.parameters, dtype=torch.float64)
     model.load(bottom, weights)
     assert torch.equal(model.flat(bottom), weights)
@@ -54,7 +55,7 @@ def test_flat_and_load_are_inverse(bottom):
 
 
 def test_forward_leaves_weights_alone(bottom):
-    model = StackedModel(bottom, "stacked")
+    model = StackedModel(bottom, Engine("fp64", "stacked"))
     weights, images = stack(bottom, 2)
     before = weights.clone()
     _, pullback = model.forward_with_pullback(weights, images)
@@ -65,4 +66,4 @@ def test_forward_leaves_weights_alone(bottom):
 
 def test_buffers_are_refused():
     with pytest.raises(ValueError, match="buffers"):
-        StackedModel(nn.BatchNorm2d(3), "stacked")
+        StackedModel(nn.BatchNorm2d(3), Engine("fp64", "stacked"))

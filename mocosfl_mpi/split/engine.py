@@ -1,0 +1,64 @@
+"""How networks are computed in this run: in which number format, and by which backend."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from mocosfl_mpi.config import Compute
+from mocosfl_mpi.native.kernels import Kernels
+from mocosfl_mpi.split.cut import SplitNetwork
+from mocosfl_mpi.split.fused import FusedNetwork
+
+MASTERS = {"fp64": torch.float64, "fp32": torch.float32, "bf16": torch.float32}
+"""Type of weights, optimiser state, averages, logits and loss by precision."""
+ACTIVATIONS = {"fp64": torch.float64, "fp32": torch.float32, "bf16": torch.bfloat16}
+"""Type of activations, convolutions and all that travels at the cut by precision."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Precision and backend, decided; ``kernels`` where the backend is `fused`."""
+
+    precision: str
+    backend: str
+    kernels: Kernels | None = None
+
+    @property
+    def weights(self) -> torch.dtype:
+        """Type of weights, optimiser state, averages, logits and loss."""
+        return MASTERS[self.precision]
+
+    @property
+    def activations(self) -> torch.dtype:
+        """Type of activations and of what travels at the cut."""
+        return ACTIVATIONS[self.precision]
+
+
+def precision(compute: Compute, kernels: Kernels | None) -> str:
+    """The precision asked for; `auto` is bf16 where the processor computes in it, otherwise fp32."""
+    if compute.precision != "auto":
+        return compute.precision
+    return "bf16" if kernels is not None and torch.bfloat16 in kernels.convolves else "fp32"
+
+
+def choose(compute: Compute, kernels: Kernels | None, network: SplitNetwork) -> Engine:
+    """The engine for ``network``: what is asked for, as far as this machine has it.
+
+    `auto`, and `fused` where it cannot be had, are `fused` if the kernels can compute this network in this precision
+    and `stacked` otherwise.
+    """
+    chosen = precision(compute, kernels)
+    if compute.backend in ("auto", "fused"):
+        if kernels is not None and _fits(network.bottom, network.trunk.backbone, kernels, ACTIVATIONS[chosen]):
+            return Engine(chosen, "fused", kernels)
+        return Engine(chosen, "stacked")
+    return Engine(chosen, compute.backend)
+
+
+def _fits(bottom: nn.Module, backbone: nn.Module, kernels: Kernels, dtype: torch.dtype) -> bool:
+    return FusedNetwork.supports(bottom, kernels, dtype, library=False) and FusedNetwork.supports(
+        backbone, kernels, dtype, library=True
+    )
