@@ -143,7 +143,8 @@ class Server(Section):
     schedule: Schedule = "cosine"
     """`cosine` to 0; `multi_step` ×0.1 at 60 % and 80 % of the epochs; `constant`."""
     micro_batch: Positive | None = None
-    """Rows per forward pass; gradients are summed, the result is that of the whole batch. Empty = whole batch."""
+    """Rows per forward pass; gradients are summed, the result is that of the whole batch. Empty = equal parts of at
+    most about 64 rows."""
 
 
 class Client(Section):

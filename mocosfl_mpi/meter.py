@@ -34,6 +34,11 @@ class Meter:
         finally:
             self._seconds[name] += time.perf_counter() - start
 
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Seconds per phase since the last ``take``."""
+        return dict(self._seconds)
+
     def take(self) -> list[float]:
         """Seconds per phase since the last call, in the order of ``PHASES``."""
         seconds = [self._seconds[phase] for phase in PHASES]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -44,10 +46,12 @@ class AtServer:
         pool: npt.NDArray[np.int64],
         *,
         keep_memory: bool = False,
+        meanwhile: Callable[[], None] | None = None,
     ) -> list[Tensor] | None:
         """Smashed data of this rank's blocks to their gradients, ``[lanes, rows, C, h, w]`` per block.
 
         None when clients are frozen. The server's report of the step is in ``report`` (None on other ranks).
+        ``meanwhile`` is what clients can do until the gradient comes.
         """
         lanes = [len(part) for part in smashed[0]]
         with self._meter.phase("exchange"):
@@ -55,6 +59,8 @@ class AtServer:
                 self._exchange.up([block.movedim(2, -1) for block in part], self._shape, self._dtype)
                 for part in smashed
             )
+        if meanwhile is not None:
+            meanwhile()
         gradient = None
         if self._server is not None and query is not None and key is not None:
             with self._meter.phase("server"):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor
@@ -192,7 +194,8 @@ class Simulation:
                     self.results.pixels(self.judge.pixels())
                     self.results.untrained(self.judge.verdict(self.results.encoder()))
             self._monitor(0)
-            self.train()
+            for _ in self.train():
+                pass
             if self.judge:
                 with self.meter.phase("evaluate"):
                     self.results.trained(self.judge.verdict(self.results.encoder()))
@@ -200,8 +203,11 @@ class Simulation:
         self.cluster.close()
         return self.results.path
 
-    def train(self) -> None:
-        """THE loop. Order of work as published: client EMA, forwards, server step, client steps, synchronisation."""
+    def train(self) -> Iterator[int]:
+        """THE loop, a step at a time; yields the epoch.
+
+        Order of work as published: client EMA, forwards, server step, client steps, synchronisation.
+        """
         config, clients, chronicle = self.config, self.clients, self.chronicle
         self.speaker.begin()
         for epoch in range(config.epochs):
@@ -211,13 +217,16 @@ class Simulation:
             for step in range(self.steps):
                 clients.update_momentum()
                 smashed = clients.forward(epoch, step)
-                gradient = self.route.gradient_at_cut(smashed, pool, keep_memory=step == self.steps - 1)
+                last = step == self.steps - 1
+                ahead = None if last else partial(clients.look_ahead, epoch, step + 1)
+                gradient = self.route.gradient_at_cut(smashed, pool, keep_memory=last, meanwhile=ahead)
                 if gradient is not None:
                     clients.backward(gradient, epoch)
                 chronicle.step(epoch, self.route.report)
                 if not config.client.frozen and due(step, self.steps, config.federation.sync_freq):
                     drift = self.fed_server.synchronise(clients, self.problem.images[pool])
                     chronicle.synchronised(epoch, drift)
+                yield epoch
             clients.leave()
             chronicle.leave(clients)
             if config.evaluation.every and (epoch + 1) % config.evaluation.every == 0:

@@ -62,6 +62,7 @@ class Population:
         self._where = np.full(config.client.count, -1, dtype=np.int64)
         self._steps = np.zeros(config.client.count, dtype=np.int64)
         self._deal: Deal | None = None
+        self._ahead: tuple[tuple[int, int] | None, list[tuple[Tensor, Tensor]]] = None, []
         self.blocks: list[Block] = []
         self.rates = np.zeros(config.pool_size)
         """Learning rates of the pool's clients at the latest step (0 while frozen)."""
@@ -119,12 +120,22 @@ class Population:
             for block in self.blocks:
                 block.update_momentum(self._config.contrast.momentum)
 
+    def look_ahead(self, epoch: int, step: int) -> None:
+        """Draw the views of a coming step while the server is at work: they depend on nothing but (epoch, step)."""
+        with self._meter.phase("views"):
+            self._ahead = (epoch, step), [self._draw(block, epoch, step) for block in self.blocks]
+
+    def _draw(self, block: Block, epoch: int, step: int) -> tuple[Tensor, Tensor]:
+        return self._symmetry.assign(*self._feed.draw(block.clients, epoch, step))
+
     def forward(self, epoch: int, step: int) -> tuple[list[Tensor], list[Tensor]]:
         """Draw the batches and compute smashed data: query and key, ``[lanes, rows, C, h, w]`` per block."""
         queries, keys = [], []
-        for block in self.blocks:
-            with self._meter.phase("views"):
-                query, key = self._symmetry.assign(*self._feed.draw(block.clients, epoch, step))
+        if self._ahead[0] != (epoch, step):
+            self.look_ahead(epoch, step)
+        views = self._ahead[1]
+        self._ahead = None, []
+        for block, (query, key) in zip(self.blocks, views, strict=True):
             with self._meter.phase("client_forward"):
                 smashed = block.forward(query, key)
             queries.append(smashed[0])

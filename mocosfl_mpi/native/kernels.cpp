@@ -107,15 +107,16 @@ void moments(const T* x, const float* shift, float* sum, float* square, int64_t 
 }
 
 template <class T, int V, int NB>
-void scale_shift(const T* x, const T* residual, T* y, const float* a, const float* b, int64_t pixels, int64_t channels,
-                 bool relu) {
+void scale_shift(const T* x, const T* residual, T* y, const float* mean, const float* a, const float* b, int64_t pixels,
+                 int64_t channels, bool relu) {
     for (int64_t c = 0; c < channels; c += V * NB) {
-        floats<V> va[NB], vb[NB];
-        for (int n = 0; n < NB; n++) va[n] = load<V>(a + c + n * V), vb[n] = load<V>(b + c + n * V);
+        floats<V> va[NB], vb[NB], m[NB];
+        for (int n = 0; n < NB; n++)
+            va[n] = load<V>(a + c + n * V), vb[n] = load<V>(b + c + n * V), m[n] = load<V>(mean + c + n * V);
         for (int64_t i = 0; i < pixels; i++) {
             int64_t at = i * channels + c;
             for (int n = 0; n < NB; n++) {
-                floats<V> v = load<V>(x + at + n * V) * va[n] + vb[n];
+                floats<V> v = (load<V>(x + at + n * V) - m[n]) * va[n] + vb[n];
                 if (residual) v += load<V>(residual + at + n * V);
                 if (relu) v = zero_where_not_positive<V>(v, v);
                 store<V>(y + at + n * V, v);
@@ -124,7 +125,8 @@ void scale_shift(const T* x, const T* residual, T* y, const float* a, const floa
     }
 }
 
-// Sums over pixels of the masked gradient, and of it times x. The mask is y > 0, or a x + b > 0 where y is null.
+// Sums over pixels of the masked gradient, and of it times x - mean. The mask is y > 0, or what y was made of where y
+// is null.
 template <class T, int V, int NB>
 void gradient_moments(const T* dy, const T* x, const T* y, const float* a, const float* b, const float* mean, float* sum,
                       float* product, int64_t pixels, int64_t channels, bool relu) {
@@ -137,10 +139,10 @@ void gradient_moments(const T* dy, const T* x, const T* y, const float* a, const
         for (int64_t i = 0; i < pixels; i++) {
             int64_t at = i * channels + c;
             for (int n = 0; n < NB; n++) {
-                floats<V> v = load<V>(x + at + n * V), d = load<V>(dy + at + n * V);
+                floats<V> v = load<V>(x + at + n * V) - m[n], d = load<V>(dy + at + n * V);
                 if (relu) d = zero_where_not_positive<V>(d, y ? load<V>(y + at + n * V) : v * va[n] + vb[n]);
                 s[n] += d;
-                q[n] += d * (v - m[n]);
+                q[n] += d * v;
             }
         }
         for (int n = 0; n < NB; n++) store<V>(sum + c + n * V, s[n]), store<V>(product + c + n * V, q[n]);
@@ -148,18 +150,20 @@ void gradient_moments(const T* dy, const T* x, const T* y, const float* a, const
 }
 
 template <class T, int V, int NB>
-void gradient_apply(const T* dy, const T* x, const T* y, const float* a, const float* b, const float* slope,
-                    const float* offset, T* dx, T* dresidual, int64_t pixels, int64_t channels, bool relu) {
+void gradient_apply(const T* dy, const T* x, const T* y, const float* mean, const float* a, const float* b,
+                    const float* slope, const float* offset, T* dx, T* dresidual, int64_t pixels, int64_t channels,
+                    bool relu) {
     for (int64_t c = 0; c < channels; c += V * NB) {
-        floats<V> va[NB], vb[NB], vs[NB], vo[NB];
+        floats<V> va[NB], vb[NB], vs[NB], vo[NB], m[NB];
         for (int n = 0; n < NB; n++) {
+            m[n] = load<V>(mean + c + n * V);
             va[n] = load<V>(a + c + n * V), vb[n] = load<V>(b + c + n * V);
             vs[n] = load<V>(slope + c + n * V), vo[n] = load<V>(offset + c + n * V);
         }
         for (int64_t i = 0; i < pixels; i++) {
             int64_t at = i * channels + c;
             for (int n = 0; n < NB; n++) {
-                floats<V> v = load<V>(x + at + n * V), d = load<V>(dy + at + n * V);
+                floats<V> v = load<V>(x + at + n * V) - m[n], d = load<V>(dy + at + n * V);
                 if (relu) d = zero_where_not_positive<V>(d, y ? load<V>(y + at + n * V) : v * va[n] + vb[n]);
                 if (dresidual) store<V>(dresidual + at + n * V, d);
                 store<V>(dx + at + n * V, d * va[n] + v * vs[n] + vo[n]);
@@ -176,7 +180,7 @@ struct GroupNorm {
         int64_t width = channels / groups;
 #pragma omp parallel for num_threads(threads) schedule(static)
         for (int64_t n = 0; n < samples; n++) {
-            float shift[channels], sum[channels], square[channels], a[channels], b[channels];
+            float shift[channels], sum[channels], square[channels], mean[channels], a[channels];
             const T* mine = x + n * pixels * channels;
             const float *w = weight + n / per_lane * channels, *o = bias + n / per_lane * channels;
             // Deviations from one of the group's own values: no cancellation where the mean is large.
@@ -185,15 +189,15 @@ struct GroupNorm {
             for (int64_t g = 0; g < groups; g++) {
                 double s = 0, q = 0, count = double(width) * pixels;
                 for (int64_t c = g * width; c < (g + 1) * width; c++) s += sum[c], q += square[c];
-                double mean = s / count, variance = q / count - mean * mean;
+                double centre = s / count, variance = q / count - centre * centre;
                 float rstd = float(1.0 / sqrt((variance > 0 ? variance : variance * 0) + epsilon));
-                float centre = float(mean + shift[g * width]);
-                stats[(n * groups + g) * 2] = centre;
+                stats[(n * groups + g) * 2] = float(centre + shift[g * width]);
                 stats[(n * groups + g) * 2 + 1] = rstd;
-                for (int64_t c = g * width; c < (g + 1) * width; c++) a[c] = w[c] * rstd, b[c] = o[c] - centre * a[c];
+                for (int64_t c = g * width; c < (g + 1) * width; c++)
+                    a[c] = w[c] * rstd, mean[c] = stats[(n * groups + g) * 2];
             }
             int64_t at = n * pixels * channels;
-            scale_shift<T, V, NB>(mine, residual ? residual + at : nullptr, y + at, a, b, pixels, channels, relu);
+            scale_shift<T, V, NB>(mine, residual ? residual + at : nullptr, y + at, mean, a, o, pixels, channels, relu);
         }
     }
 
@@ -203,18 +207,17 @@ struct GroupNorm {
         int64_t width = channels / groups;
 #pragma omp parallel for num_threads(threads) schedule(static)
         for (int64_t n = 0; n < samples; n++) {
-            float a[channels], b[channels], mean[channels], slope[channels], offset[channels];
+            float a[channels], mean[channels], slope[channels], offset[channels];
             float sum[channels], product[channels];
             const float *w = weight + n / per_lane * channels, *o = bias + n / per_lane * channels;
             const float* own = stats + n * groups * 2;
             for (int64_t c = 0; c < channels; c++) {
                 mean[c] = own[c / width * 2];
                 a[c] = w[c] * own[c / width * 2 + 1];
-                b[c] = o[c] - mean[c] * a[c];
             }
             int64_t at = n * pixels * channels;
             const T* mask = y ? y + at : nullptr;
-            gradient_moments<T, V, NB>(dy + at, x + at, mask, a, b, mean, sum, product, pixels, channels, relu);
+            gradient_moments<T, V, NB>(dy + at, x + at, mask, a, o, mean, sum, product, pixels, channels, relu);
             for (int64_t g = 0; g < groups; g++) {
                 float rstd = own[g * 2 + 1];
                 double s = 0, q = 0, count = double(width) * pixels;
@@ -226,10 +229,10 @@ struct GroupNorm {
                 }
                 for (int64_t c = g * width; c < (g + 1) * width; c++) {
                     slope[c] = float(-rstd * rstd * q / count);
-                    offset[c] = float(-rstd * s / count - mean[c] * slope[c]);
+                    offset[c] = float(-rstd * s / count);
                 }
             }
-            gradient_apply<T, V, NB>(dy + at, x + at, mask, a, b, slope, offset, dx + at,
+            gradient_apply<T, V, NB>(dy + at, x + at, mask, mean, a, o, slope, offset, dx + at,
                                      dresidual ? dresidual + at : nullptr, pixels, channels, relu);
         }
     }
@@ -268,9 +271,15 @@ void filters_forward(const float* weight, T* out, float* stats, int64_t rows, in
         }
         float centre = float(mean);
         T* o = out + r * taps * padded;
-        for (int64_t t = 0; t < taps; t++)
-            for (int64_t i = 0; i < padded; i++)
-                narrow(i < inputs ? (w[i * taps + t] - centre) * scale : 0.0f, o + t * padded + i);
+        for (int64_t t = 0; t < taps; t++) {
+            int64_t i = 0;
+            for (; i + 16 <= inputs; i += 16) {
+                float values[16];
+                for (int j = 0; j < 16; j++) values[j] = w[(i + j) * taps + t];
+                store<16>(o + t * padded + i, (load<16>(values) - centre) * scale);
+            }
+            for (; i < padded; i++) narrow(i < inputs ? (w[i * taps + t] - centre) * scale : 0.0f, o + t * padded + i);
+        }
     }
 }
 
@@ -288,13 +297,13 @@ void filters_backward(const float* gradient, const float* weight, const float* s
         for (int64_t i = 0; i < inputs; i++)
             for (int64_t t = 0; t < taps; t++) d[i * taps + t] = g[t * tap_stride + i * input_stride];
         if (!standardise) continue;
-        double mean = stats[r * 3], scale = stats[r * 3 + 1], deviation = stats[r * 3 + 2], sum = 0, product = 0;
+        float mean = stats[r * 3], scale = stats[r * 3 + 1], deviation = stats[r * 3 + 2], sum = 0, product = 0;
 #pragma omp simd reduction(+ : sum, product)
         for (int64_t i = 0; i < count; i++) sum += d[i], product += d[i] * (w[i] - mean);
         // w^ = c / (s + e), c = w - mean, s = sqrt(sum c^2 / (count - 1)).
-        double slope = deviation > 0 ? product * scale * scale / (deviation * double(count - 1)) : 0.0;
-        double offset = sum / double(count) * scale;
-        for (int64_t i = 0; i < count; i++) d[i] = float(d[i] * scale - offset - slope * (w[i] - mean));
+        float slope = deviation > 0 ? product * scale * scale / (deviation * float(count - 1)) : 0.0f;
+        float offset = sum / float(count) * scale;
+        for (int64_t i = 0; i < count; i++) d[i] = d[i] * scale - offset - slope * (w[i] - mean);
     }
 }
 
@@ -546,7 +555,7 @@ void conv_weight_gradient(const T* x, const T* dy, float* dw, int64_t lanes, int
 
 extern "C" {
 
-// Bit 0: float convolutions, bit 1: bfloat16 convolutions.
+// Bit 0: float convolutions, bit 1: bfloat16 convolutions, bit 2: matrix units, which libraries use and this does not.
 int capabilities() {
     int bits = 0;
 #if defined(__AVX512F__)
@@ -554,6 +563,9 @@ int capabilities() {
 #endif
 #if defined(__AVX512BF16__)
     bits |= 2;
+#endif
+#if defined(__AMX_BF16__)
+    bits |= 4;
 #endif
     return bits;
 }

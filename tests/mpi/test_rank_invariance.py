@@ -38,6 +38,10 @@ def test_every_rank_count_gives_the_same_bits(tmp_path, method, symmetric):
         ("contrast.share_features=false", "client.gradient_scale=own_rows", "client.velocity_at_sync=averaged"),
         ("client.frozen=true",),
         ("compute.precision=fp64", "compute.backend=loop", "compute.block_size=4", "federation.weighting=data"),
+        ("compute.backend=fused", "compute.precision=bf16", "model.cut_layer=4", "compute.block_size=4"),
+        ("compute.backend=fused", "compute.precision=fp32", "model.bottleneck=C4S2"),
+        ("compute.backend=stacked", "compute.precision=bf16"),
+        ("compute.backend=stacked", "compute.precision=fp32", "client.velocity_at_sync=reset"),
         ("partition.kind=dirichlet", "client.schedule_step=published", "server.micro_batch=5"),
     ],
 )

@@ -174,7 +174,7 @@ class Watched:
         self.initial_memory = list(self.sim.main_server.memory.keys.clone())
         self.sim.chronicle.step, self.sim.chronicle.synchronised = see_step, see_drift
         with self.sim.speaker:
-            self.sim.train()
+            list(self.sim.train())
 
     def client(self, client, state):
         """``[P]``: a client's state, its own where it has one, else the common one."""

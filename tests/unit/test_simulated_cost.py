@@ -54,11 +54,12 @@ def entries(pools):
         (("contrast.symmetric=both_views", "method=monacosfl"), 2, 2, ("weights", "momentum")),
         (("client.velocity_at_sync=averaged",), 1, 1, ("weights", "velocity")),
         (("compute.precision=fp64",), 2, 2, ("weights",)),
+        (("compute.precision=bf16", "method=monacosfl"), 0.5, 0.5, ("weights", "momentum")),
         (("client.frozen=true",), 1, 0, ()),
     ],
 )
 def test_bytes_and_messages_are_those_worked_out_by_hand(run, settings, up, down, aligned):
-    _, found = run(*settings)
+    _, found = run("compute.precision=fp32", *settings)
     message = STEPS * BATCH * SMASHED_FLOATS * FLOAT
     wide = 2 if "compute.precision=fp64" in settings else 1
     weights = PARAMETERS * FLOAT * wide
