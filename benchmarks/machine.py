@@ -57,9 +57,10 @@ def limits() -> dict[str, float]:
     return rates
 
 
-def convolution_seconds(
-    layers: list[tuple[int, int, int, int, int]], rows: int, dtype: torch.dtype
-) -> dict[str, float]:
+Layer = tuple[int, int, int, int, int]
+
+
+def convolution_seconds(layers: list[Layer], rows: int, dtype: torch.dtype) -> dict[str, float]:
     """Seconds that oneDNN needs for the bare convolutions of ``layers`` on ``rows`` images: forward and backward.
 
     A layer is (inputs, outputs, kernel, stride, side of its input map). The sums over all layers are what a pass

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import copy
 import gc
+import json
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,9 +22,10 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mocosfl_mpi.config import Config
+from mocosfl_mpi.comm.cluster import Cluster
+from mocosfl_mpi.config import Config, parse, read_toml
 from mocosfl_mpi.data._torchvision import torchvision
-from mocosfl_mpi.problem import Problem
+from mocosfl_mpi.problem import Problem, read
 from mocosfl_mpi.split import cut
 from mocosfl_mpi.streams import Streams
 
@@ -32,6 +36,7 @@ class Standardised(nn.Conv2d):
     """Weight-standardised convolution as published: mean, then ``std`` over the flattened filter."""
 
     def forward(self, images: Tensor) -> Tensor:
+        """``[n, in, H, W]`` to ``[n, out, h, w]``."""
         centred = self.weight - self.weight.mean(dim=1, keepdim=True).mean(dim=2, keepdim=True).mean(
             dim=3, keepdim=True
         )
@@ -90,7 +95,6 @@ class PublishedStructure:
         self.random = np.random.default_rng(seed)
         self.seconds = dict.fromkeys(PHASES, 0.0)
         self.pool = np.sort(self.random.choice(config.client.count, config.pool_size, replace=False))
-        self.models = sum(p.numel() for p in bottom.parameters())
 
     @staticmethod
     def _sgd(model: nn.Module, settings: object) -> torch.optim.SGD:
@@ -103,6 +107,7 @@ class PublishedStructure:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
+        """Add the block's seconds to phase ``name``."""
         start = time.perf_counter()
         yield
         self.seconds[name] += time.perf_counter() - start
@@ -171,3 +176,19 @@ class PublishedStructure:
         with self.phase("garbage"):
             gc.collect()
         return float(loss.detach())
+
+
+def main() -> None:
+    config = parse(read_toml(Path(sys.argv[1])), sys.argv[1])
+    torch.set_num_threads(int(sys.argv[2]))
+    data_dir = Path(sys.argv[3]) if len(sys.argv) > 3 else None
+    structure = PublishedStructure(config, Problem.share(Cluster(), read(config, data_dir, Streams(config.seed))))
+    for _ in sys.stdin:
+        structure.seconds = dict.fromkeys(PHASES, 0.0)
+        start = time.perf_counter()
+        structure.step()
+        print(json.dumps({"step": time.perf_counter() - start, "phases": structure.seconds}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -57,12 +57,15 @@ class Data(Section):
 class Partition(Section):
     """How the training images are dealt to clients."""
 
-    kind: Literal["iid", "shards", "shards_full", "classes", "dirichlet", "volumes"] = "shards"
+    kind: Literal["iid", "shards", "shards_full", "classes", "dirichlet", "volumes", "overlapping"] = "shards"
     """`shards`: label shards as published, remainders dropped; `shards_full`: the same with nothing dropped;
     `classes`: exactly k classes per client; `dirichlet`: class mix from Dirichlet(alpha); `volumes`: IID classes,
-    client sizes from a power law; `iid`: equal random parts, nothing dropped."""
+    client sizes from a power law; `iid`: equal random parts, nothing dropped; `overlapping`: every client draws its
+    own images, which others may have too (for more clients than images)."""
     classes_per_client: Positive = 2
-    """Shards (or classes) per client for `shards`, `shards_full` and `classes`."""
+    """Shards (or classes) per client for `shards`, `shards_full`, `classes` and `overlapping`."""
+    images_per_client: Positive = 20
+    """Images that each client draws for `overlapping`."""
     alpha: Annotated[float, Field(gt=0.0)] = 0.5
     """Concentration for `dirichlet`; smaller is more skewed."""
     skew: Annotated[float, Field(ge=0.0, le=3.0)] = 1.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -68,7 +69,7 @@ class Problem:
         )
         return cls(pixels, np.split(owned, ends[:-1]), tuple(mean), tuple(std))
 
-    @property
+    @cached_property
     def images(self) -> npt.NDArray[np.int64]:
         """Images of each client ``[clients]``."""
         return np.array([len(part) for part in self.parts], dtype=np.int64)

@@ -20,18 +20,18 @@ def partition(
 ) -> list[Indices]:
     """Deal images with ``labels`` int64 ``[n]`` to clients: for each its ascending indices, int64 ``[n_i]``.
 
-    The parts are disjoint; `shards` drops remainders, `classes` the classes that nobody holds, the others
-    nothing. All randomness comes from the stream "partition".
+    The parts are disjoint but for `overlapping`; `shards` drops remainders, `classes` the classes that nobody holds,
+    `overlapping` whatever nobody draws, the others nothing. All randomness comes from the stream "partition".
 
     Raises
     ------
     BadInput
         A client would own fewer than `min_images` images, or the kind cannot be had with these numbers.
     """
-    if clients > len(labels):
+    if clients > len(labels) and config.kind != "overlapping":
         raise BadInput(
             f"client.count = {clients} exceeds the {len(labels)} training images; "
-            f"lower client.count or raise data.train_images"
+            f"lower client.count, raise data.train_images, or let clients share images: partition.kind = 'overlapping'"
         )
     random = streams.generator("partition")
     parts = _KINDS[config.kind](config, labels, clients, classes, random)
@@ -172,6 +172,36 @@ def _volumes(
     return np.split(random.permutation(len(labels)), np.cumsum(sizes)[:-1])
 
 
+def _overlapping(
+    config: Partition, labels: Indices, clients: int, classes: int, random: np.random.Generator
+) -> list[Indices]:
+    """Each client draws k classes and `images_per_client` images of them, whatever others have drawn.
+
+    For more clients than there are images: clients see the same images, as phones see the same web pages.
+    """
+    each, own = config.classes_per_client, config.images_per_client
+    members = [found for label in range(classes) if len(found := np.flatnonzero(labels == label))]
+    sizes = [len(piece) for piece in np.array_split(np.empty(own), each)]
+    smallest = min(len(found) for found in members)
+    if each > len(members) or each > own or sizes[0] > smallest:
+        raise BadInput(
+            f"partition.images_per_client = {own} of partition.classes_per_client = {each} classes: there are "
+            f"{len(members)} classes with at least {smallest} images; lower one of them"
+        )
+    parts = []
+    for _ in range(clients):
+        chosen = random.choice(len(members), each, replace=False)
+        parts.append(
+            np.concatenate(
+                [
+                    members[kind][random.choice(len(members[kind]), size, replace=False)]
+                    for kind, size in zip(chosen, sizes, strict=True)
+                ]
+            )
+        )
+    return parts
+
+
 _KINDS: dict[str, Callable[[Partition, Indices, int, int, np.random.Generator], list[Indices]]] = {
     "iid": _iid,
     "shards": _shards,
@@ -179,5 +209,6 @@ _KINDS: dict[str, Callable[[Partition, Indices, int, int, np.random.Generator], 
     "classes": _classes,
     "dirichlet": _dirichlet,
     "volumes": _volumes,
+    "overlapping": _overlapping,
 }
 _REMEDY = {"volumes": ", partition.skew", "shards": ", partition.classes_per_client"}

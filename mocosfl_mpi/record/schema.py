@@ -142,7 +142,7 @@ _COST: Final = (
     Entry("measured/idle_share", ("epoch", "rank"), "float64", "1",
           "share of the epoch in which the rank waited"),
     Entry("measured/resident_bytes", ("epoch", "rank"), "int64", "byte",
-          "resident memory of the rank's process"),
+          "largest resident memory of the rank's process so far"),
     Entry("measured/mpi_bytes", ("epoch", "rank"), "int64", "byte", "payload that the rank sent by MPI"),
     Entry("partition/counts", ("client", "class"), "int64", "1",
           "training images of the client per class", "fixed"),

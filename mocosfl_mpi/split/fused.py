@@ -17,8 +17,8 @@ from mocosfl_mpi.native.kernels import Kernels, Shape, lanes_last
 from mocosfl_mpi.split.layers import BasicBlock, Stem, WSConv2d
 
 Span = tuple[int, int]
-LARGE_MAP, SMALL_MAP = 32, 4
-"""From this width the kernels convolve for the server too; up to that one a matrix product gives filter gradients."""
+LARGE_MAP, SMALL_MAP = 16, 4
+"""Widths of maps from which the kernels, and up to which matrix products, are the server's faster way."""
 Pullback = Callable[[Tensor, bool], Tensor | None]
 
 
@@ -139,19 +139,13 @@ def _parts(unit: Unit | Residual) -> list[Unit]:
     return [unit.first, unit.second, *([unit.shortcut] if unit.shortcut else [])]
 
 
-def _filter_gradient_by_product(x: Tensor, dz: Tensor, shape: Shape) -> Tensor:
-    """Gradient at the filters ``[O, k·k, I]``, float32, as one product with the image's patches.
-
-    On maps of a few pixels oneDNN's own reaches half the rate of its matrix products.
-    """
+def _patches(x: Tensor, shape: Shape) -> Tensor:
+    """What each pixel of the output sees: ``[n·h·w, k·k·I]``."""
     k, s, p = shape.kernel, shape.stride, shape.padding
     framed = torch.nn.functional.pad(x.permute(0, 2, 3, 1), (0, 0, p, p, p, p))
     n, row, pixel, channel = framed.stride()
-    patches = framed.as_strided(
-        (len(x), shape.out_height, shape.out_width, k, k, shape.inputs), (n, s * row, s * pixel, row, pixel, channel)
-    ).reshape(-1, k * k * shape.inputs)
-    rows = dz.permute(0, 2, 3, 1).reshape(-1, shape.outputs)
-    return (rows.t() @ patches).float().view(shape.outputs, k * k, shape.inputs)
+    seen = (len(x), shape.out_height, shape.out_width, k, k, shape.inputs)
+    return framed.as_strided(seen, (n, s * row, s * pixel, row, pixel, channel)).reshape(-1, k * k * shape.inputs)
 
 
 @dataclass
@@ -258,17 +252,28 @@ class Prepared:
         outputs = unit.shape[0] if unit.output_padding is None else unit.shape[1]
         return Shape(height, width, x.shape[1], outputs, kernel, unit.stride, unit.padding, after(height), after(width))
 
-    def _own(self, unit: Unit, shape: Shape) -> bool:
-        """Whether the kernels convolve, or oneDNN (which loses on large maps where there are no matrix units)."""
-        if not self._network.library:
-            return True
+    def _by_product(self, unit: Unit, shape: Shape) -> bool:
+        """Whether the server convolves by a product with patches: on maps of a few pixels, in bfloat16.
+
+        There oneDNN's products run at 1.3 times the rate of its convolutions. (In float32 the products are MKL's, which
+        on some processors reach half of it.)
+        """
+        small = max(shape.out_width, shape.out_height) <= SMALL_MAP
+        return small and unit.output_padding is None and self._network.dtype is torch.bfloat16
+
+    def _own_gradient(self, unit: Unit, shape: Shape) -> bool:
+        """Whether the kernels give the server's filter gradient: on large maps they are faster than oneDNN.
+
+        Not where the processor has matrix units, which the kernels do not use.
+        """
+        kernels, dtype = self._kernels, self._network.dtype
         return (
             unit.output_padding is None
-            and unit.stride == 1
-            and unit.shape[0] % 2 == unit.shape[1] % 2 == 0
-            and shape.out_width >= LARGE_MAP
-            and self._network.dtype in self._kernels.convolves
-            and not self._kernels.matrix_units
+            and unit.shape[1] % 2 == 0
+            and shape.out_width * unit.stride >= LARGE_MAP
+            and dtype is torch.bfloat16
+            and dtype in kernels.convolves
+            and not kernels.matrix_units
         )
 
     def _library_filters(self, unit: Unit) -> Tensor:
@@ -280,8 +285,11 @@ class Prepared:
 
     def _convolve(self, unit: Unit, x: Tensor, shape: Shape) -> Tensor:
         bias = self._affine[unit.bias] if unit.bias else None
-        if self._own(unit, shape):
+        if not self._network.library:
             return self._kernels.convolve(x, self._filters[unit.weight][0], bias, shape, self._lanes)
+        if self._by_product(unit, shape) and bias is None:
+            rows = _patches(x, shape) @ self._filters[unit.weight][0].flatten(1).t()
+            return rows.view(len(x), shape.out_height, shape.out_width, shape.outputs).permute(0, 3, 1, 2)
         transposed = unit.output_padding is not None
         y = torch.convolution(
             x,
@@ -338,12 +346,9 @@ class Prepared:
         if unit.bias is not None:
             sums = dz.float().sum(dim=(2, 3))
             self._add(unit.bias, sums.view(self._lanes, -1, sums.shape[1]).sum(1))
-        if not self._own(unit, saved.shape):
+        if self._network.library:
             return self._library_backward(unit, saved.x, saved.shape, dz, wants_input), dresidual
-        self._add(
-            unit.weight,
-            self._kernels.filter_gradient(saved.x, dz, saved.shape, self._lanes, split=self._network.library),
-        )
+        self._add(unit.weight, self._kernels.filter_gradient(saved.x, dz, saved.shape, self._lanes))
         if not wants_input:
             return None, dresidual
         filters = self._filters[unit.weight][0]
@@ -351,25 +356,34 @@ class Prepared:
 
     def _library_backward(self, unit: Unit, x: Tensor, shape: Shape, dz: Tensor, wants_input: bool) -> Tensor | None:
         transposed = unit.output_padding is not None
-        by_product = not transposed and shape.out_width <= SMALL_MAP
-        dx, dfilters, _ = torch.ops.aten.convolution_backward(
-            dz,
-            x,
-            self._library_filters(unit),
-            None,
-            [unit.stride] * 2,
-            [unit.padding] * 2,
-            [1, 1],
-            transposed,
-            [unit.output_padding or 0] * 2,
-            1,
-            [wants_input, not by_product, False],
-        )
-        dfilters = _filter_gradient_by_product(x, dz, shape) if by_product else dfilters.float()
-        if not transposed and not by_product:
-            dfilters = dfilters.permute(0, 2, 3, 1).flatten(1, 2).contiguous()
-        self._add(unit.weight, dfilters[None])
-        return lanes_last(dx) if wants_input else None
+        by_product, own = self._by_product(unit, shape), self._own_gradient(unit, shape)
+        dx = None
+        if by_product:
+            rows = dz.permute(0, 2, 3, 1).reshape(-1, shape.outputs)
+            gradient = rows.t() @ _patches(x, shape)
+            self._add(unit.weight, gradient.float().view(1, shape.outputs, -1, shape.inputs))
+        elif own:
+            self._add(unit.weight, self._kernels.filter_gradient(x, dz, shape, 1, split=True))
+        if wants_input or not (by_product or own):
+            dx, dfilters, _ = torch.ops.aten.convolution_backward(
+                dz,
+                x,
+                self._library_filters(unit),
+                None,
+                [unit.stride] * 2,
+                [unit.padding] * 2,
+                [1, 1],
+                transposed,
+                [unit.output_padding or 0] * 2,
+                1,
+                [wants_input, not (by_product or own), False],
+            )
+            if not (by_product or own):
+                dfilters = dfilters.float()
+                if not transposed:
+                    dfilters = dfilters.permute(0, 2, 3, 1).flatten(1, 2).contiguous()
+                self._add(unit.weight, dfilters[None])
+        return lanes_last(dx) if wants_input and dx is not None else None
 
     def _add(self, span: Span, gradient: Tensor) -> None:
         if span in self._gradients:

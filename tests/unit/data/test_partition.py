@@ -126,3 +126,21 @@ def test_a_smaller_alpha_is_more_skewed():
 def test_impossible_partitions_say_what_to_change(kind, settings_, clients, reason):
     with pytest.raises(BadInput, match=reason):
         deal(kind, labels_of([10] * 4), clients, 4, **settings_)
+
+
+@pytest.mark.parametrize("kinds", [1, 2, 3])
+def test_overlapping_parts_serve_more_clients_than_images(kinds):
+    labels = labels_of([8] * 5)
+    parts = deal("overlapping", labels, 200, 5, classes_per_client=kinds, images_per_client=7)
+    assert all(len(np.unique(part)) == 7 == len(part) for part in parts)
+    assert ((counts(parts, labels, 5) > 0).sum(axis=1) == kinds).all()
+    held = np.bincount(np.concatenate(parts), minlength=40)
+    assert held.min() > 10, "every image is somewhere"
+    assert abs(held.mean() - 35) < 1e-9
+
+
+def test_overlapping_refuses_more_images_than_a_class_has():
+    with pytest.raises(BadInput, match=r"images_per_client = 20 of partition.classes_per_client = 2"):
+        deal("overlapping", labels_of([8] * 5), 3, 5, classes_per_client=2, images_per_client=20)
+    with pytest.raises(BadInput, match="'overlapping'"):
+        deal("iid", labels_of([8] * 5), 41, 5)
