@@ -2,7 +2,8 @@
 
     python benchmarks/precision.py --data-dir DIR --out OUT [--steps 2000] [--seeds 3] [--jobs 2]
 
-Preset `cifar10-quick` (20 clients with two label shards each) on 3 ranks. Runs complete in OUT are not repeated. The last line is one JSON object: `gap` is the difference of mean final kNN, bf16 - fp32, in points.
+Preset `cifar10-quick` (20 clients with two label shards each) on 3 ranks. Runs complete in OUT are not repeated. The
+last line is one JSON object: `gap` is the difference of mean final kNN, bf16 - fp32, in points.
 """
 
 from __future__ import annotations

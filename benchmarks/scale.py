@@ -38,7 +38,7 @@ def run(case: dict[str, int], ranks: int, data_dir: Path | None) -> dict[str, An
         {
             "epochs": case["epochs"],
             "steps_per_epoch": case["steps"],
-            "data": source,
+            "data": source | {"train_images": 5000, "test_images": 100},
             "partition": {"kind": "overlapping"},
             "views": {"size": 32},
             "model": {"cut_layer": case["cut"]},
@@ -77,7 +77,8 @@ def run(case: dict[str, int], ranks: int, data_dir: Path | None) -> dict[str, An
                 "seconds_per_synchronisation": float(seconds[:, phases.index("synchronise")].sum() / steps),
                 "seconds_between": float(seconds[:, phases.index("record")].sum() / (case["epochs"] - 1)),
                 "peak_mib": float(found["measured/resident_bytes"][-1].sum() / 2**20),
-                "precision": json.loads(found.attrs["config"])["compute"]["precision"],
+                "peak_mib_of_ranks": [round(float(peak) / 2**20) for peak in found["measured/resident_bytes"][-1]],
+                "precision": found.attrs["config"]["compute"]["precision"],
             }
 
 
