@@ -53,6 +53,7 @@ def run(name: str, settings: list[str], out: Path, data: Path, threads: int) -> 
         command = [sys.executable, "-m", "mocosfl_mpi", "run", "cifar10-quick", "-n", "3", "--out", str(folder)]
         command += ["--data-dir", str(data), "--set", "data.allow_unofficial=true"]
         command += ["--set", f"compute.server_threads={threads}"]
+        command += ["--set", "compute.precision=fp32", "--set", "compute.backend=stacked"]
         for setting in settings:
             command += ["--set", setting]
         with (out / f"{name}.log").open("w") as log:

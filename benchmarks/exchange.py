@@ -1,0 +1,87 @@
+"""How fast smashed data travels between hosts and server, against a plain copy in memory.
+
+    python benchmarks/exchange.py [--ranks 3] [--clients 100] [--mib 0.125] [--repeats 20]
+
+Every client sends one message of --mib MiB up, and gets one down, through `Exchange` as in a step (one 32x32x64 map in
+bfloat16 is 0.125 MiB). The last line is one JSON object: payload per second up and down (GB/s), and a copy's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from statistics import median
+
+import numpy as np
+import torch
+from machine import best, description
+
+from mocosfl_mpi.comm.cluster import Cluster
+from mocosfl_mpi.comm.exchange import Exchange
+from mocosfl_mpi.comm.placement import deal
+from mocosfl_mpi.launch import environment, find_mpiexec
+
+
+def measure(options: argparse.Namespace) -> None:
+    """On every rank: messages of all clients up and down, timed on rank 0 between two meetings."""
+    torch.set_num_threads(1)
+    cluster = Cluster()
+    exchange = Exchange(cluster)
+    dealt = deal(np.arange(options.clients), max(1, options.clients // 16), cluster.hosts)
+    exchange.begin(dealt)
+    width = int(options.mib * 2**20) // 2
+    own = [len(b) for b, owner in zip(dealt.blocks, dealt.owners, strict=True) if owner == cluster.rank]
+    parts = [torch.ones(lanes, width, dtype=torch.bfloat16) for lanes in own]
+    up, down = [], []
+    for _ in range(options.repeats + 1):
+        cluster.meet()
+        start = time.perf_counter()
+        everything = exchange.up(parts, [width], torch.bfloat16)
+        cluster.meet()
+        up.append(time.perf_counter() - start)
+        start = time.perf_counter()
+        exchange.down(everything, own, [width], torch.bfloat16)
+        cluster.meet()
+        down.append(time.perf_counter() - start)
+    if cluster.serves:
+        payload = options.clients * width * 2
+        source = torch.ones(payload // 2, dtype=torch.bfloat16)
+        target = torch.empty_like(source)
+        result = {
+            "ranks": cluster.size,
+            "payload_mib": payload / 2**20,
+            "up_gbytes_per_s": payload / median(up[1:]) / 1e9,
+            "down_gbytes_per_s": payload / median(down[1:]) / 1e9,
+            "copy_gbytes_per_s": payload / best(lambda: target.copy_(source), options.repeats) / 1e9,
+            "library": cluster.library(),
+        }
+        for name, value in result.items():
+            print(f"{name:<20} {value:.2f}" if isinstance(value, float) else f"{name:<20} {value}")
+        print(json.dumps(result | {"machine": description()}))
+    cluster.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--ranks", type=int, default=3)
+    parser.add_argument("--clients", type=int, default=100)
+    parser.add_argument("--mib", type=float, default=0.125)
+    parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.inside:
+        measure(options)
+        return
+    path, kind = find_mpiexec()
+    command = [path, "-n", str(options.ranks), sys.executable, *sys.argv, "--inside"]
+    sys.exit(
+        subprocess.run(command, env=environment(kind, ranks=options.ranks) | dict(os.environ), check=False).returncode
+    )
+
+
+if __name__ == "__main__":
+    main()
