@@ -30,6 +30,13 @@ def test_step():
     assert found["server_share_of_convolution_rate"] > 0
 
 
+def test_clients():
+    found = last_line("benchmarks/clients.py", "--cut", 1, "--precision", "fp32", "--clients", 3, "--repeats", 1)
+    assert found["ratio"] > 0
+    assert found["seconds"] > 0
+    assert found["seconds_loop_fp32"] > 0
+
+
 def test_published_structure_computes_what_the_simulator_computes(tmp_path):
     """Fed with the same views, both have the same loss: the baseline is no straw man."""
     import torch
