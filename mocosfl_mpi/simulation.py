@@ -241,9 +241,10 @@ class Simulation:
     def _introduction(self, size: int, server_threads: int) -> list[str]:
         config, cluster = self.config, self.cluster
         hosting = f"{len(cluster.hosts)} hosting clients" if cluster.size > 1 else "hosting the clients too"
+        ranks = f"{cluster.size} rank{'s' * (cluster.size > 1)} on {cluster.host_name}"
+        threads = f"the server with {server_threads} thread{'s' * (server_threads > 1)}"
         machine = (
-            f"{cluster.size} rank{'s' * (cluster.size > 1)} on {cluster.host_name}: the server with {server_threads} "
-            f"threads, {hosting} with {config.compute.host_threads} each; {config.compute.precision}, "
+            f"{ranks}: {threads}, {hosting} with {config.compute.host_threads} each; {config.compute.precision}, "
             f"{config.compute.backend} backend; {cluster.library()}"
         )
         experiment = (

@@ -44,7 +44,16 @@ def test_what_a_person_reads(tmp_path):
     assert done.returncode == 0, done.stderr
     first, *rest = done.stdout.splitlines()
     assert "2 ranks" in first
-    assert "threads" in first
+    assert "thread" in first
     text = "\n".join(rest)
     for word in ("untrained", "raw pixels", "linear probe", "remaining", "run.h5"):
         assert word in text, word
+
+
+def test_without_a_compiler_torch_computes_and_says_so(tmp_path):
+    done = mocosfl(
+        "run", "smoke", "-n", "3", "--out", tmp_path / "run", CXX="none", MOCOSFL_CACHE=str(tmp_path / "cache")
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("No compiled kernels (no C++ compiler found (none)); torch computes instead") == 1
+    assert "fp32, stacked backend" in done.stdout
