@@ -42,7 +42,7 @@ def extract(
         )
     if chunk < 1:
         raise ValueError(f"chunk = {chunk}: at least one image at a time")
-    pieces: list[tuple[Tensor, ...]] = []
+    whole: list[Tensor] = []  # filled piece by piece: pieces and their concatenation would be twice the memory
     single = True
     with torch.no_grad():
         for start in range(0, len(images), chunk):
@@ -51,11 +51,12 @@ def extract(
             out = encoder(prepare(images[index]))
             single = isinstance(out, Tensor)
             outs = (out,) if isinstance(out, Tensor) else out
-            for features in outs:
+            for place, features in enumerate(outs):
                 if features.ndim != 2 or len(features) != chunk:
                     raise ValueError(
                         f"the encoder returned {list(features.shape)} for {chunk} images; expected [{chunk}, d]"
                     )
-            pieces.append(tuple(features[:rows].cpu() for features in outs))
-    joined = tuple(torch.cat(parts) for parts in zip(*pieces, strict=True))
-    return joined[0] if single else joined
+                if place == len(whole):
+                    whole.append(torch.empty((len(images), features.shape[1]), dtype=features.dtype))
+                whole[place][start : start + rows] = features[:rows]
+    return whole[0] if single else tuple(whole)

@@ -76,21 +76,21 @@ class Judge:
         train, train_projections = self._encode(encoder, self._train)
         test, test_projections = self._encode(encoder, self._test)
         held_out = self._encode(encoder, self._validation)[0] if self._validation is not None else None
-        linear, penalty = self._probe(train, test, held_out)
         return Verdict(
             self._knn(train, test, self._train),
             self._knn(train_projections, test_projections, self._train),
-            linear,
-            penalty,
+            *self._probe(train, test, held_out),
         )
 
     def pixels(self) -> Verdict:
-        """The same classifiers on the prepared pixels themselves: what no encoder at all achieves."""
+        """The same classifiers on the prepared pixels themselves, without a projector: what no encoder achieves."""
 
-        def flat(images: Tensor) -> tuple[Tensor, Tensor]:
-            return images.flatten(1), images.flatten(1)
+        def flat(images: Images) -> Tensor:
+            return extract(lambda prepared: prepared.flatten(1), torch.from_numpy(images.pixels), self._prepare)
 
-        return self.verdict(flat)
+        train, test = flat(self._train), flat(self._test)
+        held_out = flat(self._validation) if self._validation is not None else None
+        return Verdict(self._knn(train, test, self._train), float("nan"), *self._probe(train, test, held_out))
 
     def _encode(self, encoder: Encoder, images: Images) -> tuple[Tensor, Tensor]:
         features, projections = extract(encoder, torch.from_numpy(images.pixels), self._prepare)
