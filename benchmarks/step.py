@@ -169,6 +169,8 @@ def over_ranks(options: argparse.Namespace) -> dict[str, object]:
             for ranks, taken in seconds.items():
                 threads = options.threads if ranks == 1 else max(1, options.threads // (ranks - 1))
                 config = configuration(options, threads, epochs=3, steps_per_epoch=4)
+                few = config.data.model_copy(update={"train_images": 2000, "test_images": 100})  # little to evaluate
+                config = config.model_copy(update={"data": few})
                 file, out = Path(folder) / f"{ranks}.toml", Path(folder) / f"{ranks}-{repeat}"
                 file.write_text(to_toml(config))
                 command = [sys.executable, "-m", "mocosfl_mpi", "run", str(file), "-n", str(ranks), "--out", str(out)]
