@@ -170,11 +170,12 @@ class Prepared:
         self._filters: dict[Span, tuple[Tensor, Tensor]] = {}
         self._affine: dict[Span, Tensor] = {}
         self._gradients: dict[Span, Tensor] = {}
-        for unit in network.flat:
+        for index, unit in enumerate(network.flat):
             weight = self._weight(unit)
             if unit.output_padding is None:
+                multiple = 4 if index == 0 and not network.library else 1  # images have 1 or 3 channels, maps even ones
                 self._filters[unit.weight] = self._kernels.filters(
-                    weight, network.dtype, 1 if network.library else 4, standardise=unit.standardised
+                    weight, network.dtype, multiple, standardise=unit.standardised
                 )
             else:
                 self._filters[unit.weight] = weight.to(network.dtype), weight

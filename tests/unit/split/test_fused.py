@@ -21,6 +21,7 @@ NETWORKS = {
     "no shortcuts": {"cut_layer": 4, "client_residual": False},
     "plain convolutions": {"cut_layer": 4, "weight_standardization": False},
     "bottleneck": {"cut_layer": 2, "bottleneck": "C4S2"},
+    "bottleneck of two stages": {"cut_layer": 1, "bottleneck": "C2S4"},
     "narrow bottleneck": {"cut_layer": 1, "bottleneck": "K5C2noRELU"},
 }
 
