@@ -21,7 +21,7 @@ PHASES = {
 
 
 def main() -> None:
-    rows = [json.loads(line) for line in Path(sys.argv[1]).read_text().splitlines()]
+    rows = [json.loads(line) for line in Path(sys.argv[1]).read_text().splitlines()][::-1]  # the first on top
     figure, axes = plt.subplots(figsize=(6, 0.55 * len(rows) + 1.2), layout="constrained")
     labels = []
     for place, row in enumerate(rows):
