@@ -6,6 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+from tests.kernels import kernels_or_skip
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,6 +34,7 @@ def test_step():
 
 
 def test_clients():
+    kernels_or_skip(torch.float32)
     found = last_line("benchmarks/clients.py", "--cut", 1, "--precision", "fp32", "--clients", 3, "--repeats", 1)
     assert found["ratio"] > 0
     assert found["seconds"] > 0
@@ -39,8 +43,6 @@ def test_clients():
 
 def test_published_structure_computes_what_the_simulator_computes(tmp_path):
     """Fed with the same views, both have the same loss: the baseline is no straw man."""
-    import torch
-
     sys.path.insert(0, str(ROOT / "benchmarks"))
     from published_structure import PublishedStructure
 

@@ -7,10 +7,12 @@ import pytest
 
 from mocosfl_mpi.native import compiled
 from mocosfl_mpi.native.compiled import CACHE, NoKernelsError, library
+from tests.kernels import kernels_or_skip
 
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
+    kernels_or_skip()
     monkeypatch.setenv(CACHE, str(tmp_path / "cache"))
     return tmp_path / "cache"
 

@@ -5,8 +5,8 @@ import torch
 from torch.nn import functional as F
 
 from mocosfl_mpi.native import kernels as native
-from mocosfl_mpi.native import load
 from mocosfl_mpi.native.kernels import Shape, images, lanes_last
+from tests.kernels import kernels_or_skip
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 LANES, PER_LANE = 3, 2
@@ -14,7 +14,7 @@ LANES, PER_LANE = 3, 2
 
 @pytest.fixture(scope="module")
 def kernels():
-    return load()
+    return kernels_or_skip()
 
 
 @pytest.fixture(autouse=True)

@@ -12,6 +12,7 @@ from mocosfl_mpi.split.engine import Engine, choose
 from mocosfl_mpi.split.fused import FusedNetwork
 from mocosfl_mpi.split.stacked import StackedModel
 from mocosfl_mpi.streams import Streams
+from tests.kernels import kernels_or_skip
 
 LANES, ROWS = 3, 2
 NETWORKS = {
@@ -28,6 +29,7 @@ NETWORKS = {
 
 @pytest.fixture(autouse=True)
 def _one_thread():
+    kernels_or_skip(torch.float32)
     torch.set_num_threads(1)
 
 
