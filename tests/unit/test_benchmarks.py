@@ -9,13 +9,20 @@ import pytest
 import torch
 
 from tests.kernels import kernels_or_skip
+from tests.mpi.command import clean_environment
 
 ROOT = Path(__file__).parents[2]
 
 
 def last_line(*arguments):
     done = subprocess.run(
-        [sys.executable, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, *map(str, arguments)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env=clean_environment(),
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
