@@ -47,11 +47,15 @@ class TorchPasses:
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
         """The module's output; keeps no graph."""
-        return self._module(x.to(self._dtype))  # type: ignore[no-any-return]
+        return self._module(self._enter(x))  # type: ignore[no-any-return]
+
+    def _enter(self, x: Tensor) -> Tensor:
+        """Channels first: oneDNN's channels-last gradients are not safe for every shape (see ``split.fused``)."""
+        return x.detach().to(self._dtype).contiguous()
 
     def forward_with_pullback(self, x: Tensor, *, wants_input: bool) -> tuple[Tensor, Pullback]:
         """See ``Passes``."""
-        x = x.detach().to(self._dtype).requires_grad_(wants_input)
+        x = self._enter(x).requires_grad_(wants_input)
         y = self._module(x)
 
         def pullback(gradient: Tensor) -> Tensor | None:

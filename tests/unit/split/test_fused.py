@@ -1,5 +1,8 @@
 """The fused backend is the same function, with the same gradients, as the layers it takes apart."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -166,3 +169,23 @@ def test_torch_backends_in_bf16(backend):
     gradient = pullback(upstream.bfloat16())
     assert gradient.dtype is torch.float32
     assert distance(gradient, back(upstream)) < 0.25
+
+
+def test_two_threads_and_an_odd_batch_leave_memory_whole():
+    """oneDNN's own gradient of the 1x1 shortcuts corrupted the heap here; in a process of its own, since it crashes."""
+    script = """
+import torch
+from tests.unit.split import test_fused as here
+from mocosfl_mpi.server.passes import FusedPasses, TorchPasses
+torch.set_num_threads(2)
+built = here.network({"cut_layer": 1})
+x = torch.randn(3, *built.smashed_shape).contiguous(memory_format=torch.channels_last)
+for passes in (FusedPasses(built.trunk.backbone, here.engine("fp32")), TorchPasses(built.trunk.backbone, torch.float32)):
+    for _ in range(40):
+        passes.begin()
+        y, pullback = passes.forward_with_pullback(x, wants_input=True)
+        pullback(torch.randn_like(y))
+        passes.end()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
