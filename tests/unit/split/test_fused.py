@@ -180,7 +180,8 @@ from mocosfl_mpi.server.passes import FusedPasses, TorchPasses
 torch.set_num_threads(2)
 built = here.network({"cut_layer": 1})
 x = torch.randn(3, *built.smashed_shape).contiguous(memory_format=torch.channels_last)
-for passes in (FusedPasses(built.trunk.backbone, here.engine("fp32")), TorchPasses(built.trunk.backbone, torch.float32)):
+backbone = built.trunk.backbone
+for passes in (FusedPasses(backbone, here.engine("fp32")), TorchPasses(backbone, torch.float32)):
     for _ in range(40):
         passes.begin()
         y, pullback = passes.forward_with_pullback(x, wants_input=True)
