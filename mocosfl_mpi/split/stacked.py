@@ -47,12 +47,6 @@ class StackedModel:
         """The weights of ``module`` as one vector ``[P]``, a copy."""
         return torch.cat([p.detach().reshape(-1) for p in module.parameters()])
 
-    def load(self, module: nn.Module, flat: Tensor) -> None:
-        """Write one vector ``[P]`` into the parameters of ``module``."""
-        with torch.no_grad():
-            for parameter, (start, end) in zip(module.parameters(), self.spans, strict=True):
-                parameter.copy_(flat[start:end].view_as(parameter))
-
     def _unflatten(self, flat: Tensor) -> dict[str, Tensor]:
         lanes = flat.shape[0]
         return {

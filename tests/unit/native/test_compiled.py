@@ -70,9 +70,14 @@ def test_a_damaged_library_is_no_crash(cache, monkeypatch):
         library()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_cache_that_cannot_be_written(tmp_path, monkeypatch):
-    tmp_path.chmod(0o500)
-    monkeypatch.setenv(CACHE, str(tmp_path / "cache"))
-    with pytest.raises(NoKernelsError, match=CACHE):
+def test_cache_that_cannot_be_made(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("no directory")
+    monkeypatch.setenv(CACHE, str(tmp_path / "file" / "cache"))
+    with pytest.raises(NoKernelsError, match=f"no cache directory.*{CACHE}"):
+        library()
+
+
+def test_cache_that_cannot_be_written(cache, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda _path, mode: mode != os.W_OK)  # root's permissions are never refused
+    with pytest.raises(NoKernelsError, match=f"cannot write.*{CACHE}"):
         library()
