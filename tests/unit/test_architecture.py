@@ -26,6 +26,7 @@ LAYERS = [
     {"chronicle"},
     {"results"},
     {"simulation"},
+    {"commands"},
     {"cli"},
     {"__main__"},
 ]

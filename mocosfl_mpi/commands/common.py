@@ -1,0 +1,42 @@
+"""What several commands share: reading the configuration, finding the data."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import TypeAlias
+
+from mocosfl_mpi.config import Config, apply_settings, parse
+from mocosfl_mpi.presets import load
+
+DATA_VARIABLE = "MOCOSFL_DATA"
+
+Subcommands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+def add_configuration(command: argparse.ArgumentParser) -> None:
+    """The arguments of every command that takes an experiment: CONFIG, ``--set``, ``--data-dir``."""
+    command.add_argument("config", metavar="CONFIG", help="a preset's name (see `mocosfl presets`) or a TOML file")
+    command.add_argument(
+        "--set",
+        dest="settings",
+        action="append",
+        default=[],
+        metavar="a.b=v",
+        help="override one setting; may be repeated",
+    )
+    command.add_argument("--data-dir", type=Path, help=f"where data sets lie (default: ${DATA_VARIABLE})")
+
+
+def configuration(options: argparse.Namespace) -> tuple[str, Config]:
+    """Name of the preset or file, and the validated configuration with the user's settings."""
+    name, values = load(options.config)
+    return name, parse(apply_settings(values, options.settings), name)
+
+
+def data_dir(options: argparse.Namespace) -> Path | None:
+    """Where data sets lie, as given or from the environment."""
+    if options.data_dir is not None:
+        return Path(options.data_dir)
+    return Path(os.environ[DATA_VARIABLE]) if os.environ.get(DATA_VARIABLE) else None

@@ -1,0 +1,52 @@
+"""``mocosfl run``: validate, then become the launcher, or be a rank."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from mocosfl_mpi.comm.environment import LAUNCHED, launcher
+from mocosfl_mpi.commands.common import Subcommands, add_configuration, configuration, data_dir
+from mocosfl_mpi.errors import BadInput
+
+
+def add(commands: Subcommands) -> None:
+    """Declare the command."""
+    run = commands.add_parser("run", help="run an experiment", description="Run an experiment into OUT/run.h5.")
+    add_configuration(run)
+    run.add_argument(
+        "-n", dest="ranks", type=int, metavar="RANKS", help="MPI ranks to start; 1 needs no launcher (default)"
+    )
+    run.add_argument(
+        "--out", type=Path, metavar="DIR", help="directory for the results (default: runs/CONFIG-001, -002, …)"
+    )
+    run.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    run.set_defaults(action=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    """Validate; then be a rank if a launcher started this process, else become the launcher (and not return)."""
+    from mocosfl_mpi.data.check import check
+
+    name, config = configuration(options)
+    folder = data_dir(options)
+    check(config.data, folder)
+    started = launcher()
+    if options.ranks is not None and options.ranks < 1:
+        raise BadInput(f"-n {options.ranks}: at least one rank is needed; -n 1 computes everything in one process")
+    if LAUNCHED in os.environ or started:
+        if started and options.ranks not in (None, started.size):
+            raise BadInput(
+                f"-n {options.ranks} inside {started.name}, which started {started.size} ranks; leave -n out there"
+            )
+        from mocosfl_mpi.simulation import run_as_rank
+
+        return run_as_rank(config, preset=name, out=options.out, data_dir=folder, quiet=options.quiet)
+
+    from mocosfl_mpi.launch import start
+    from mocosfl_mpi.record.output import free_directory, prepare_output
+
+    out = options.out or free_directory(name)
+    prepare_output(out)
+    return start([*options.words, *([] if options.out else ["--out", str(out)])], options.ranks or 1)
