@@ -34,6 +34,8 @@ except (ImportError, RuntimeError) as error:  # no libmpi on this machine
 
 T = TypeVar("T")
 SHORTEST_NAP, LONGEST_NAP = 20e-6, 2e-3  # seconds
+LAST_WORDS = 0.5
+"""Seconds between a rank's last line and MPI_Abort: a launcher that ends first loses the line (seen with Hydra)."""
 CHUNK = 2**28  # bytes per broadcast of a large array: MPI 3.1 counts are 32-bit
 
 
@@ -175,9 +177,10 @@ class Cluster:
     # ------------------------------------------------------------------------------------------ failure
 
     def end_everything(self, code: int) -> None:
-        """End all ranks now."""
+        """End all ranks now, once the launcher has had the time to pass on what was said."""
         sys.stdout.flush()
         sys.stderr.flush()
+        time.sleep(LAST_WORDS)
         self.comm.Abort(code)
 
     def abort_on_error(self) -> None:
