@@ -27,11 +27,10 @@ from typing import Any
 import torch
 from machine import Layer, convolution_seconds, description, limits
 
-from mocosfl_mpi.comm.cluster import Cluster
 from mocosfl_mpi.config import Config, parse, to_toml
 from mocosfl_mpi.launch import environment
 from mocosfl_mpi.record.reader import open_run
-from mocosfl_mpi.simulation import Simulation
+from mocosfl_mpi.simulation import Conduct, Simulation
 from mocosfl_mpi.split import cut
 from mocosfl_mpi.streams import Streams
 
@@ -101,7 +100,7 @@ def pairs(options: argparse.Namespace) -> dict[str, object]:
     ours, theirs, phases, published = [], [], [], []
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
-        simulation = Simulation(config, Cluster(), preset="", out=out, data_dir=options.data_dir, quiet=True)
+        simulation = Simulation.begin(config, Conduct("step", out, options.data_dir, quiet=True))
         steps = simulation.train()
         baseline = Baseline(config, options, Path(folder))
         for repeat in range(options.repeats + 1):

@@ -7,6 +7,7 @@ import resource
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,7 @@ from mocosfl_mpi.server.main_server import StepReport
 from mocosfl_mpi.speaker import Speaker
 
 Ids = npt.NDArray[np.int64]
+Arrays = dict[str, npt.NDArray[Any]]
 AGES = 30
 
 
@@ -92,6 +94,18 @@ class Simulated:
         flops = np.tile(np.array(list(work.values()), dtype=np.int64), (len(self._pool), 1))
         return {"simulated/bytes": size, "simulated/messages": messages, "simulated/client_flops": flops}
 
+    def state(self) -> Arrays:
+        """What has been counted and is not yet recorded, and who holds which model."""
+        size, messages = self._ledger.state()
+        counts = np.array([self._version, self._steps], dtype=np.int64)
+        return {"held": self._held.copy(), "bytes": size, "messages": messages, "counts": counts}
+
+    def restore(self, state: Arrays) -> None:
+        """The inverse of ``state``. ValueError for other shapes."""
+        self._held[...] = state["held"]
+        self._ledger.restore(state["bytes"], state["messages"])
+        self._version, self._steps = (int(count) for count in state["counts"])
+
 
 def _state(kind: str) -> str:
     return {"weights": "online"}.get(kind, kind)
@@ -129,9 +143,35 @@ class Chronicle:
         self.online_momentum_distance = math.nan
         """Mean over the pool of |C-C'|/|C| after the last synchronisation (rank 0)."""
 
+    def state(self) -> Arrays:
+        """What a checkpoint must hold so that the record goes on without a gap (rank 0)."""
+        scalars = np.array([self._steps, self.wall_seconds, self.online_momentum_distance])
+        own = {"losses": np.array(self._losses), "hits": np.array(self._hits), "scalars": scalars}
+        return own | self._simulated.state()
+
+    def restore(self, state: Arrays) -> None:
+        """The inverse of ``state`` (rank 0). KeyError or ValueError where it is another run's."""
+        self._losses, self._hits = state["losses"].tolist(), state["hits"].tolist()
+        steps, seconds, self.online_momentum_distance = state["scalars"].tolist()
+        self._steps = int(steps)
+        self._start = time.monotonic() - seconds
+        self._simulated.restore(state)
+
+    def begin(self, epoch: int) -> None:
+        """A session of the run begins, the first or a resumption (rank 0 records it)."""
+        if self._recorder is not None:
+            session = {"sessions/epoch": epoch, "sessions/step": self._steps, "sessions/ranks": self._cluster.size}
+            self._recorder.append("session", session | {"sessions/start": time.time()})
+            self._recorder.flush()
+
+    @property
+    def steps(self) -> int:
+        """Steps recorded since the run began, all sessions together (rank 0)."""
+        return self._steps
+
     @property
     def wall_seconds(self) -> float:
-        """Seconds since training began."""
+        """Seconds since the run began, without the time between its sessions."""
         return time.monotonic() - self._start
 
     def enter(self, pool: Ids, server_rate: float) -> None:

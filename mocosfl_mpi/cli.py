@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from collections.abc import Sequence
 
 from mocosfl_mpi import __version__
-from mocosfl_mpi.comm.environment import launcher
+from mocosfl_mpi.comm.environment import LAST_WORDS, launcher
 from mocosfl_mpi.commands import diff, download, inspect, partition, presets, run
 from mocosfl_mpi.errors import BadInput, RunFailed
 
@@ -37,6 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (BadInput, RunFailed) as error:
         if started is None or started.rank == 0:  # under a launcher every rank stands here; one speaks
             print(f"mocosfl: {error}", file=sys.stderr)
+        else:
+            time.sleep(LAST_WORDS)  # Open MPI ends all ranks with the first that exits so, and rank 0 has to speak
         return error.exit_code
     except BrokenPipeError:  # the reader of our output has gone (| head)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

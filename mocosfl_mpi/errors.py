@@ -1,7 +1,9 @@
-"""The two ways in which a run ends early, each with one message for a person and an exit code."""
+"""The ways in which a run ends early, each with one message for a person and an exit code."""
 
 BAD_INPUT = 2
 FAILURE = 1
+STOPPED = 75
+"""EX_TEMPFAIL of sysexits.h: not finished, try again."""
 
 
 class BadInput(Exception):  # noqa: N818 - it names what the user gave, not a fault of the program
@@ -20,3 +22,12 @@ class RunFailed(Exception):  # noqa: N818
     """
 
     exit_code = FAILURE
+
+
+class Stopped(Exception):  # noqa: N818
+    """The run was asked to stop and did, at a step boundary, with a checkpoint: the same command continues it.
+
+    The process exits with code 75.
+    """
+
+    exit_code = STOPPED

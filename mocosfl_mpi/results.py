@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from mocosfl_mpi.chronicle import ages
@@ -28,13 +27,14 @@ from mocosfl_mpi.problem import Source
 from mocosfl_mpi.record.attributes import run_attributes, software_versions
 from mocosfl_mpi.record.schema import FILE_NAME, MEMORY
 from mocosfl_mpi.record.writer import Recorder
+from mocosfl_mpi.resumption import Resumption
 from mocosfl_mpi.server.main_server import MainServer
 from mocosfl_mpi.split.cut import SplitNetwork
 from mocosfl_mpi.split.stacked import StackedModel
 
 
 def open_record(
-    out: Path,
+    resumption: Resumption,
     config: Config,
     cluster: Cluster,
     preset: str,
@@ -45,7 +45,7 @@ def open_record(
     hosts: list[str],
     server_threads: int,
 ) -> Recorder:
-    """Create ``out/run.h5`` with all that is known before training (rank 0 only)."""
+    """Create ``run.h5`` with all that is known before training, or with the rows of the run it continues (rank 0)."""
     assert source is not None
     frozen = config.client.frozen
     server_cost = measure(network.trunk, network.smashed_shape, needs_input_gradient=not frozen)
@@ -91,7 +91,13 @@ def open_record(
         versions=software_versions(cluster.library()),
         notes=source.data.notes,
     )
-    return Recorder.create(out / FILE_NAME, sizes, attributes, fixed)
+    earlier = resumption.earlier()
+    if earlier is not None:
+        sizes["rank"] = max(cluster.size, len(earlier[0]["rank"]))
+        extra = sizes["rank"] - cluster.size
+        fixed |= {"ranks/host": [*hosts, *[""] * extra], "ranks/threads": [*threads, *[0] * extra]}
+        fixed["ranks/clients"] += [0] * extra
+    return Recorder.create(resumption.out / FILE_NAME, sizes, attributes, fixed, earlier)
 
 
 class Results:
@@ -162,29 +168,21 @@ class Results:
             self._recorder.complete(state)
             self._recorder.close()
 
+    def close(self) -> None:
+        """Write what is kept and close the file of a run that will be continued."""
+        if self._recorder is not None:
+            self._recorder.close()
+
     def _state_sha256(self) -> str:
         """sha256 of all trained state: the server's, what clients share, and each client's own, in client order."""
         gathered = self._cluster.gather_json(self._clients.digests())
         if gathered is None or self._server is None:
             return ""
         digest = hashlib.sha256()
-        for tensor in server_state(self._server):
-            digest.update(tensor.detach().contiguous().numpy().tobytes())
-        digest.update(self._server.memory.position.tobytes())
+        for kind in self._server.state().values():
+            for tensor in kind.values():
+                digest.update(tensor.detach().contiguous().numpy().tobytes())
         digest.update(self._clients.digest_shared().encode())
         for client, own in sorted((int(c), d) for rank in gathered for c, d in rank):
             digest.update(f"{client}:{own}".encode())
         return digest.hexdigest()
-
-
-def server_state(server: MainServer) -> list[Tensor]:
-    """Every trained tensor of the main server: trunk, momentum trunk, velocity, feature memory."""
-    velocity = [
-        server.optimiser.state[p].get("momentum_buffer", torch.zeros_like(p)) for p in server.online.parameters()
-    ]
-    return [
-        *server.online.state_dict().values(),
-        *server.momentum.state_dict().values(),
-        *(v if v is not None else torch.zeros(0) for v in velocity),
-        server.memory.keys,
-    ]

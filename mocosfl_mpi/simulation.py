@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
-import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from torch import Tensor
 
 from mocosfl_mpi.algorithms import ALGORITHMS
+from mocosfl_mpi.boundary import GO, STOP, Boundary, seconds_left
+from mocosfl_mpi.cadence import Cadence
+from mocosfl_mpi.checkpoints import Checkpoints
 from mocosfl_mpi.chronicle import Chronicle, Simulated, WireSizes
 from mocosfl_mpi.clients.feed import Feed
 from mocosfl_mpi.clients.participation import pool as draw_pool
@@ -22,13 +26,19 @@ from mocosfl_mpi.config import Config
 from mocosfl_mpi.cost.flops import measure
 from mocosfl_mpi.data.normalise import evaluation_images
 from mocosfl_mpi.data.views import ViewMaker
-from mocosfl_mpi.errors import BadInput, RunFailed
+from mocosfl_mpi.errors import BadInput, RunFailed, Stopped
 from mocosfl_mpi.evaluation.judge import Judge
 from mocosfl_mpi.meter import Meter
 from mocosfl_mpi.native import Kernels, NoKernelsError, load
-from mocosfl_mpi.problem import Problem, read
-from mocosfl_mpi.record.output import free_directory, give_back, prepare_output
+from mocosfl_mpi.problem import Problem, Source, read
+from mocosfl_mpi.record.attributes import software_versions
+from mocosfl_mpi.record.checkpoint import Checkpoint, Manifest
+from mocosfl_mpi.record.output import Resume
+from mocosfl_mpi.record.reader import open_run
+from mocosfl_mpi.record.schema import FILE_NAME
+from mocosfl_mpi.record.show import show
 from mocosfl_mpi.results import Results, open_record
+from mocosfl_mpi.resumption import Found, Resumption
 from mocosfl_mpi.routes import AtServer
 from mocosfl_mpi.server.fed_server import FedServer, due
 from mocosfl_mpi.server.main_server import MainServer
@@ -39,27 +49,48 @@ from mocosfl_mpi.split.stacked import StackedModel
 from mocosfl_mpi.streams import Streams
 
 
-def run_as_rank(config: Config, *, preset: str, out: Path | None, data_dir: Path | None, quiet: bool) -> int:
+@dataclass(frozen=True)
+class Conduct:
+    """How a run is carried out: nothing here changes its result."""
+
+    preset: str
+    out: Path | None = None
+    data_dir: Path | None = None
+    quiet: bool = False
+    resume: Resume = "auto"
+    cadence: Cadence = field(default_factory=Cadence)
+    max_hours: float | None = None
+
+
+def run_as_rank(config: Config, conduct: Conduct) -> int:
     """Be one rank of a run; returns the exit code. What all ranks refuse together ends quietly, all else at once."""
     cluster = Cluster()
     cluster.abort_on_error()
+    resumption = None
     try:
-        path = Simulation(config, cluster, preset=preset, out=out, data_dir=data_dir, quiet=quiet).run()
-        if cluster.serves and not quiet:
-            from mocosfl_mpi.record.reader import open_run
-            from mocosfl_mpi.record.show import show
-
+        resumption = Resumption(config, cluster, conduct.out, conduct.preset, conduct.resume)
+        path = resumption.out / FILE_NAME
+        if not resumption.completed:
+            Simulation(cluster, resumption, conduct).run()
+        if cluster.serves and not conduct.quiet:
+            if resumption.completed:
+                print(f"{path} is complete; nothing is left to do.")
             with open_run(path) as run:
                 show(run, console())
+    except Stopped as stop:
+        if cluster.serves:
+            print(f"mocosfl: {stop}", file=sys.stderr)
+        return stop.exit_code
     except (BadInput, RunFailed) as error:
         agreed = cluster.agreed(error)
-        if cluster.serves:
-            give_back(out)
         if cluster.serves or not agreed:
             print(f"mocosfl: {error}", file=sys.stderr)
         if not agreed:
             cluster.end_everything(error.exit_code)
         return error.exit_code
+    finally:
+        if resumption is not None:
+            resumption.release()
     return 0
 
 
@@ -101,10 +132,16 @@ class Simulation:
         The loss is not finite, or results cannot be written; raised on rank 0.
     """
 
-    def __init__(
-        self, config: Config, cluster: Cluster, *, preset: str, out: Path | None, data_dir: Path | None, quiet: bool
-    ) -> None:
+    @classmethod
+    def begin(cls, config: Config, conduct: Conduct) -> Simulation:
+        """A new run in ``conduct.out``, in this process and with its ranks."""
+        cluster = Cluster()
+        return cls(cluster, Resumption(config, cluster, conduct.out, conduct.preset, "never"), conduct)
+
+    def __init__(self, cluster: Cluster, resumption: Resumption, conduct: Conduct) -> None:
         self.cluster = cluster
+        config = resumption.config
+        found = resumption.found
         streams = self.streams = Streams(config.seed)
         kernels, notice = common_kernels(config, cluster)
         dtype = MASTERS[precision(config.compute, kernels)]
@@ -113,7 +150,7 @@ class Simulation:
         self.meter = Meter(server_threads, config.compute.host_threads)
         exchange = Exchange(cluster)
 
-        source = cluster.root_decides(lambda: read(config, data_dir, streams))
+        source = cluster.root_decides(lambda: read(config, conduct.data_dir, streams))
         self.problem = Problem.share(cluster, source)
         self.steps = cluster.everywhere(lambda: self.problem.steps_per_epoch(config))
         channels, size = self.problem.pixels.shape[1], config.views.size or self.problem.pixels.shape[-1]
@@ -156,13 +193,14 @@ class Simulation:
             config.rows_per_client * network.smashed_floats * engine.activations.itemsize,
             model.parameters * engine.weights.itemsize,
         )
-        out = Path(cluster.broadcast_json(str(out or free_directory(preset)) if cluster.serves else None))
-        cluster.root_decides(lambda: prepare_output(out))
+        facts = cluster.root_decides(lambda: self._facts(source, server_threads, found))
         hosts = cluster.gather_json(cluster.host_name)
         recorder = cluster.root_decides(
-            lambda: open_record(out, config, cluster, preset, source, network, model, cost, hosts or [], server_threads)
+            lambda: open_record(
+                resumption, config, cluster, conduct.preset, source, network, model, cost, hosts or [], server_threads
+            )
         )
-        self.results = Results(out, recorder, self.clients, self.main_server, model, cluster)
+        self.results = Results(resumption.out, recorder, self.clients, self.main_server, model, cluster)
         self.judge = (
             Judge(
                 config.evaluation, source.train, source.validation, source.data.test, source.data.class_count, prepare
@@ -170,7 +208,7 @@ class Simulation:
             if source
             else None
         )
-        self.speaker = Speaker(config.epochs * self.steps, silent=quiet or not cluster.serves)
+        self.speaker = Speaker(config.epochs * self.steps, silent=conduct.quiet or not cluster.serves)
         self.chronicle = Chronicle(
             config,
             cluster,
@@ -181,27 +219,94 @@ class Simulation:
             Simulated(config, sizes, cost, self.fed_server.states),
             self.results.path,
         )
-        notes = source.data.notes if source else ()
-        for line in (*self._introduction(size, server_threads), *([notice] if notice else ()), *notes):
+        self.checkpoints = Checkpoints(
+            resumption.out, facts, cluster, self.clients, self.main_server, self.chronicle, recorder, self.speaker
+        )
+        self.saved = found.saved if found else None
+        self.position = resumption.position or (0, 0)
+        """Epoch and step that come next."""
+        self.boundary = Boundary(cluster, conduct.cadence, seconds_left(conduct.max_hours))
+        self.resumed = resumption.position is not None
+        if self.resumed:
+            self.checkpoints.restore(self.saved)
+        notes = [self._going_on(found.saved)] if found and found.saved else []
+        notes += [notice] if notice else []
+        notes += [*source.data.notes] if source else []
+        notes += [*found.notes, *self._changes(facts, found.saved)] if found else []
+        for line in (*self._introduction(size, server_threads), *notes):
             self.speaker.say(line)
 
-    def run(self) -> Path:
-        """Judge the untrained network, train, judge again; the path of the finished file."""
-        start = time.monotonic()
-        with self.speaker:
-            if self.judge:
-                with self.meter.phase("evaluate"):
-                    self.results.pixels(self.judge.pixels())
-                    self.results.untrained(self.judge.verdict(self.results.encoder()))
-            self._monitor(0)
-            for _ in self.train():
-                pass
-            if self.judge:
-                with self.meter.phase("evaluate"):
-                    self.results.trained(self.judge.verdict(self.results.encoder()))
-        self.results.complete(time.monotonic() - start, self.chronicle.online_momentum_distance)
-        self.cluster.close()
-        return self.results.path
+    def _facts(self, source: Source | None, server_threads: int, found: Found | None) -> Manifest:
+        """What every checkpoint of this run says about it, position aside (rank 0). BadInput for other data."""
+        assert source is not None
+        digest = hashlib.sha256(source.train.pixels.tobytes())
+        digest.update(source.train.labels.tobytes())
+        facts = Manifest(
+            config_hash=self.config.hash(),
+            data_sha256=digest.hexdigest(),
+            versions=software_versions(self.cluster.library()),
+            threads={"server": server_threads, "host": self.config.compute.host_threads},
+            epoch=0,
+            step=0,
+            steps=0,
+            rows={},
+        )
+        if found and found.saved and found.saved.manifest.data_sha256 != facts.data_sha256:
+            raise BadInput(
+                f"the training images are not those with which {found.saved.path} was computed (their sha256 differs); "
+                f"bring back the files of {self.config.data.source}, or start again in another directory"
+            )
+        return facts
+
+    def _going_on(self, saved: Checkpoint) -> str:
+        manifest = saved.manifest
+        done = f"{manifest.steps} of {self.config.epochs * self.steps} steps"
+        return f"Going on at epoch {manifest.epoch + 1}, step {manifest.step + 1}, {done} done, from {saved.path}"
+
+    @staticmethod
+    def _changes(facts: Manifest | None, saved: Checkpoint | None) -> list[str]:
+        """Warnings about what may change last bits in a run that goes on."""
+        if facts is None or saved is None:
+            return []
+        now, then = (
+            m.versions | {f"{k} threads": str(n) for k, n in m.threads.items()} for m in (facts, saved.manifest)
+        )
+        changed = [f"{name} {then.get(name)} -> {now[name]}" for name in now if now[name] != then.get(name)]
+        text = f"Warning: since the checkpoint {', '.join(changed)}: last bits may differ from an uninterrupted run's."
+        return [text] if changed else []
+
+    def run(self) -> None:
+        """Judge the untrained network, train, judge again.
+
+        Raises
+        ------
+        Stopped
+            On every rank: a signal or the time limit asked for it; a checkpoint is saved.
+        """
+        self.boundary.listen()
+        self.chronicle.begin(self.position[0])
+        try:
+            with self.speaker:
+                if not self.resumed:
+                    self._before()
+                for _ in self.train():
+                    pass
+                if self.judge:
+                    with self.meter.phase("evaluate"):
+                        self.results.trained(self.judge.verdict(self.results.encoder()))
+        except Stopped:
+            self.results.close()
+            raise
+        finally:
+            self.cluster.close()
+        self.results.complete(self.chronicle.wall_seconds, self.chronicle.online_momentum_distance)
+
+    def _before(self) -> None:
+        if self.judge:
+            with self.meter.phase("evaluate"):
+                self.results.pixels(self.judge.pixels())
+                self.results.untrained(self.judge.verdict(self.results.encoder()))
+        self._monitor(0)
 
     def train(self) -> Iterator[int]:
         """THE loop, a step at a time; yields the epoch.
@@ -209,15 +314,19 @@ class Simulation:
         Order of work as published: client EMA, forwards, server step, client steps, synchronisation.
         """
         config, clients, chronicle = self.config, self.clients, self.chronicle
-        self.speaker.begin()
-        for epoch in range(config.epochs):
+        begin, first = self.position
+        self.speaker.begin(chronicle.steps)
+        for epoch in range(begin, config.epochs):
             pool = draw_pool(config, self.streams, epoch)
             clients.enter(pool)
             chronicle.enter(pool, self.main_server.begin_epoch(epoch) if self.main_server else 0.0)
-            for step in range(self.steps):
+            if first:
+                self.checkpoints.restore_pool(self.saved)
+            for step in range(first, self.steps):
+                last = step == self.steps - 1
+                self.boundary.cast(last=last)
                 clients.update_momentum()
                 smashed = clients.forward(epoch, step)
-                last = step == self.steps - 1
                 ahead = None if last else partial(clients.look_ahead, epoch, step + 1)
                 gradient = self.route.gradient_at_cut(smashed, pool, keep_memory=last, meanwhile=ahead)
                 if gradient is not None:
@@ -227,10 +336,26 @@ class Simulation:
                     drift = self.fed_server.synchronise(clients, self.problem.images[pool])
                     chronicle.synchronised(epoch, drift)
                 yield epoch
+                if not last:
+                    self._between(epoch, step + 1)
+            first = 0
             clients.leave()
             chronicle.leave(clients)
             if config.evaluation.every and (epoch + 1) % config.evaluation.every == 0:
                 self._monitor(epoch + 1)
+            self._between(epoch + 1, 0)
+
+    def _between(self, epoch: int, step: int) -> None:
+        """A step is done, the next is ``step`` of ``epoch``: save or stop if that is due. The end is always saved."""
+        verdict = self.boundary.verdict()
+        finished = epoch == self.config.epochs
+        if verdict == GO and not finished:
+            return
+        with self.meter.phase("record"):
+            self.boundary.saved(self.checkpoints.save(epoch, step, must=verdict == STOP and not finished))
+        if verdict == STOP and not finished:
+            done = f"after {epoch} epochs" + (f" and {step} of {self.steps} steps" if step else "")
+            raise Stopped(f"stopped {done} by {self.boundary.reason}; the same command continues the run")
 
     def _monitor(self, epoch: int) -> None:
         if self.judge:

@@ -50,7 +50,7 @@ class Speaker:
     def __init__(self, steps: int, *, silent: bool) -> None:
         self._silent = silent
         self._steps = steps
-        self._done = 0
+        self._done = self._before = 0
         self._start = self._last = time.monotonic()
         self._console = console()
         self._bar: Progress | None = None
@@ -85,11 +85,12 @@ class Speaker:
             self._console.print(text, markup=False, soft_wrap=True)
             sys.stdout.flush()
 
-    def begin(self) -> None:
-        """Training starts: time counts from here."""
+    def begin(self, done: int) -> None:
+        """Training starts, or goes on after ``done`` steps: time counts from here."""
         self._start = self._last = time.monotonic()
+        self._done = self._before = done
         if self._bar:
-            self._task = self._bar.add_task("training", total=self._steps, loss="")
+            self._task = self._bar.add_task("training", total=self._steps, completed=done, loss="")
 
     def step(self, epoch: int, epochs: int, loss: float) -> None:
         """One step is done; ``epoch`` counts from 0."""
@@ -104,7 +105,7 @@ class Speaker:
             return
         self._last = now
         elapsed = now - self._start
-        rate = self._done / elapsed
+        rate = (self._done - self._before) / elapsed
         self.say(
             f"epoch {epoch + 1}/{epochs}  step {self._done}/{self._steps}  loss {loss:.3f}  "
             f"elapsed {clock(elapsed)}  remaining {clock((self._steps - self._done) / rate)}  {rate:.2f} steps/s"

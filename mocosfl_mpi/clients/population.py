@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,10 @@ from mocosfl_mpi.split.stacked import StackedModel
 
 CLIENT_DECAY = 0.2
 STATES = ("online", "momentum", "velocity")
+SLAB = 2**26
+"""Bytes of clients' rows that travel at once for a checkpoint."""
+
+Ids = npt.NDArray[np.int64]
 
 
 class Population:
@@ -94,6 +98,7 @@ class Population:
                 if self.private:
                     self._parked[int(client)] = torch.cat([block.state[name][lane] for name in self.private])
         self.blocks = []
+        self._deal = None
 
     def _states(self, clients: npt.NDArray[np.int64]) -> dict[str, Tensor]:
         """Stacked states ``[lanes, P]`` of ``clients``: shared values, overlaid by what is parked here."""
@@ -173,6 +178,85 @@ class Population:
         self.shared[name] = mean
         for block in self.blocks:
             block.state[name].copy_(mean.expand_as(block.state[name]))
+
+    def state(self) -> Iterator[tuple[str, dict[str, Tensor]]]:
+        """Everything that training changes, a bounded part at a time: on the server; nothing elsewhere (collective).
+
+        ``shared``; ``parked-…`` private rows ``[n, private · P]`` of clients that wait; ``pool-…`` all states
+        ``[n, 3P]`` of the clients at work, in the middle of an epoch. Clients in order.
+        """
+        if self._cluster.serves:
+            yield "shared", self.shared | {"steps": torch.from_numpy(self._steps)}
+        parked = self._where >= 0
+        working = self._deal
+        if working is not None:
+            parked[working.pool] = False
+        waiting = np.flatnonzero(parked)
+        yield from self._rows("parked", waiting, self._where[waiting], len(self.private), self._parked)
+        if working is not None:
+            rows = {
+                int(client): torch.cat([block.state[name][lane] for name in STATES])
+                for block in self.blocks
+                for lane, client in enumerate(block.clients)
+            }
+            yield from self._rows("pool", working.pool, working.owner_of_clients(), len(STATES), rows)
+
+    def _rows(
+        self, kind: str, clients: Ids, owners: Ids, states: int, rows: Mapping[int, Tensor]
+    ) -> Iterator[tuple[str, dict[str, Tensor]]]:
+        """Rows of ``clients`` from their owners to the server, in slabs."""
+        width = states * self._model.parameters
+        slab = max(1, SLAB // max(1, width * self.dtype.itemsize))
+        for number, start in enumerate(range(0, len(clients), slab)):
+            part, sources = clients[start : start + slab], owners[start : start + slab]
+            mine = {int(c): rows[int(c)] for c, o in zip(part, sources, strict=True) if o == self._cluster.rank}
+            moves = [(int(c), int(o), 0) for c, o in zip(part, sources, strict=True)]
+            mine |= self._exchange.relocate(mine, width, self.dtype, moves)
+            if self._cluster.serves:
+                stacked = torch.stack([mine[int(c)] for c in part])
+                yield f"{kind}-{number:06d}", {"clients": torch.from_numpy(part), "rows": stacked}
+
+    def restore(self, saved: Mapping[str, Tensor] | None, parked: Iterable[Mapping[str, Tensor]]) -> None:
+        """The inverse of ``state`` between two epochs, for any number of ranks; arguments count on the server."""
+        for name, vector in self.shared.items():
+            if saved is not None:
+                vector.copy_(saved[name])
+            self._exchange.broadcast(vector)
+        steps = torch.from_numpy(self._steps)
+        if saved is not None:
+            steps.copy_(saved["steps"])
+        self._exchange.broadcast(steps)
+        hosts = self._cluster.hosts
+        for clients, arrived in self._scatter(parked, len(self.private), lambda c: hosts[c % len(hosts)]):
+            self._parked |= arrived
+            self._where[clients] = [hosts[c % len(hosts)] for c in clients]
+
+    def restore_pool(self, pool: Iterable[Mapping[str, Tensor]]) -> None:
+        """The inverse of ``state`` in the middle of an epoch, after ``enter``."""
+        assert self._deal is not None
+        owners = dict(zip(self._deal.pool.tolist(), self._deal.owner_of_clients().tolist(), strict=True))
+        rows: dict[int, Tensor] = {}
+        for _, arrived in self._scatter(pool, len(STATES), owners.__getitem__):
+            rows |= arrived
+        for block in self.blocks:
+            for lane, client in enumerate(block.clients):
+                for name, part in zip(STATES, rows[int(client)].split(self._model.parameters), strict=True):
+                    block.state[name][lane] = part
+
+    def _scatter(
+        self, parts: Iterable[Mapping[str, Tensor]], states: int, owner: Callable[[int], int]
+    ) -> Iterator[tuple[list[int], dict[int, Tensor]]]:
+        """Slabs of rows from the server to their owners: all clients of a slab, and the rows that came here."""
+        source = iter(parts)
+        while True:
+            part = next(source, None) if self._cluster.serves else None
+            clients = self._cluster.broadcast_json(part["clients"].tolist() if part else None)
+            if clients is None:
+                return
+            rows = dict(zip(clients, part["rows"], strict=True)) if part else {}
+            width = states * self._model.parameters
+            arrived = self._exchange.relocate(rows, width, self.dtype, [(c, 0, owner(c)) for c in clients])
+            yield clients, rows | arrived
 
     def digests(self) -> list[list[str]]:
         """``[client, sha256]`` of the private state parked on this rank (as strings; all clients must have left)."""

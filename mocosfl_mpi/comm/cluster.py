@@ -34,8 +34,6 @@ except (ImportError, RuntimeError) as error:  # no libmpi on this machine
 
 T = TypeVar("T")
 SHORTEST_NAP, LONGEST_NAP = 20e-6, 2e-3  # seconds
-LAST_WORDS = 0.5
-"""Seconds between a rank's last line and MPI_Abort: a launcher that ends first loses the line (seen with Hydra)."""
 CHUNK = 2**28  # bytes per broadcast of a large array: MPI 3.1 counts are 32-bit
 
 
@@ -80,11 +78,12 @@ class Cluster:
         A blocking MPI call spins on its core, which the rank that computes may need. Here a rank that waits
         sleeps between looks, for a twentieth of the time it has waited so far (20 µs to 2 ms).
         """
-        if self.size == 1:
-            return
+        if self.size > 1:
+            self._doze(self.comm.Ibarrier())
+
+    def _doze(self, request: MPI.Request) -> None:
         start = time.perf_counter()
-        arrived = self.comm.Ibarrier()
-        while not arrived.Test():
+        while not request.Test():
             time.sleep(min(LONGEST_NAP, max(SHORTEST_NAP, (time.perf_counter() - start) / 20)))
         self._waited += time.perf_counter() - start
 
@@ -94,6 +93,22 @@ class Cluster:
         return waited
 
     # ---------------------------------------------------------------------------------------- agreement
+
+    def vote(self, urgency: int) -> Callable[[], int]:
+        """Begin to find the largest ``urgency`` of all ranks; the function returned gives it.
+
+        What ranks exchange in between makes them meet, so that the answer is there when it is asked for.
+        """
+        if self.size == 1:
+            return lambda: urgency
+        own, largest = np.array([urgency], dtype=np.int64), np.zeros(1, dtype=np.int64)
+        request = self.comm.Iallreduce(own, largest, op=MPI.MAX)
+
+        def result() -> int:
+            self._doze(request)
+            return int(largest[0])
+
+        return result
 
     def broadcast_json(self, value: Any) -> Any:
         """Rank 0's JSON-ready ``value`` on every rank; nothing is unpickled."""
@@ -180,7 +195,7 @@ class Cluster:
         """End all ranks now, once the launcher has had the time to pass on what was said."""
         sys.stdout.flush()
         sys.stderr.flush()
-        time.sleep(LAST_WORDS)
+        time.sleep(environment.LAST_WORDS)
         self.comm.Abort(code)
 
     def abort_on_error(self) -> None:

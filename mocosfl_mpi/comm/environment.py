@@ -18,6 +18,9 @@ LAUNCHERS = (
 LAUNCHED = "MOCOSFL_RANKS"
 """Set by ``mocosfl run -n N`` to N for the ranks it starts."""
 
+LAST_WORDS = 0.5
+"""Seconds that a launcher is given to pass on a rank's last line: ending everything at once loses it now and then."""
+
 DEFAULTS = {
     # MPICH and Open MPI: a rank that waits gives its core away; price: some 50 µs of latency per message
     "MPIR_CVAR_ENABLE_HEAVY_YIELD": "1",

@@ -19,7 +19,29 @@ def add(commands: Subcommands) -> None:
         "-n", dest="ranks", type=int, metavar="RANKS", help="MPI ranks to start; 1 needs no launcher (default)"
     )
     run.add_argument(
-        "--out", type=Path, metavar="DIR", help="directory for the results (default: runs/CONFIG-001, -002, …)"
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="directory for the results (default: runs/CONFIG-001, -002, …); a run that lies there is continued",
+    )
+    run.add_argument(
+        "--resume",
+        choices=["auto", "never", "must"],
+        default="auto",
+        help="continue the run in DIR: auto = if there is one (default), never = refuse it, must = nothing else",
+    )
+    run.add_argument(
+        "--checkpoint-every",
+        type=str,
+        default="10min",
+        metavar="N",
+        help="10min (default), 2epochs, 500steps, or off = only at the end and when stopped",
+    )
+    run.add_argument(
+        "--max-hours",
+        type=float,
+        metavar="H",
+        help="stop in time with a checkpoint and exit code 75 (default: the end of the SLURM job)",
     )
     run.add_argument("--quiet", action="store_true", help="print nothing but errors")
     run.set_defaults(action=_run)
@@ -27,12 +49,16 @@ def add(commands: Subcommands) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     """Validate; then be a rank if a launcher started this process, else become the launcher (and not return)."""
+    from mocosfl_mpi.cadence import Cadence
     from mocosfl_mpi.data.check import check
 
     name, config = configuration(options)
     folder = data_dir(options)
     check(config.data, folder)
     started = launcher()
+    cadence = Cadence.parse(options.checkpoint_every)
+    if options.max_hours is not None and not options.max_hours > 0:
+        raise BadInput(f"--max-hours {options.max_hours}: expected a number above 0")
     if options.ranks is not None and options.ranks < 1:
         raise BadInput(f"-n {options.ranks}: at least one rank is needed; -n 1 computes everything in one process")
     if LAUNCHED in os.environ or started:
@@ -40,13 +66,14 @@ def _run(options: argparse.Namespace) -> int:
             raise BadInput(
                 f"-n {options.ranks} inside {started.name}, which started {started.size} ranks; leave -n out there"
             )
-        from mocosfl_mpi.simulation import run_as_rank
+        from mocosfl_mpi.simulation import Conduct, run_as_rank
 
-        return run_as_rank(config, preset=name, out=options.out, data_dir=folder, quiet=options.quiet)
+        conduct = Conduct(name, options.out, folder, options.quiet, options.resume, cadence, options.max_hours)
+        return run_as_rank(config, conduct)
 
     from mocosfl_mpi.launch import start
     from mocosfl_mpi.record.output import free_directory, prepare_output
 
     out = options.out or free_directory(name)
-    prepare_output(out)
+    prepare_output(out, options.resume)
     return start([*options.words, *([] if options.out else ["--out", str(out)])], options.ranks or 1)

@@ -51,6 +51,14 @@ class Ledger:
         np.add.at(self._bytes[:, column], where, size)
         np.add.at(self._messages[:, column], where, 1)
 
+    def state(self) -> tuple[Counts, Counts]:
+        """(bytes, messages) counted since the last ``take``, for a checkpoint; counting goes on."""
+        return self._bytes.copy(), self._messages.copy()
+
+    def restore(self, size: Counts, messages: Counts) -> None:
+        """The inverse of ``state``. ValueError for other shapes."""
+        self._bytes[...], self._messages[...] = size, messages
+
     def take(self) -> tuple[Counts, Counts]:
         """(bytes, messages) counted since the last call, int64 ``[members, messages]`` each; counting starts anew."""
         taken = self._bytes.copy(), self._messages.copy()

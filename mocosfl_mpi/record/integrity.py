@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -56,15 +56,15 @@ def read_attributes(file: h5py.File, path: Path) -> dict[str, Any]:
     ValueError
         Missing or malformed ones.
     """
-    schema, version = _attribute(file, "schema"), _attribute(file, "schema_version")
+    schema, version = attribute(file, "schema"), attribute(file, "schema_version")
     require(schema == SCHEMA, f"its schema is {schema!r}, not {SCHEMA!r}")
     major = SCHEMA_VERSION.partition(".")[0]
     if version.partition(".")[0] != major:
         raise BadInput(
             f"{path} has schema version {version!r} and this program reads {major}.x; use the version of mocosfl_mpi "
-            f"that wrote it ({_attribute(file, 'software_version')!r})"
+            f"that wrote it ({attribute(file, 'software_version')!r})"
         )
-    attributes = {name: _attribute(file, name) for name in ATTRIBUTES}
+    attributes = {name: attribute(file, name) for name in ATTRIBUTES}
     for name, kind in (("config", dict), ("versions", dict), ("notes", list)):
         try:
             attributes[name] = json.loads(attributes[name])
@@ -74,7 +74,8 @@ def read_attributes(file: h5py.File, path: Path) -> dict[str, Any]:
     return attributes
 
 
-def _attribute(file: h5py.File, name: str) -> Any:
+def attribute(file: h5py.File, name: str) -> Any:
+    """A root attribute as stored, a text or an integer; ValueError where it is missing or odd."""
     require(name in file.attrs, f"the attribute {name!r} is missing")
     identifier = file.attrs.get_id(name)
     require(identifier.shape == () and identifier.get_storage_size() <= _LARGEST_TEXT, f"the attribute {name!r} is odd")
@@ -86,9 +87,17 @@ def _attribute(file: h5py.File, name: str) -> Any:
     return bytes(file.attrs[name]).decode("utf-8")
 
 
-def check_structure(file: h5py.File) -> None:
-    """Every dataset is there, with the axes, lengths and kind of type that the schema says."""
-    for name in (*DIMENSIONS, *ENTRIES):
+def minor(version: str) -> int:
+    """The minor version of a schema; ValueError where there is none."""
+    return int(version.partition(".")[2])
+
+
+def check_structure(file: h5py.File, names: Sequence[str]) -> tuple[str, ...]:
+    """Every dataset of ``names`` is there, with the axes, lengths and kind of type that the schema says.
+
+    Returns the dimensions along which rows are appended, in the order of the file's counter.
+    """
+    for name in names:
         _check_links(file, name)
         dataset = file[name]
         require(isinstance(dataset, h5py.Dataset), f"{name} is no dataset")
@@ -109,8 +118,9 @@ def check_structure(file: h5py.File) -> None:
                 )
     # Other fixed labels may differ between minor versions: whoever reads takes those of the file.
     series = file["series"]
-    same = series.shape == (len(GROWING),) and tuple(series.asstr()[:]) == GROWING
-    require(same, "series has other labels than the schema")
+    labels = tuple(series.asstr()[:]) if series.shape[0] <= len(GROWING) else ()
+    require(bool(labels) and labels == GROWING[: len(labels)], "series has other labels than the schema")
+    return labels
 
 
 def _check_links(file: h5py.File, name: str) -> None:

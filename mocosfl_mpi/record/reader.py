@@ -17,9 +17,11 @@ import numpy.typing as npt
 from mocosfl_mpi.errors import BadInput
 from mocosfl_mpi.record.integrity import (
     LARGEST_READ,
+    attribute,
     check_stored,
     check_structure,
     damage,
+    minor,
     read_attributes,
     require,
 )
@@ -40,9 +42,12 @@ class Run:
         with damage(path):
             self.attrs = read_attributes(file, path)
             """Root attributes; ``config``, ``versions`` and ``notes`` are parsed from JSON."""
-            check_structure(file)
+            version = minor(self.attrs["schema_version"])
+            self.names = [name for name, kind in (DIMENSIONS | ENTRIES).items() if kind.since <= version]
+            """Datasets that a file of this schema version has."""
+            self._series = check_structure(file, self.names)
         self.refresh()
-        for name in (*DIMENSIONS, *ENTRIES):
+        for name in self.names:
             self._dataset(name)
 
     def refresh(self) -> None:
@@ -52,7 +57,7 @@ class Run:
             if self._file.swmr_mode:
                 counter.id.refresh()
             counts = np.asarray(counter[...]).tolist()
-        self.rows = dict(zip(GROWING, counts, strict=True))
+        self.rows = dict(zip(self._series, counts, strict=True))
 
     def __getitem__(self, name: str) -> npt.NDArray[Any]:
         """The dataset or scale ``name``: numbers as stored, texts as Python strings (dtype object).
@@ -72,6 +77,23 @@ class Run:
             if dataset.dtype.kind == "S":
                 return np.asarray(dataset.asstr()[()], dtype=object)
             return np.asarray(dataset[()] if rows is None else dataset[:rows])
+
+    def stored(self, name: str) -> npt.NDArray[Any]:
+        """A dataset that does not grow, as stored: texts stay bytes."""
+        dataset, _ = self._dataset(name)
+        with damage(self.path):
+            return np.asarray(dataset[()])
+
+    def raw_attribute(self, name: str) -> str | int:
+        """A root attribute as stored, JSON unparsed."""
+        with damage(self.path):
+            return attribute(self._file, name)  # type: ignore[no-any-return]
+
+    def part(self, name: str, start: int, end: int) -> npt.NDArray[Any]:
+        """Rows ``start`` to ``end`` of a growing dataset, as stored."""
+        dataset, _ = self._dataset(name)
+        with damage(self.path):
+            return np.asarray(dataset[start:end])
 
     def last(self, name: str) -> npt.NDArray[Any] | None:
         """The last row of a growing dataset, or None where there is none yet."""
@@ -117,7 +139,7 @@ class Run:
 
     def _dataset(self, name: str) -> tuple[h5py.Dataset, int | None]:
         """The dataset and its whole rows (None = it does not grow), all of them in the file."""
-        if name not in ENTRIES and name not in DIMENSIONS:
+        if name not in self.names:
             raise KeyError(name)
         growing = ENTRIES[name].growing if name in ENTRIES else (name if name in GROWING else None)
         with damage(self.path):

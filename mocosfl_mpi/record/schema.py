@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 SCHEMA: Final = "mocosfl-run"
-SCHEMA_VERSION: Final = "1.0"
+SCHEMA_VERSION: Final = "1.1"
 FILE_NAME: Final = "run.h5"
 COMMITTED: Final = "committed"
 """Dataset with the number of whole rows per growing dimension; advanced only after the rows are written."""
@@ -21,7 +21,8 @@ MESSAGES: Final = (
 WORK: Final = ("query_forward", "key_forward", "backward", "ema", "optimiser")
 SEGMENTS: Final = ("client", "server")
 MEMORY: Final = ("weights", "momentum_weights", "velocity", "gradients", "input", "activations", "peak")
-GROWING: Final = ("step", "sync", "epoch", "evaluation")
+GROWING: Final = ("step", "sync", "epoch", "evaluation", "session")
+"""In the order of ``committed``; a later version may only append."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class Dimension:
     long_name: str
     labels: tuple[str, ...] | None = None
     """Labels that the schema itself fixes; None = the run gives them."""
+    since: int = 0
+    """Minor version that brought it: files of an earlier one lack it."""
 
     @property
     def growing(self) -> bool:
@@ -52,6 +55,8 @@ class Entry:
     when: Literal["row", "fixed", "result"] = "row"
     """``row``: appended while the run goes on; ``fixed``: known before it; ``result``: empty until known."""
     compress: bool = False
+    since: int = 0
+    """Minor version that brought it: files of an earlier one lack it."""
 
     @property
     def growing(self) -> str | None:
@@ -66,11 +71,12 @@ DIMENSIONS: Final = {
         Dimension("sync", "number", "synchronisation by the fed server, counted from 0 over the whole run"),
         Dimension("epoch", "number", "epoch, counted from 0"),
         Dimension("evaluation", "number", "evaluation of the encoder, counted from 0"),
+        Dimension("session", "number", "start of the program: the first one, then each resumption", since=1),
         Dimension("client", "number", "simulated client"),
         Dimension("member", "number", "position in the pool of participating clients, by client number"),
         Dimension("class", "text", "class of the data set"),
         Dimension("layer", "text", "parameter tensor of the client's part of the network"),
-        Dimension("rank", "number", "MPI rank; rank 0 is main server and fed server"),
+        Dimension("rank", "number", "MPI rank; rank 0 is main server and fed server; those of the largest session"),
         Dimension("phase", "text", "part of an epoch on which a rank spends its time"),
         Dimension("age", "number", "bin of keys in the feature memory by age, newest first, equal numbers of updates"),
         Dimension("message", "text", "what a simulated client sends (up) or receives (down)", MESSAGES),
@@ -138,7 +144,8 @@ _COST: Final = (
           "messages a real client would send or receive", compress=True),
     Entry("simulated/client_flops", ("epoch", "member", "work"), "int64", "flop",
           "floating-point operations a real client would compute", compress=True),
-    Entry("measured/seconds", ("epoch", "rank", "phase"), "float64", "s", "wall time of this run"),
+    Entry("measured/seconds", ("epoch", "rank", "phase"), "float64", "s",
+          "wall time of this run; in the epoch of a resumption, of the part since then"),
     Entry("measured/idle_share", ("epoch", "rank"), "float64", "1",
           "share of the epoch in which the rank waited"),
     Entry("measured/resident_bytes", ("epoch", "rank"), "int64", "byte",
@@ -153,9 +160,17 @@ _COST: Final = (
     Entry("cost/flops_per_step", ("segment", "work"), "int64", "flop",
           "work once per step: EMA and optimiser", "fixed"),
     Entry("cost/client_memory", ("memory",), "int64", "byte", "memory of one real client", "fixed"),
-    Entry("ranks/host", ("rank",), "text", "1", "machine on which the rank runs", "fixed"),
-    Entry("ranks/threads", ("rank",), "int64", "1", "torch threads of the rank", "fixed"),
-    Entry("ranks/clients", ("rank",), "int64", "1", "simulated clients that the rank hosts", "fixed"),
+    Entry("ranks/host", ("rank",), "text", "1", "machine on which the rank of the latest session runs", "fixed"),
+    Entry("ranks/threads", ("rank",), "int64", "1", "torch threads of the rank, latest session", "fixed"),
+    Entry("ranks/clients", ("rank",), "int64", "1", "simulated clients that the rank hosts, latest session", "fixed"),
+)  # fmt: skip
+
+_SESSIONS: Final = (
+    Entry("sessions/epoch", ("session",), "int64", "1", "epoch with which the session began", since=1),
+    Entry("sessions/step", ("session",), "int64", "1", "steps completed before it", since=1),
+    Entry("sessions/ranks", ("session",), "int64", "1", "MPI ranks", since=1),
+    Entry("sessions/start", ("session",), "float64", "s",
+          "start in seconds since 1970-01-01 00:00 UTC", since=1),
 )  # fmt: skip
 
 _QUALITY: Final = (
@@ -191,7 +206,7 @@ _QUALITY: Final = (
 ENTRIES: Final = {
     entry.name: entry
     for entry in (
-        *_TRAINING, *_FEDERATION, *_HARDNESS, *_COST, *_QUALITY,
+        *_TRAINING, *_FEDERATION, *_HARDNESS, *_COST, *_SESSIONS, *_QUALITY,
         Entry(COMMITTED, ("series",), "int64", "1", "whole rows in the file; ignore later ones", "fixed"),
     )
 }  # fmt: skip
@@ -202,7 +217,7 @@ ATTRIBUTES: Final[dict[str, tuple[type[str] | type[int], str]]] = {
     "software": (str, "always `mocosfl_mpi`"),
     "software_version": (str, "version of this package"),
     "versions": (str, "JSON object: Python, libraries and MPI library"),
-    "date": (str, "start of the run, ISO 8601 with time zone"),
+    "date": (str, "start of the latest session, ISO 8601 with time zone; so are the next five about it"),
     "host": (str, "machine of rank 0"),
     "ranks": (int, "MPI ranks"),
     "launcher": (str, "what started the ranks"),

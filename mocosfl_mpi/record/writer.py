@@ -15,7 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mocosfl_mpi.errors import BadInput, RunFailed
+from mocosfl_mpi.record.carry import carry
 from mocosfl_mpi.record.layout import Size, check, create_datasets, row_shape, scale_values, write_attributes
+from mocosfl_mpi.record.reader import Run
 from mocosfl_mpi.record.schema import COMMITTED, ENTRIES, GROWING
 
 _P = ParamSpec("_P")
@@ -50,8 +52,11 @@ class Recorder:
         sizes: Mapping[str, Size],
         attrs: Mapping[str, str | int],
         fixed: Mapping[str, npt.ArrayLike],
+        earlier: tuple[Run, Mapping[str, int]] | None = None,
     ) -> Recorder:
         """Create the file with everything in it that it will ever hold, and start SWMR mode.
+
+        With ``earlier``, the whole new file takes the place of the old one in one step: a kill leaves one of them.
 
         Parameters
         ----------
@@ -63,17 +68,19 @@ class Recorder:
             Root attributes, from ``attributes.run_attributes``.
         fixed
             A value for every ``fixed`` entry of the schema.
+        earlier
+            The run that is continued, and how many of its rows: later ones are dropped, to be computed again.
 
         Raises
         ------
         BadInput
-            The file exists, or its directory cannot be written.
+            The file exists and is not continued, the earlier one is damaged, or its directory cannot be written.
         RunFailed
             The disk is full.
         ValueError
             Names or shapes that the schema does not know (programmer errors).
         """
-        if path.exists():
+        if path.exists() and earlier is None:
             raise BadInput(f"{path} exists; results are never overwritten: name another directory with --out")
         scales = scale_values(sizes)
         image = _image(scales, attrs, fixed)
@@ -88,8 +95,10 @@ class Recorder:
             raise BadInput(f"cannot create {part}: {error}; name another directory with --out") from None
         recorder = cls(file, path, {name: row_shape(entry, scales) for name, entry in ENTRIES.items()})
         try:
+            if earlier is not None:
+                recorder._write(recorder._carry, *earlier)
             recorder._write(recorder._begin, part)
-        except RunFailed:
+        except (BadInput, RunFailed):
             part.unlink(missing_ok=True)
             raise
         return recorder
@@ -129,6 +138,12 @@ class Recorder:
         values = check(ENTRIES[name], value, self._shapes[name])
         self._write(self._put, name, values)
 
+    def sync(self) -> dict[str, int]:
+        """Write all kept rows through to the disk itself; how many whole rows it holds per dimension."""
+        self.flush()
+        self._write(os.fsync, self._file.id.get_vfd_handle())
+        return dict(zip(GROWING, self._committed.tolist(), strict=True))
+
     def complete(self, state_sha256: str) -> None:
         """Write what is kept and the hash of the trained state, then mark the run as completed."""
         self.flush()
@@ -156,6 +171,10 @@ class Recorder:
                 self.close()
 
     # ------------------------------------------------------------------------------------------- to the disk
+
+    def _carry(self, run: Run, rows: Mapping[str, int]) -> None:
+        carry(run, rows, self._file)
+        self._committed = np.array([rows.get(dim, 0) for dim in GROWING], dtype=np.int64)
 
     def _begin(self, part: Path) -> None:
         self._file.swmr_mode = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -151,6 +152,33 @@ class MainServer:
             projections = self.online.head(features)
             self.online.train()
         return features, projections
+
+    def state(self) -> dict[str, dict[str, Tensor]]:
+        """Everything that training changes, by kind: trunk, momentum trunk, SGD velocity, feature memory."""
+        velocity = {}
+        for name, parameter in self.online.named_parameters():
+            buffer = self.optimiser.state[parameter].get("momentum_buffer")
+            velocity[name] = torch.zeros_like(parameter) if buffer is None else buffer
+        return {
+            "online": self.online.state_dict(),
+            "momentum": self.momentum.state_dict(),
+            "velocity": velocity,
+            "memory": {"keys": self.memory.keys, "position": torch.from_numpy(self.memory.position)},
+        }
+
+    @torch.no_grad()
+    def restore(self, state: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """The inverse of ``state``, in place. RuntimeError or KeyError where names or shapes differ."""
+        for parameter in self.online.parameters():
+            if self._config.server.momentum:
+                self.optimiser.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        for kind, tensors in self.state().items():
+            if set(tensors) != set(state[kind]):
+                raise KeyError(f"{kind}: {sorted(set(tensors) ^ set(state[kind]))[:3]}")
+            for name, tensor in tensors.items():
+                if tensor.shape != state[kind][name].shape:
+                    raise RuntimeError(f"{kind}.{name}: {list(state[kind][name].shape)}, not {list(tensor.shape)}")
+                tensor.copy_(state[kind][name])
 
     @torch.no_grad()
     def _update_momentum(self) -> None:

@@ -10,12 +10,11 @@ from torch.nn import functional as F
 
 from mocosfl_mpi import results, simulation
 from mocosfl_mpi.clients.participation import pool as draw_pool
-from mocosfl_mpi.comm.cluster import Cluster
 from mocosfl_mpi.config import STAGES, apply_settings, parse
 from mocosfl_mpi.cost.flops import SegmentCost
 from mocosfl_mpi.cost.memory import ClientMemory
 from mocosfl_mpi.record.schema import MEMORY
-from mocosfl_mpi.simulation import Simulation
+from mocosfl_mpi.simulation import Conduct, Simulation
 from mocosfl_mpi.split import cut
 from mocosfl_mpi.split.engine import MASTERS
 from mocosfl_mpi.streams import Streams
@@ -158,7 +157,7 @@ class Watched:
     """A simulation that has been trained, with the losses and drifts it reported."""
 
     def __init__(self, config, out):
-        self.sim = Simulation(config, Cluster(), preset="test", out=out, data_dir=None, quiet=True)
+        self.sim = Simulation.begin(config, Conduct("test", out, quiet=True))
         self.losses, self.accuracies, self.drifts = [], [], []
         step, synchronised = self.sim.chronicle.step, self.sim.chronicle.synchronised
 

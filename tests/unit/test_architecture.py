@@ -14,7 +14,7 @@ ROOT = PACKAGE.parent
 
 LAYERS = [
     {"errors", "__init__"},
-    {"config", "streams", "schedules"},
+    {"config", "streams", "schedules", "cadence"},
     {"meter", "presets"},
     {"comm"},
     {"launch", "native"},
@@ -23,8 +23,8 @@ LAYERS = [
     {"evaluation", "clients", "speaker"},
     {"server"},
     {"routes", "algorithms", "problem"},
-    {"chronicle"},
-    {"results"},
+    {"chronicle", "boundary", "resumption"},
+    {"results", "checkpoints"},
     {"simulation"},
     {"commands"},
     {"cli"},

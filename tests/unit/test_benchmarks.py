@@ -53,9 +53,8 @@ def test_published_structure_computes_what_the_simulator_computes(tmp_path):
     sys.path.insert(0, str(ROOT / "benchmarks"))
     from published_structure import PublishedStructure
 
-    from mocosfl_mpi.comm.cluster import Cluster
     from mocosfl_mpi.config import parse
-    from mocosfl_mpi.simulation import Simulation
+    from mocosfl_mpi.simulation import Conduct, Simulation
 
     torch.set_num_threads(1)
     config = parse(
@@ -73,7 +72,7 @@ def test_published_structure_computes_what_the_simulator_computes(tmp_path):
         },
         "test",
     )
-    simulation = Simulation(config, Cluster(), preset="", out=tmp_path / "run", data_dir=None, quiet=True)
+    simulation = Simulation.begin(config, Conduct("test", tmp_path / "run", quiet=True))
     baseline = PublishedStructure(config, simulation.problem, config.seed)
     baseline.queue.copy_(simulation.main_server.memory.newest_first().flip(0).T)
     views = {}

@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from mocosfl_mpi.comm.cluster import Cluster
 from mocosfl_mpi.config import apply_settings, parse
 from mocosfl_mpi.presets import load
 from mocosfl_mpi.record.reader import open_run
 from mocosfl_mpi.record.schema import MESSAGES, WORK
-from mocosfl_mpi.simulation import Simulation
+from mocosfl_mpi.simulation import Conduct, Simulation
 from mocosfl_mpi.split import cut
 
 # smoke: 1 input channel, width 4, cut 2 = stem (36 weights, 8 affine) + block (2 x 144 weights, 16 affine)
@@ -28,8 +27,9 @@ def run(tmp_path_factory):
         _, values = load("smoke")
         config = parse(apply_settings(values, ["evaluation.linear_probe=false", *settings]), "smoke")
         out = tmp_path_factory.mktemp("run") / "out"
-        simulation = Simulation(config, Cluster(), preset="smoke", out=out, data_dir=None, quiet=True)
-        with open_run(simulation.run()) as file:
+        simulation = Simulation.begin(config, Conduct("smoke", out, quiet=True))
+        simulation.run()
+        with open_run(out) as file:
             names = ("simulated/bytes", "simulated/messages", "simulated/client_flops", "epochs/clients")
             return simulation, {name: file[name] for name in names}
 

@@ -129,7 +129,7 @@ def replace(name, make):
             "another file",
         ),
         (
-            replace("series", lambda f: f.create_dataset("series", data=np.array([b"step"] * 4))),
+            replace("series", lambda f: f.create_dataset("series", data=np.array([b"step"] * 5))),
             "other labels",
         ),
         (

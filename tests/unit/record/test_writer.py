@@ -173,7 +173,7 @@ from pathlib import Path
 from tests.unit.record.samples import create, row
 recorder = create(Path(sys.argv[1]))
 for number in range(10**6):
-    for dim in ("step", "sync", "epoch", "evaluation"):
+    for dim in ("step", "sync", "epoch", "evaluation", "session"):
         recorder.append(dim, row(dim, number))
     recorder.flush()
     print(number + 1, flush=True)

@@ -1,0 +1,93 @@
+"""Carrying whole rows and results of an earlier file into a fresh one: to continue a run, or to mend a killed one's."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from mocosfl_mpi.errors import BadInput, RunFailed
+from mocosfl_mpi.record.layout import Size, create_datasets, scale_values, write_attributes
+from mocosfl_mpi.record.reader import Run, open_run
+from mocosfl_mpi.record.schema import ATTRIBUTES, COMMITTED, DIMENSIONS, ENTRIES, GROWING, SCHEMA_VERSION
+
+SLAB = 2**25
+"""Bytes carried at once."""
+
+
+def carry(run: Run, rows: Mapping[str, int], file: h5py.File) -> None:
+    """Copy the first ``rows`` of every series of ``run``, and its results, into ``file``, which has none yet.
+
+    Axes that have grown (ranks) keep their fill values behind the old ones.
+    """
+    for name in run.names:
+        entry = ENTRIES.get(name)
+        dim = entry.growing if entry else (name if name in GROWING else None)
+        if dim is not None:
+            _carry_rows(run, name, rows.get(dim, 0), file[name])
+        elif entry and entry.when == "result":
+            file[name][...] = np.array(run.stored(name), dtype=file[name].dtype)  # UTF-8, which numpy has forgotten
+    file[COMMITTED][...] = [rows.get(dim, 0) for dim in GROWING]
+
+
+def _carry_rows(run: Run, name: str, rows: int, target: h5py.Dataset) -> None:
+    target.resize(rows, axis=0)
+    width = max(1, math.prod(target.shape[1:]) * target.dtype.itemsize)
+    step = max(1, SLAB // width)
+    for start in range(0, rows, step):
+        part = run.part(name, start, min(start + step, rows))
+        target[(slice(start, start + len(part)), *(slice(0, length) for length in part.shape[1:]))] = part
+
+
+def recover(path: Path) -> dict[str, int]:
+    """Make the file of a killed run a clean, closed one, in place; its whole rows per dimension.
+
+    Raises
+    ------
+    BadInput
+        No run, or one whose whole rows cannot be read.
+    RunFailed
+        The clean file cannot be written; the old one stays as it is.
+    """
+    with open_run(path) as run:
+        sizes: dict[str, Size] = {
+            name: run[name].tolist()
+            for name, dimension in DIMENSIONS.items()
+            if name in run.names and dimension.labels is None and not dimension.growing
+        }
+        fixed = {name: run[name] for name, entry in ENTRIES.items() if name in run.names and entry.when == "fixed"}
+        del fixed[COMMITTED]
+        attributes: dict[str, Any] = {name: run.raw_attribute(name) for name in ATTRIBUTES}
+        attributes["schema_version"] = SCHEMA_VERSION
+        part = run.path.with_name(run.path.name + ".recovered")
+        try:
+            with h5py.File(part, "w", libver="latest") as file:
+                write_attributes(file, attributes)
+                create_datasets(file, scale_values(sizes), fixed)
+                carry(run, run.rows, file)
+            with part.open("rb+") as written:
+                os.fsync(written.fileno())
+            part.replace(run.path)
+        except (OSError, RuntimeError) as error:
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
+            text = " ".join(str(error).split())[:300]
+            raise RunFailed(f"cannot write {part}: {text}. {run.path} is as it was; free some space first") from None
+        return run.rows
+
+
+def rows_or_refuse(run: Run, wanted: Mapping[str, int]) -> None:
+    """Refuse a file that lacks rows which a checkpoint counts on (BadInput)."""
+    lacking = {dim: count for dim, count in wanted.items() if run.rows.get(dim, 0) < count}
+    if lacking:
+        raise BadInput(
+            f"{run.path} holds { ({dim: run.rows.get(dim, 0) for dim in lacking}) } rows and the checkpoint beside it "
+            f"counts on {lacking}: the file is older than the checkpoint or was cut. Bring back the {run.path.name} "
+            f"that belongs to it, or start again in another directory"
+        )
