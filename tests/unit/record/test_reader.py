@@ -21,7 +21,7 @@ from mocosfl_mpi.record import integrity
 from mocosfl_mpi.record.layout import encode
 from mocosfl_mpi.record.output import prepare_output
 from mocosfl_mpi.record.reader import differences, open_run
-from mocosfl_mpi.record.schema import ENTRIES, MESSAGES
+from mocosfl_mpi.record.schema import ENTRIES, MESSAGES, SCHEMA_VERSION
 from mocosfl_mpi.record.show import render, size
 from tests.unit.record.samples import CONFIG, SIZES, STATE, create, row
 
@@ -39,7 +39,7 @@ def finished(tmp_path: Path) -> Path:
 def write(path: Path, state: str | None = STATE, rows: int = 2, **changes: object) -> None:
     with create(path, **changes) as recorder:
         for number in range(rows):
-            for dim in ("step", "sync", "epoch", "evaluation"):
+            for dim in ("step", "sync", "epoch", "evaluation", "session"):
                 recorder.append(dim, row(dim, number))
         if state:
             recorder.put("result/knn_top1", 55.0)
@@ -215,7 +215,7 @@ def test_summary_numbers(finished):
     assert summary["completed"] is True
     assert summary["state_sha256"] == STATE
     assert summary["config_hash"] == parse(CONFIG, "test").hash()
-    assert (summary["method"], summary["ranks"], summary["schema_version"]) == ("mocosfl", 2, "1.0")
+    assert (summary["method"], summary["ranks"], summary["schema_version"]) == ("mocosfl", 2, SCHEMA_VERSION)
     assert (summary["epochs"], summary["epochs_planned"], summary["steps"], summary["syncs"]) == (2, 3, 2, 2)
     assert summary["knn_top1"] == 55.0
     assert summary["linear_top1"] is None
