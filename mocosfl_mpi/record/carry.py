@@ -32,7 +32,9 @@ def carry(run: Run, rows: Mapping[str, int], file: h5py.File) -> None:
         if dim is not None:
             _carry_rows(run, name, rows.get(dim, 0), file[name])
         elif entry and entry.when == "result":
-            file[name][...] = np.array(run.stored(name), dtype=file[name].dtype)  # UTF-8, which numpy has forgotten
+            value = run.stored(name)
+            # numpy forgets that bytes are UTF-8, and HDF5 converts from no other
+            file[name][...] = np.asarray(bytes(value[()]), dtype=file[name].dtype) if value.dtype.kind == "S" else value
     file[COMMITTED][...] = [rows.get(dim, 0) for dim in GROWING]
 
 

@@ -25,7 +25,9 @@ CONFIG = {"epochs": 3, "client": {"count": 6, "sampling_ratio": 0.7}, "seed": 7}
 STATE = "0123456789abcdef" * 4
 
 
-def create(path: Path, sizes: dict | None = None, config: Config | None = None, **changes: object) -> Recorder:
+def create(
+    path: Path, sizes: dict | None = None, config: Config | None = None, earlier: tuple | None = None, **changes: object
+) -> Recorder:
     sizes = {**SIZES, **(sizes or {})}
     attributes = run_attributes(
         config or parse(CONFIG, "test"),
@@ -40,7 +42,7 @@ def create(path: Path, sizes: dict | None = None, config: Config | None = None, 
         notes=["an unofficial file"],
     )
     attributes.update(changes)
-    return Recorder.create(path, sizes, attributes, fixed(sizes))
+    return Recorder.create(path, sizes, attributes, fixed(sizes), earlier)
 
 
 def fixed(sizes: dict) -> dict:
@@ -50,7 +52,7 @@ def fixed(sizes: dict) -> dict:
         for name, entry in ENTRIES.items()
         if entry.when == "fixed" and name != COMMITTED
     }
-    return values | {"ranks/host": ["node1", "node-zwei-ü"][: len(scales["rank"])]}
+    return values | {"ranks/host": ["node1", "node-zwei-ü", "node3", ""][: len(scales["rank"])]}
 
 
 def row(dim: str, number: int, sizes: dict | None = None) -> dict:
