@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping
-from types import FrameType
 
 from mocosfl_mpi.cadence import Cadence
 from mocosfl_mpi.comm.cluster import Cluster
+from mocosfl_mpi.signals import asked
 
 GO, SAVE, STOP = range(3)
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 MARGIN = 10.0
 """Seconds before a time limit that are left for what no step shows: closing files, ending ranks."""
 
@@ -58,23 +56,11 @@ class Boundary:
         self._cadence = cadence
         self._limit = None if left is None else time.monotonic() + left  # the wall clock may jump, this one does not
         self._margin = MARGIN if left is None else min(MARGIN, 0.1 * left)
-        self._asked = False
         self._saved = self._began = time.monotonic()
         self._steps = self._epochs = 0
         self._longest = self._saving = 0.0
         self._result: Callable[[], int] = lambda: GO
-        self.reason = "a signal"
-        """Why the run is to stop, in words (rank 0)."""
-
-    def listen(self) -> None:
-        """From here on SIGTERM and SIGUSR1 ask for an orderly stop."""
-
-        def asked(number: int, _frame: FrameType | None) -> None:
-            self._asked = True
-            self.reason = signal.Signals(number).name
-
-        for number in SIGNALS:
-            signal.signal(number, asked)
+        self._out_of_time = False
 
     def cast(self, *, last: bool) -> None:
         """A step begins (``last`` of its epoch or not)."""
@@ -85,9 +71,14 @@ class Boundary:
         self._epochs += last
         urgency = SAVE if self._cluster.serves and self._due(now) else GO
         if self._cluster.serves and self._late(now):
-            self.reason = "the time limit"
+            self._out_of_time = True
             urgency = STOP
-        self._result = self._cluster.vote(STOP if self._asked else urgency)
+        self._result = self._cluster.vote(STOP if asked() else urgency)
+
+    @property
+    def reason(self) -> str:
+        """Why the run is to stop, in words (rank 0)."""
+        return "the time limit" if self._out_of_time else asked() or "a signal to another rank"
 
     def _due(self, now: float) -> bool:
         count = {"min": (now - self._saved) / 60.0, "steps": self._steps, "epochs": self._epochs}[self._cadence.unit]

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from mocosfl_mpi.comm.environment import LAUNCHED, prepare
 from mocosfl_mpi.errors import BadInput
+from mocosfl_mpi.signals import asked, listen
+
+PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
+ASK_AGAIN = 0.5
+"""Seconds between two requests to an mpiexec to stop its ranks."""
 
 TERMINAL = "MOCOSFL_TERMINAL"
 """Columns of the launcher's terminal, for rank 0, whose own output is a pipe to mpiexec."""
@@ -76,15 +82,38 @@ def environment(kind: str, *, ranks: int) -> dict[str, str]:
     return environ
 
 
-def start(arguments: Sequence[str], ranks: int) -> NoReturn:
-    """Become ``mpiexec -n ranks python -m mocosfl_mpi arguments``; with one rank, become that rank.
+def start(arguments: Sequence[str], ranks: int) -> int:
+    """Run ``mpiexec -n ranks python -m mocosfl_mpi arguments`` and return its exit code; one rank needs no mpiexec.
 
-    The launcher replaces this process, so a signal to this command reaches it and nothing is left behind.
+    One rank: this process becomes it. More: this process waits, and translates signals, as Open MPI's mpiexec ends its
+    ranks on SIGTERM without asking them, and both pass on SIGUSR1: SIGTERM, SIGUSR1 and the first Ctrl-C ask for an
+    orderly stop; the second Ctrl-C ends everything. Should this process be killed, mpiexec is told to end.
     """
     command = [sys.executable, "-m", "mocosfl_mpi", *arguments]
-    kind = "none"
-    if ranks > 1:
-        path, kind = find_mpiexec()
-        command = [path, "-n", str(ranks), *command]
     sys.stdout.flush()
-    os.execve(command[0], command, environment(kind, ranks=ranks))
+    if ranks == 1:
+        os.execve(command[0], command, environment("none", ranks=1))
+    path, kind = find_mpiexec()
+    process = subprocess.Popen(
+        [path, "-n", str(ranks), *command],
+        env=environment(kind, ranks=ranks),
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,  # a Ctrl-C comes here alone
+        preexec_fn=_end_with_parent,  # noqa: PLW1509 - there is one thread here
+    )
+    listen()
+    while True:
+        try:
+            code = process.wait(ASK_AGAIN)
+        except subprocess.TimeoutExpired:
+            if asked():  # an mpiexec that is just starting may lose a signal
+                process.send_signal(signal.SIGUSR1)
+        except KeyboardInterrupt:
+            process.send_signal(signal.SIGINT)
+        else:
+            return code if code >= 0 else 128 - code
+
+
+def _end_with_parent() -> None:
+    """In the child, before it becomes mpiexec: SIGTERM should its parent die (Linux)."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)

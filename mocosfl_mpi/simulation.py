@@ -42,6 +42,7 @@ from mocosfl_mpi.resumption import Found, Resumption
 from mocosfl_mpi.routes import AtServer
 from mocosfl_mpi.server.fed_server import FedServer, due
 from mocosfl_mpi.server.main_server import MainServer
+from mocosfl_mpi.signals import ignore
 from mocosfl_mpi.speaker import Speaker, console
 from mocosfl_mpi.split import cut
 from mocosfl_mpi.split.engine import MASTERS, choose, precision
@@ -89,6 +90,7 @@ def run_as_rank(config: Config, conduct: Conduct) -> int:
             cluster.end_everything(error.exit_code)
         return error.exit_code
     finally:
+        ignore()
         if resumption is not None:
             resumption.release()
     return 0
@@ -283,7 +285,6 @@ class Simulation:
         Stopped
             On every rank: a signal or the time limit asked for it; a checkpoint is saved.
         """
-        self.boundary.listen()
         self.chronicle.begin(self.position[0])
         try:
             with self.speaker:
@@ -325,6 +326,7 @@ class Simulation:
             for step in range(first, self.steps):
                 last = step == self.steps - 1
                 self.boundary.cast(last=last)
+                self.cluster.place = f"epoch {epoch}, step {step}"
                 clients.update_momentum()
                 smashed = clients.forward(epoch, step)
                 ahead = None if last else partial(clients.look_ahead, epoch, step + 1)

@@ -50,6 +50,8 @@ class Cluster:
         self._windows: list[MPI.Win] = []
         self._refusal: Exception | None = None
         self._waited = 0.0
+        self.place = ""
+        """Where the run stands, for the last words of a failing rank."""
         self._refuse_singletons()
 
     def _refuse_singletons(self) -> None:
@@ -101,12 +103,12 @@ class Cluster:
         """
         if self.size == 1:
             return lambda: urgency
-        own, largest = np.array([urgency], dtype=np.int64), np.zeros(1, dtype=np.int64)
-        request = self.comm.Iallreduce(own, largest, op=MPI.MAX)
+        numbers = np.array([urgency, 0], dtype=np.int64)  # must live until the answer is there
+        request = self.comm.Iallreduce(numbers[:1], numbers[1:], op=MPI.MAX)
 
         def result() -> int:
             self._doze(request)
-            return int(largest[0])
+            return int(numbers[1])
 
         return result
 
@@ -205,7 +207,10 @@ class Cluster:
             kind: type[BaseException], value: BaseException | None, trace: TracebackType | None, where: str = ""
         ) -> None:
             lines = "".join(traceback.format_exception(kind, value, trace))
-            sys.stderr.write(f"rank {self.rank} of {self.size} on {self.host_name}{where} failed:\n{lines}")
+            if issubclass(kind, KeyboardInterrupt):
+                lines = "interrupted\n"
+            place = f", {self.place}" if self.place else ""
+            sys.stderr.write(f"rank {self.rank} of {self.size} on {self.host_name}{where}{place} failed:\n{lines}")
             self.end_everything(FAILURE)
 
         def from_thread(args: threading.ExceptHookArgs) -> None:

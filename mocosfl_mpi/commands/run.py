@@ -9,6 +9,7 @@ from pathlib import Path
 from mocosfl_mpi.comm.environment import LAUNCHED, launcher
 from mocosfl_mpi.commands.common import Subcommands, add_configuration, configuration, data_dir
 from mocosfl_mpi.errors import BadInput
+from mocosfl_mpi.signals import listen
 
 
 def add(commands: Subcommands) -> None:
@@ -48,14 +49,17 @@ def add(commands: Subcommands) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    """Validate; then be a rank if a launcher started this process, else become the launcher (and not return)."""
+    """Validate; then be a rank if a launcher started this process, else be the launcher."""
+    started = launcher()
+    if LAUNCHED in os.environ or started or options.ranks in (None, 1):
+        listen()
+
     from mocosfl_mpi.cadence import Cadence
     from mocosfl_mpi.data.check import check
 
     name, config = configuration(options)
     folder = data_dir(options)
     check(config.data, folder)
-    started = launcher()
     cadence = Cadence.parse(options.checkpoint_every)
     if options.max_hours is not None and not options.max_hours > 0:
         raise BadInput(f"--max-hours {options.max_hours}: expected a number above 0")
