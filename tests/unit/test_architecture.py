@@ -19,7 +19,7 @@ LAYERS = [
     {"comm"},
     {"launch", "native"},
     {"split", "data", "objectives", "record"},
-    {"cost"},
+    {"cost", "retime", "doctor"},
     {"evaluation", "clients", "speaker"},
     {"server"},
     {"routes", "algorithms", "problem"},
