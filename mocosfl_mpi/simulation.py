@@ -61,12 +61,15 @@ class Conduct:
     resume: Resume = "auto"
     cadence: Cadence = field(default_factory=Cadence)
     max_hours: float | None = None
+    patience: float = 1800.0
+    """Seconds that ranks wait for one another before the job is ended."""
 
 
 def run_as_rank(config: Config, conduct: Conduct) -> int:
     """Be one rank of a run; returns the exit code. What all ranks refuse together ends quietly, all else at once."""
     cluster = Cluster()
     cluster.abort_on_error()
+    cluster.patience = conduct.patience
     resumption = None
     try:
         resumption = Resumption(config, cluster, conduct.out, conduct.preset, conduct.resume)

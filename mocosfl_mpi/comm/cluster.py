@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import socket
 import sys
@@ -50,6 +51,8 @@ class Cluster:
         self._windows: list[MPI.Win] = []
         self._refusal: Exception | None = None
         self._waited = 0.0
+        self.patience = math.inf
+        """Seconds that a rank waits for the others before it ends the job."""
         self.place = ""
         """Where the run stands, for the last words of a failing rank."""
         self._refuse_singletons()
@@ -86,8 +89,20 @@ class Cluster:
     def _doze(self, request: MPI.Request) -> None:
         start = time.perf_counter()
         while not request.Test():
-            time.sleep(min(LONGEST_NAP, max(SHORTEST_NAP, (time.perf_counter() - start) / 20)))
+            waited = time.perf_counter() - start
+            if waited > self.patience:
+                self._lose_patience(waited)
+            time.sleep(min(LONGEST_NAP, max(SHORTEST_NAP, waited / 20)))
         self._waited += time.perf_counter() - start
+
+    def _lose_patience(self, waited: float) -> None:
+        """Another rank hangs: better one loud end than an allocation that burns in silence."""
+        sys.stderr.write(
+            f"rank {self.rank} of {self.size} on {self.host_name}, {self.place or 'before the first step'}, has waited "
+            f"{waited:.0f} s for another rank, which hangs or has died unseen: everything ends. Start the same command "
+            f"again to continue from the last checkpoint; raise --patience if this was an honest wait\n"
+        )
+        self.end_everything(FAILURE)
 
     def take_waited(self) -> float:
         """Seconds this rank has waited for others since the last call."""

@@ -44,6 +44,13 @@ def add(commands: Subcommands) -> None:
         metavar="H",
         help="stop in time with a checkpoint and exit code 75 (default: the end of the SLURM job)",
     )
+    run.add_argument(
+        "--patience",
+        type=float,
+        default=30.0,
+        metavar="MINUTES",
+        help="end the job when ranks have waited so long for one that hangs (default 30; evaluation counts)",
+    )
     run.add_argument("--quiet", action="store_true", help="print nothing but errors")
     run.set_defaults(action=_run)
 
@@ -63,6 +70,8 @@ def _run(options: argparse.Namespace) -> int:
     cadence = Cadence.parse(options.checkpoint_every)
     if options.max_hours is not None and not options.max_hours > 0:
         raise BadInput(f"--max-hours {options.max_hours}: expected a number above 0")
+    if not options.patience > 0:
+        raise BadInput(f"--patience {options.patience}: expected minutes above 0")
     if options.ranks is not None and options.ranks < 1:
         raise BadInput(f"-n {options.ranks}: at least one rank is needed; -n 1 computes everything in one process")
     if LAUNCHED in os.environ or started:
@@ -72,7 +81,16 @@ def _run(options: argparse.Namespace) -> int:
             )
         from mocosfl_mpi.simulation import Conduct, run_as_rank
 
-        conduct = Conduct(name, options.out, folder, options.quiet, options.resume, cadence, options.max_hours)
+        conduct = Conduct(
+            preset=name,
+            out=options.out,
+            data_dir=folder,
+            quiet=options.quiet,
+            resume=options.resume,
+            cadence=cadence,
+            max_hours=options.max_hours,
+            patience=60.0 * options.patience,
+        )
         return run_as_rank(config, conduct)
 
     from mocosfl_mpi.launch import start
