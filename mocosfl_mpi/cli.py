@@ -10,10 +10,10 @@ from collections.abc import Sequence
 
 from mocosfl_mpi import __version__
 from mocosfl_mpi.comm.environment import LAST_WORDS, launcher
-from mocosfl_mpi.commands import diff, download, inspect, partition, presets, recover, run
+from mocosfl_mpi.commands import diff, download, inspect, partition, presets, recover, run, slurm
 from mocosfl_mpi.errors import BadInput, RunFailed
 
-COMMANDS = (run, presets, inspect, diff, recover, partition, download)
+COMMANDS = (run, slurm, presets, inspect, diff, recover, partition, download)
 """In the order of ``mocosfl --help``."""
 
 
