@@ -96,6 +96,12 @@ class Hosts:
         """Every process on these hosts."""
         return [int(pid) for name in self.names for pid in ip("netns", "pids", name).split()]
 
+    def rank_on(self, host: int) -> int:
+        """The rank on host ``host`` (from 1): of the package's processes there the last in the chain of starts."""
+        pids = map(int, ip("netns", "pids", self.names[host - 1]).split())
+        python = [pid for pid in pids if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(sys.executable.encode())]
+        return max(python)
+
     def start(self, *arguments: str | Path, **extra: str) -> subprocess.Popen[str]:
         """``mocosfl arguments`` with one rank per host, started from the first."""
         path, kind = find_mpiexec()
