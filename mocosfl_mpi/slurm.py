@@ -23,6 +23,7 @@ WARNING_SECONDS = 300
 CONTINUE = """\
 # Start or continue. SLURM warns this shell before time is up (--signal); the launcher passes the warning on to every
 # rank. The run then stops after its step with a checkpoint and exit code 75, and the job queues again under its number.
+trap '' USR1 # ranks that still start ignore it; they know their time limit from squeue, too
 "${command[@]}" &
 run=$!
 trap 'kill -USR1 "$run" 2> /dev/null' USR1

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mocosfl_mpi.comm import environment
+from mocosfl_mpi.comm.patience import Watch, patience
 from mocosfl_mpi.errors import FAILURE, BadInput, RunFailed
 
 environment.prepare()
@@ -53,6 +54,8 @@ class Cluster:
         self.place = ""
         """Where the run stands, for the last words of a failing rank."""
         self._refuse_singletons()
+        limit = patience()
+        self._watch = Watch(limit, self.rank, self.host_name) if limit and self.size > 1 else None
 
     def _refuse_singletons(self) -> None:
         """N jobs of size 1 instead of one of size N: the launcher does not speak this MPI library's language."""
@@ -88,6 +91,8 @@ class Cluster:
         while not request.Test():
             time.sleep(min(LONGEST_NAP, max(SHORTEST_NAP, (time.perf_counter() - start) / 20)))
         self._waited += time.perf_counter() - start
+        if self._watch:
+            self._watch.heard()
 
     def take_waited(self) -> float:
         """Seconds this rank has waited for others since the last call."""
@@ -187,6 +192,8 @@ class Cluster:
 
     def close(self) -> None:
         """Free shared windows, all ranks together, at a normal end."""
+        if self._watch:
+            self._watch.stop()
         for window in self._windows:
             window.Free()
         self._windows.clear()

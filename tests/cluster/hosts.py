@@ -92,15 +92,14 @@ class Hosts:
         text = ip("netns", "exec", self.names[host - 1], "cat", "/sys/class/net/eth0/statistics/rx_bytes")
         return int(text)
 
-    def pids(self) -> list[int]:
-        """Every process on these hosts."""
-        return [int(pid) for name in self.names for pid in ip("netns", "pids", name).split()]
+    def pids(self, name: str | None = None) -> list[int]:
+        """Every process on the host called ``name``, or on all hosts."""
+        return [int(pid) for each in ([name] if name else self.names) for pid in ip("netns", "pids", each).split()]
 
-    def rank_on(self, host: int) -> int:
-        """The rank on host ``host`` (from 1): of the package's processes there the last in the chain of starts."""
-        pids = map(int, ip("netns", "pids", self.names[host - 1]).split())
-        python = [pid for pid in pids if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(sys.executable.encode())]
-        return max(python)
+    def ranks(self, host: int | None = None) -> list[int]:
+        """Processes of this Python on host ``host`` (from 1), or on all hosts."""
+        names = self.names if host is None else [self.names[host - 1]]
+        return [pid for name in names for pid in self.pids(name) if _is_python(pid)]
 
     def start(self, *arguments: str | Path, **extra: str) -> subprocess.Popen[str]:
         """``mocosfl arguments`` with one rank per host, started from the first."""
@@ -132,3 +131,10 @@ def ip(*words: str, check: bool = True) -> str:
     if check and done.returncode:
         raise RuntimeError(f"ip {' '.join(words)}: {done.stderr.strip()}")
     return done.stdout
+
+
+def _is_python(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().startswith(sys.executable.encode())
+    except OSError:  # it has ended meanwhile
+        return False

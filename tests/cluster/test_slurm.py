@@ -17,8 +17,8 @@ pytestmark = [pytest.mark.cluster, pytest.mark.skipif(bool(why_not()), reason=wh
 JOBS = ROOT / "jobs"
 OPEN_MPI = not why_not() and find_mpiexec()[1] == "openmpi"
 SRUN = "pmix" if OPEN_MPI else "pmi2"
-ONE_SECOND_STEPS = ("--set", "epochs=60", "--set", "evaluation.every=0")
-"""240 steps; slowed by 0.1 s each they outlast an allocation of 15 s on any machine."""
+LONG = ("--set", "epochs=80", "--set", "evaluation.every=0")
+"""320 steps; slowed by 0.1 s each they outlast 25 s, when SLURM warns, on any machine."""
 
 
 @pytest.fixture(scope="module")
@@ -125,15 +125,15 @@ def test_a_run_longer_than_its_time_limit_finishes_with_the_same_bits(slurm, tmp
         "--nodes=1",
         "-n2",
         "--time=1",
-        "--signal=B:USR1@45",
+        "--signal=B:USR1@35",
         JOBS / f"{script}.sbatch",
         "smoke",
-        *ONE_SECOND_STEPS,
+        *LONG,
         cwd=tmp_path,
         PYTHONPATH=slowed(tmp_path / "slow", 0.1),
         LAUNCH=SRUN,
     )
-    uninterrupted = finished(tmp_path / "uninterrupted", *ONE_SECOND_STEPS)
+    uninterrupted = finished(tmp_path / "uninterrupted", *LONG)
     job = slurm.wait(number, timeout=240)
     said = log(tmp_path, number)
     assert job["JobState"] == "COMPLETED", said
