@@ -91,7 +91,11 @@ class Boundary:
 
     def verdict(self) -> int:
         """The step is done: GO, SAVE or STOP, the same on every rank."""
-        return self._result()
+        verdict = self._result()
+        if verdict == STOP:
+            for number in SIGNALS:  # once more is no news; at exit Python would let it kill the rank
+                signal.signal(number, signal.SIG_IGN)
+        return verdict
 
     def saved(self, seconds: float) -> None:
         """A checkpoint has been saved, which took ``seconds``."""

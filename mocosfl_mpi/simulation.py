@@ -297,9 +297,9 @@ class Simulation:
                         self.results.trained(self.judge.verdict(self.results.encoder()))
         except Stopped:
             self.results.close()
-            raise
-        finally:
             self.cluster.close()
+            raise
+        self.cluster.close()  # all ranks together: a rank that fails must not wait here for the others
         self.results.complete(self.chronicle.wall_seconds, self.chronicle.online_momentum_distance)
 
     def _before(self) -> None:

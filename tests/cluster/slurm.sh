@@ -86,7 +86,11 @@ wait_for() {
 stop() {
     local dir=$1 file pid
     export SLURM_CONF=$dir/slurm.conf
-    timeout 10 scancel --quiet --full --signal=KILL --state=RUNNING 2> /dev/null || true
+    timeout 10 scancel --quiet --user=root 2> /dev/null || true
+    for _ in $(seq 100); do # a slurmd that ends first would leave its jobs behind
+        [ -n "$(timeout 10 squeue --noheader 2> /dev/null)" ] || break
+        sleep 0.3
+    done
     for file in "$dir"/run/slurmd.*.pid "$dir/run/slurmctld.pid" "$dir/munge/pid"; do
         [ -s "$file" ] || continue
         pid=$(cat "$file")

@@ -17,8 +17,8 @@ pytestmark = [pytest.mark.cluster, pytest.mark.skipif(bool(why_not()), reason=wh
 JOBS = ROOT / "jobs"
 OPEN_MPI = not why_not() and find_mpiexec()[1] == "openmpi"
 SRUN = "pmix" if OPEN_MPI else "pmi2"
-LONG = ("--set", "epochs=80", "--set", "evaluation.every=0")
-"""320 steps; slowed by 0.1 s each they outlast 25 s, when SLURM warns, on any machine."""
+LONG = ("--set", "epochs=30", "--set", "evaluation.every=0")
+"""120 steps; slowed by 0.25 s each they outlast 25 s, when SLURM warns, on any machine."""
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +130,7 @@ def test_a_run_longer_than_its_time_limit_finishes_with_the_same_bits(slurm, tmp
         "smoke",
         *LONG,
         cwd=tmp_path,
-        PYTHONPATH=slowed(tmp_path / "slow", 0.1),
+        PYTHONPATH=slowed(tmp_path / "slow", 0.25),
         LAUNCH=SRUN,
     )
     uninterrupted = finished(tmp_path / "uninterrupted", *LONG)
