@@ -157,7 +157,9 @@ def script(job: Job) -> str:
 def _environment(job: Job) -> Sequence[str]:
     if job.launch == "mpirun":
         if job.nodes == 1:
-            return ["export HYDRA_LAUNCHER=fork # MPICH on one node: ranks are children of this shell, on all its cores"]
+            return [
+                "export HYDRA_LAUNCHER=fork # MPICH on one node: ranks are children of this shell, on all its cores"
+            ]
         return [
             "export SLURM_CPU_BIND=none # rank 0 computes with every core of its node while the others wait",
             'export SRUN_CPUS_PER_TASK="$SLURM_CPUS_ON_NODE" # mpirun starts one task per node through srun',

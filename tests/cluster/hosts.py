@@ -33,7 +33,7 @@ def why_not() -> str:
 
 
 class Hosts:
-    """``count`` hosts from ``__enter__`` to ``__exit__``, and a network with ``delay``, ``jitter`` (ms) and ``loss``."""
+    """``count`` hosts from ``__enter__`` to ``__exit__``; the network has ``delay``, ``jitter`` (ms) and ``loss``."""
 
     def __init__(self, count: int, *, delay: float = 0.0, jitter: float = 0.0, loss: float = 0.0) -> None:
         self.count = count
@@ -116,9 +116,9 @@ class Hosts:
             hosts = ",".join(f"{address}:1" for address in self.addresses)
             launcher = ["-launcher", "ssh", "-launcher-exec", str(REMOTE_SHELL), "-hosts", hosts]
         words = [path, *launcher, "-n", str(self.count), sys.executable, "-m", "mocosfl_mpi", *map(str, arguments)]
+        code = f'hostname {self.names[0]}; exec "$@"'
         return subprocess.Popen(
-            ["ip", "netns", "exec", self.names[0], "unshare", "--uts", "bash", "-c"]
-            + [f'hostname {self.names[0]}; exec "$@"', "bash", *words],
+            ["ip", "netns", "exec", self.names[0], "unshare", "--uts", "bash", "-c", code, "bash", *words],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -9,6 +9,7 @@ The kernel's own emulator (netem) is not built into every kernel; AF_PACKET sock
 from __future__ import annotations
 
 import argparse
+import contextlib
 import heapq
 import random
 import select
@@ -50,10 +51,8 @@ class Relay:
         """Deliver what is due, then wait for frames or for the next that is."""
         while self._queue and self._queue[0][0] <= time.monotonic():
             _, _, port, frame = heapq.heappop(self._queue)
-            try:
+            with contextlib.suppress(OSError):  # a full queue or a link that has gone: a lost frame
                 self._sockets[port].send(frame)
-            except OSError:
-                pass  # a full queue or a link that has gone: a lost frame
         patience = max(0.0, self._queue[0][0] - time.monotonic()) if self._queue else 1.0
         for end in select.select(self._sockets, [], [], patience)[0]:
             source = self._sockets.index(end)

@@ -25,9 +25,11 @@ start() {
         --socket="$dir/munge/socket" --pid-file="$dir/munge/pid" --log-file="$dir/munge/log" --seed-file="$dir/munge/seed"
     wait_for "munged" test -S "$dir/munge/socket"
 
+    # FirstJobId: MPICH names shared memory after job and step; another private SLURM must not have the same numbers.
     # cred_expire is also how long a requeued job waits before it starts again (default 120 s)
     cat > "$dir/slurm.conf" <<CONF
 ClusterName=test
+FirstJobId=$(($(date +%s) % 60000000 + 1))
 SlurmctldHost=$host(127.0.0.1)
 SlurmctldPort=$port
 SlurmUser=root
