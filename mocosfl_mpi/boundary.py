@@ -91,11 +91,7 @@ class Boundary:
 
     def verdict(self) -> int:
         """The step is done: GO, SAVE or STOP, the same on every rank."""
-        verdict = self._result()
-        if verdict == STOP:
-            for number in SIGNALS:  # once more is no news; at exit Python would let it kill the rank
-                signal.signal(number, signal.SIG_IGN)
-        return verdict
+        return self._result()
 
     def saved(self, seconds: float) -> None:
         """A checkpoint has been saved, which took ``seconds``."""
