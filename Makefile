@@ -5,7 +5,7 @@ MPI ?= mpich
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready-$(MPI)
 
-.PHONY: demo test test-slow lint docs clean
+.PHONY: demo test test-slow test-cluster cluster-packages lint docs clean
 
 $(READY): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -16,10 +16,24 @@ demo: $(READY)  ## MocoSFL on the embedded images with 3 ranks: minutes
 	$(BIN)/mocosfl run quickstart -n 3
 
 test: $(READY)  ## unit tests, then the MPI suite at 1, 2, 3 and 5 ranks
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not cluster"
 
 test-slow: $(READY)  ## directions of effect over seeds, kill -9 at random moments: tens of minutes
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m "slow and not cluster"
+
+CLUSTER_PROGRAMS := slurmctld slurmd munged sbatch ip ethtool
+CLUSTER_PACKAGES := slurmctld slurmd slurm-client munge libpmix-dev iproute2 ethtool
+
+test-cluster: $(READY) cluster-packages  ## a private SLURM, and hosts as network namespaces, for real: minutes; needs root
+	$(BIN)/python -m pytest -m cluster
+
+cluster-packages:  ## what test-cluster needs of Debian, installed if missing
+	@if [ "$$(id -u)" != 0 ]; then echo "make test-cluster needs root: it starts slurmd and makes namespaces" >&2; exit 1; fi
+	@for program in $(CLUSTER_PROGRAMS); do PATH="$$PATH:/usr/sbin:/sbin" command -v $$program > /dev/null || missing=1; done; \
+	if [ -n "$$missing" ]; then \
+	    command -v apt-get > /dev/null || { echo "install these first: $(CLUSTER_PROGRAMS)" >&2; exit 1; }; \
+	    apt-get update -q && apt-get install -qy --no-install-recommends $(CLUSTER_PACKAGES); \
+	fi
 
 lint: $(READY)  ## style, types
 	$(BIN)/ruff check .

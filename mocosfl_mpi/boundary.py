@@ -26,7 +26,8 @@ def seconds_left(max_hours: float | None, environ: Mapping[str, str] = os.enviro
     end = environ.get("SLURM_JOB_END_TIME", "")
     if end.isdigit():
         return max(0.0, int(end) - time.time())
-    return _asked_of_slurm(environ["SLURM_JOB_ID"])
+    task = environ.get("SLURM_ARRAY_TASK_ID")  # the last task of an array shares its number with the whole array
+    return _asked_of_slurm(f"{environ['SLURM_ARRAY_JOB_ID']}_{task}" if task else environ["SLURM_JOB_ID"])
 
 
 def _asked_of_slurm(job: str) -> float | None:

@@ -236,10 +236,11 @@ class Chronicle:
         idle = self._cluster.take_waited() / max(sum(seconds), 1e-9)
         spent = [seconds, min(idle, 1.0), _resident_bytes(), self._exchange.take_bytes()]
         ranks = self._cluster.gather_json(spent)
-        if self._recorder is None or ranks is None or self._last is None:
+        recorder = self._recorder
+        if recorder is None or ranks is None or self._last is None:
             return
         with self._meter.phase("record"):
-            self._recorder.append(
+            recorder.append(
                 "epoch",
                 {
                     "epochs/clients": self._pool,
@@ -251,13 +252,13 @@ class Chronicle:
                     "epochs/effective_rank": effective_rank(self._last.queries),
                     **self._hardness(self._last),
                     **simulated,
-                    "measured/seconds": [rank[0] for rank in ranks],
-                    "measured/idle_share": [rank[1] for rank in ranks],
-                    "measured/resident_bytes": [rank[2] for rank in ranks],
-                    "measured/mpi_bytes": [rank[3] for rank in ranks],
+                    "measured/seconds": _padded([rank[0] for rank in ranks], recorder.ranks, math.nan),
+                    "measured/idle_share": _padded([rank[1] for rank in ranks], recorder.ranks, math.nan),
+                    "measured/resident_bytes": _padded([rank[2] for rank in ranks], recorder.ranks, 0),
+                    "measured/mpi_bytes": _padded([rank[3] for rank in ranks], recorder.ranks, 0),
                 },
             )
-            self._recorder.flush()
+            recorder.flush()
         self._losses, self._hits = [], []
 
     def _hardness(self, report: StepReport) -> dict[str, float | npt.NDArray[np.float64]]:
@@ -298,6 +299,14 @@ class Chronicle:
             f"epoch {epoch}/{self._config.epochs}  kNN {monitor.knn_top1:.1f} %  "
             f"(projector {monitor.knn_projector_top1:.1f} %)  feature std {monitor.feature_std:.2f}"
         )
+
+
+def _padded(values: list[Any], ranks: int, fill: float) -> npt.NDArray[Any]:
+    """One value a rank, and ``fill`` for ranks that another session of the run had and this one has not."""
+    own = np.asarray(values)
+    padded = np.full((ranks, *own.shape[1:]), fill, dtype=own.dtype)
+    padded[: len(own)] = own
+    return padded
 
 
 def _resident_bytes() -> int:

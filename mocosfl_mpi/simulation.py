@@ -61,15 +61,15 @@ class Conduct:
     resume: Resume = "auto"
     cadence: Cadence = field(default_factory=Cadence)
     max_hours: float | None = None
-    patience: float = 1800.0
-    """Seconds that ranks wait for one another before the job is ended."""
+    patience: float = 3600.0
+    """Seconds without word from the other ranks after which a rank ends."""
 
 
 def run_as_rank(config: Config, conduct: Conduct) -> int:
     """Be one rank of a run; returns the exit code. What all ranks refuse together ends quietly, all else at once."""
     cluster = Cluster()
     cluster.abort_on_error()
-    cluster.patience = conduct.patience
+    cluster.watch(conduct.patience)
     resumption = None
     try:
         resumption = Resumption(config, cluster, conduct.out, conduct.preset, conduct.resume)
@@ -300,9 +300,9 @@ class Simulation:
                         self.results.trained(self.judge.verdict(self.results.encoder()))
         except Stopped:
             self.results.close()
-            raise
-        finally:
             self.cluster.close()
+            raise
+        self.cluster.close()  # all ranks together: a rank that fails must not wait here for the others
         self.results.complete(self.chronicle.wall_seconds, self.chronicle.online_momentum_distance)
 
     def _before(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import socket
 import sys
@@ -19,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mocosfl_mpi.comm import environment
+from mocosfl_mpi.comm.patience import Watch
 from mocosfl_mpi.errors import FAILURE, BadInput, RunFailed
 
 environment.prepare()
@@ -51,11 +51,10 @@ class Cluster:
         self._windows: list[MPI.Win] = []
         self._refusal: Exception | None = None
         self._waited = 0.0
-        self.patience = math.inf
-        """Seconds that a rank waits for the others before it ends the job."""
         self.place = ""
         """Where the run stands, for the last words of a failing rank."""
         self._refuse_singletons()
+        self._watch: Watch | None = None
 
     def _refuse_singletons(self) -> None:
         """N jobs of size 1 instead of one of size N: the launcher does not speak this MPI library's language."""
@@ -89,20 +88,10 @@ class Cluster:
     def _doze(self, request: MPI.Request) -> None:
         start = time.perf_counter()
         while not request.Test():
-            waited = time.perf_counter() - start
-            if waited > self.patience:
-                self._lose_patience(waited)
-            time.sleep(min(LONGEST_NAP, max(SHORTEST_NAP, waited / 20)))
+            time.sleep(min(LONGEST_NAP, max(SHORTEST_NAP, (time.perf_counter() - start) / 20)))
         self._waited += time.perf_counter() - start
-
-    def _lose_patience(self, waited: float) -> None:
-        """Another rank hangs: better one loud end than an allocation that burns in silence."""
-        sys.stderr.write(
-            f"rank {self.rank} of {self.size} on {self.host_name}, {self.place or 'before the first step'}, has waited "
-            f"{waited:.0f} s for another rank, which hangs or has died unseen: everything ends. Start the same command "
-            f"again to continue from the last checkpoint; raise --patience if this was an honest wait\n"
-        )
-        self.end_everything(FAILURE)
+        if self._watch:
+            self._watch.heard()
 
     def take_waited(self) -> float:
         """Seconds this rank has waited for others since the last call."""
@@ -202,11 +191,22 @@ class Cluster:
 
     def close(self) -> None:
         """Free shared windows, all ranks together, at a normal end."""
+        if self._watch:
+            self._watch.stop()
         for window in self._windows:
             window.Free()
         self._windows.clear()
 
     # ------------------------------------------------------------------------------------------ failure
+
+    def _who(self) -> str:
+        place = f", {self.place}" if self.place else ""
+        return f"rank {self.rank} of {self.size} on {self.host_name}{place}"
+
+    def watch(self, seconds: float) -> None:
+        """From here on this rank ends when it hears nothing from the others for so long."""
+        if self.size > 1:
+            self._watch = Watch(seconds, self._who)
 
     def end_everything(self, code: int) -> None:
         """End all ranks now, once the launcher has had the time to pass on what was said."""
@@ -224,8 +224,7 @@ class Cluster:
             lines = "".join(traceback.format_exception(kind, value, trace))
             if issubclass(kind, KeyboardInterrupt):
                 lines = "interrupted\n"
-            place = f", {self.place}" if self.place else ""
-            sys.stderr.write(f"rank {self.rank} of {self.size} on {self.host_name}{where}{place} failed:\n{lines}")
+            sys.stderr.write(f"{self._who()}{where} failed:\n{lines}")
             self.end_everything(FAILURE)
 
         def from_thread(args: threading.ExceptHookArgs) -> None:

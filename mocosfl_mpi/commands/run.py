@@ -47,9 +47,9 @@ def add(commands: Subcommands) -> None:
     run.add_argument(
         "--patience",
         type=float,
-        default=30.0,
+        default=60.0,
         metavar="MINUTES",
-        help="end the job when ranks have waited so long for one that hangs (default 30; evaluation counts)",
+        help="end the job when a rank has heard nothing from the others for so long (default 60; evaluations count)",
     )
     run.add_argument("--quiet", action="store_true", help="print nothing but errors")
     run.set_defaults(action=_run)

@@ -103,6 +103,11 @@ class Recorder:
             raise
         return recorder
 
+    @property
+    def ranks(self) -> int:
+        """Ranks for which a row has room: those of the largest session of the run."""
+        return self._shapes["measured/seconds"][0]
+
     def append(self, dim: str, row: Mapping[str, npt.ArrayLike]) -> None:
         """Keep one row of every dataset that grows along ``dim`` until the next ``flush``.
 

@@ -18,7 +18,7 @@ LAYERS = [
     {"meter", "presets"},
     {"comm"},
     {"launch", "native"},
-    {"split", "data", "objectives", "record"},
+    {"split", "data", "objectives", "record", "slurm"},
     {"cost", "retime", "doctor"},
     {"evaluation", "clients", "speaker"},
     {"server"},

@@ -1,0 +1,109 @@
+"""``mocosfl slurm``: the batch script of a run, printed or submitted."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from mocosfl_mpi.commands.common import Subcommands, add_configuration, configuration, data_dir
+from mocosfl_mpi.errors import BadInput
+from mocosfl_mpi.presets import presets
+from mocosfl_mpi.slurm import LAUNCHES, Figure, Job, default_memory, script
+
+DEFAULT_TIME = "4:00:00"
+
+
+def add(commands: Subcommands) -> None:
+    """Declare the command."""
+    slurm = commands.add_parser(
+        "slurm",
+        help="print or submit a SLURM script for a run",
+        description="Print a SLURM batch script for `mocosfl run CONFIG`, or submit it. A run longer than --time "
+        "continues in further allocations by itself.",
+    )
+    add_configuration(slurm)
+    slurm.add_argument("--nodes", type=int, default=1, metavar="N", help="nodes (default: 1)")
+    slurm.add_argument("-n", dest="ranks", type=int, metavar="RANKS", help="MPI ranks in all (default: 4 per node)")
+    slurm.add_argument("--cores-per-rank", type=int, default=1, metavar="C", help="cores of each rank (default: 1)")
+    slurm.add_argument("--time", metavar="H:MM:SS", help=f"limit of one allocation (default: {DEFAULT_TIME})")
+    slurm.add_argument("--mem", metavar="SIZE", help="memory of a node, as 16G (default: 4G, and 2G per rank on it)")
+    slurm.add_argument("--partition", metavar="P", help="default: the cluster's")
+    slurm.add_argument("--account", metavar="A", help="default: the cluster's")
+    slurm.add_argument(
+        "--launch",
+        choices=LAUNCHES,
+        help="how ranks are started; "
+        + "; ".join(f"{name}: {text}" for name, text in LAUNCHES.items())
+        + " (default: mpirun on one node or with Open MPI, else pmi2)",
+    )
+    slurm.add_argument(
+        "--out", type=Path, metavar="DIR", help="directory for the results (default: runs/CONFIG-JOBNUMBER)"
+    )
+    slurm.add_argument("--submit", action="store_true", help="hand the script to sbatch instead of printing it")
+    slurm.set_defaults(action=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    """Everything that can be refused is refused here, not after hours in the queue."""
+    from mocosfl_mpi.data.check import check
+
+    name, config = configuration(options)
+    folder = data_dir(options)
+    check(config.data, folder)
+    ranks = options.ranks if options.ranks is not None else 4 * max(options.nodes, 1)
+    known = options.config in presets()
+    job = Job(
+        name=name,
+        nodes=options.nodes,
+        ranks=ranks,
+        cores_per_rank=options.cores_per_rank,
+        time=Figure(options.time, "--time") if options.time else Figure(DEFAULT_TIME, "default; --time changes it"),
+        memory=Figure(options.mem, "--mem") if options.mem else default_memory(max(ranks, 1), max(options.nodes, 1)),
+        launch=options.launch or _launch(options.nodes),
+        python=sys.executable,
+        arguments=(
+            options.config if known else str(Path(options.config).absolute()),
+            *(f"--set={setting}" for setting in options.settings),
+            *(["--data-dir", str(folder.absolute())] if folder else []),
+        ),
+        out=str(options.out.absolute()) if options.out else None,
+        partition=options.partition,
+        account=options.account,
+    )
+    return _submit(script(job)) if options.submit else _print(script(job))
+
+
+def _print(text: str) -> int:
+    print(text, end="")
+    return 0
+
+
+def _launch(nodes: int) -> str:
+    """The way that fits the MPI library whose launcher would be found; ``pmi2`` where there is no launcher."""
+    from mocosfl_mpi.launch import find_mpiexec
+
+    if nodes == 1:
+        return "mpirun"
+    try:
+        _, kind = find_mpiexec()
+    except BadInput:
+        return "pmi2"
+    return "mpirun" if kind == "openmpi" else "pmi2"
+
+
+def _submit(text: str) -> int:
+    sbatch = shutil.which("sbatch")
+    if sbatch is None:
+        raise BadInput(
+            "--submit: there is no sbatch on PATH; run this on a login node of the cluster, or leave --submit out and "
+            "take the printed script there"
+        )
+    done = subprocess.run([sbatch], input=text, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = " ".join(line.removeprefix("sbatch: ").strip() for line in done.stderr.splitlines())
+        raise BadInput(f"sbatch refused the script: {said}; see what was asked without --submit")
+    print(done.stdout.strip())
+    return 0

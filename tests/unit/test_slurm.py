@@ -1,0 +1,118 @@
+"""The batch script: what it asks for, that nothing a user types escapes its quotes, and what is refused."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mocosfl_mpi.cli import main
+from mocosfl_mpi.errors import BadInput
+from mocosfl_mpi.launch import MALLOC, SPIN
+from mocosfl_mpi.slurm import CONTINUE, Figure, Job, default_memory, script
+
+JOBS = sorted((Path(__file__).parents[2] / "jobs").glob("*.sbatch"))
+
+JOB = Job(
+    name="mine",
+    nodes=2,
+    ranks=6,
+    cores_per_rank=3,
+    time=Figure("8:00:00", "--time"),
+    memory=Figure("10G", "an estimate"),
+    launch="pmi2",
+    python="/opt/python",
+    arguments=("mine.toml",),
+)
+
+
+def command_words(text):
+    """The words that bash makes of the script's ``command``."""
+    line = next(line for line in text.splitlines() if line.startswith("command="))
+    code = f"{line}\nprintf '%s\\0' \"${{command[@]}}\""
+    done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=True, env={"SLURM_JOB_ID": "7"})
+    return done.stdout.split("\0")[:-1]
+
+
+def test_requests_and_the_source_of_numbers():
+    lines = script(JOB).splitlines()
+    requests = {line.split("#")[1].split(" --")[1].strip() for line in lines if line.startswith("#SBATCH")}
+    assert {"nodes=2", "ntasks=6", "ntasks-per-node=3", "cpus-per-task=3", "mem=10G", "time=8:00:00"} <= requests
+    assert {"requeue", "open-mode=append", "signal=B:USR1@300"} <= requests
+    assert next(line for line in lines if "--mem=" in line).endswith("# an estimate")
+
+
+@pytest.mark.parametrize("launch", ["mpirun", "pmi2", "pmix"])
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_command_and_shell_syntax(launch, nodes):
+    text = script(replace(JOB, launch=launch, nodes=nodes))
+    assert subprocess.run(["bash", "-n"], input=text, text=True, check=False).returncode == 0
+    words = command_words(text)
+    assert words[-2:] == ["--out", "runs/mine-7"]
+    assert ("-n" in words) == (launch == "mpirun")
+    assert (words[:2] == ["srun", f"--mpi={launch}"]) == (launch != "mpirun")
+
+
+@pytest.mark.parametrize("evil", ["$(touch x)", "`id`", "a b", "'; rm -rf . #", '"', "*", "\\", "ünï"])
+def test_what_a_user_types_stays_one_word(evil):
+    words = command_words(script(replace(JOB, name=evil, arguments=("a.toml", f"--set={evil}"), out=f"/x/{evil}")))
+    assert f"--set={evil}" in words
+    assert words[-1] == f"/x/{evil}"
+    requests = [line for line in script(replace(JOB, name=evil)).splitlines() if line.startswith("#SBATCH --job-name")]
+    assert len(requests) == 1
+    assert re.fullmatch(r"#SBATCH --job-name=[A-Za-z0-9_.-]+", requests[0])
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"nodes": 0}, "--nodes 0"),
+        ({"ranks": 1}, "-n 1"),
+        ({"cores_per_rank": 0}, "--cores-per-rank 0"),
+        ({"time": Figure("soon", "--time")}, "'soon'"),
+        ({"time": Figure("0:00:00", "--time")}, "'0:00:00'"),
+        ({"memory": Figure("much", "--mem")}, "'much'"),
+        ({"partition": "a b"}, "'a b'"),
+        ({"account": "-x"}, "'-x'"),
+        ({"launch": "ssh"}, "'ssh'"),
+        ({"out": "a\nb"}, "control character"),
+    ],
+)
+def test_refusals(change, named):
+    with pytest.raises(BadInput, match=named.replace("-", r"\-").replace("(", r"\(")):
+        replace(JOB, **change)
+
+
+def test_memory_grows_with_the_ranks_of_a_node():
+    assert default_memory(8, 1).text == "20G"
+    assert default_memory(9, 2).text == "14G"
+
+
+def test_without_sbatch(monkeypatch, capsys):
+    monkeypatch.setenv("PATH", "/nonexistent")
+    assert main(["slurm", "smoke", "--submit"]) == 2
+    assert "no sbatch on PATH" in capsys.readouterr().err
+
+
+def test_the_configuration_is_checked_before_the_queue(capsys):
+    assert main(["slurm", "smoke", "--set", "model.cut_layer=99"]) == 2
+    assert "cut_layer" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("path", JOBS, ids=lambda path: path.name)
+def test_scripts_by_hand_end_as_the_written_ones(path):
+    text = path.read_text()
+    assert text.endswith(CONTINUE)
+    for word in ("Purpose:", "Run:", "Cost:", "--requeue", "--open-mode=append", "--signal=B:USR1@300"):
+        assert word in text, word
+    assert subprocess.run(["bash", "-n", path], check=False).returncode == 0
+    if "srun" in text and "several" in path.name:
+        assert f"GLIBC_TUNABLES={MALLOC}" in text
+        assert f"GOMP_SPINCOUNT={SPIN}" in text
+
+
+def test_there_are_scripts():
+    assert {path.stem for path in JOBS} == {"one_node", "several_nodes", "array"}
