@@ -42,6 +42,7 @@ def record_bytes(experiment: Experiment, ranks: int) -> int:
         "sync": config.epochs * experiment.syncs,
         "epoch": config.epochs,
         "evaluation": 1 + (config.epochs // every if every else 0),
+        "session": 1,
     }
     return file_bytes(sizes, attributes, rows)
 

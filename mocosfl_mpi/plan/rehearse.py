@@ -21,7 +21,7 @@ from mocosfl_mpi.comm.cluster import Cluster
 from mocosfl_mpi.config import Config, parse, read_toml
 from mocosfl_mpi.data.images import Dataset, Images
 from mocosfl_mpi.problem import Source
-from mocosfl_mpi.simulation import Simulation
+from mocosfl_mpi.simulation import Conduct, Simulation
 
 IMAGES, TEST_IMAGES = 64, 8
 ENCODED = 250
@@ -70,15 +70,13 @@ def _rates(simulation: Simulation) -> dict[str, float]:
 def main(arguments: Sequence[str]) -> None:
     """Be one rank."""
     file, out, channels, side = arguments
-    cluster = Cluster()
-    cluster.abort_on_error()
+    Cluster().abort_on_error()
     config = parse(read_toml(Path(file)), file)
     source = made_up(config, int(channels), int(side))
-    simulation = Simulation(
-        config, cluster, preset="rehearsal", out=Path(out), data_dir=None, quiet=True, source=source
-    )
+    simulation = Simulation.begin(config, Conduct("rehearsal", out=Path(out), quiet=True), source)
     for _ in simulation.train():
         pass
+    cluster = simulation.cluster
     rates = _rates(simulation) if cluster.serves else {}
     simulation.results.complete(0.0, 0.0)
     cluster.close()
