@@ -204,7 +204,7 @@ def _classified(x: Experiment, width: int) -> int:
 def _neighbours(x: Experiment, width: int) -> int:
     bank = len(x.images.labels)
     similarities = min(SIMILARITIES // 4, bank * x.images.test) * x.weight
-    return 2 * bank * width * x.weight + 2 * similarities
+    return 2 * bank * width * x.weight + similarities
 
 
 def _probe(x: Experiment, width: int) -> int:
