@@ -10,10 +10,22 @@ from collections.abc import Sequence
 
 from mocosfl_mpi import __version__
 from mocosfl_mpi.comm.environment import LAST_WORDS, launcher
-from mocosfl_mpi.commands import diff, doctor, download, inspect, partition, presets, recover, retime, run, slurm
+from mocosfl_mpi.commands import (
+    diff,
+    doctor,
+    download,
+    inspect,
+    partition,
+    plan,
+    presets,
+    recover,
+    retime,
+    run,
+    slurm,
+)
 from mocosfl_mpi.errors import BadInput, RunFailed
 
-COMMANDS = (run, slurm, presets, inspect, retime, diff, recover, partition, doctor, download)
+COMMANDS = (run, plan, slurm, presets, inspect, retime, diff, recover, partition, doctor, download)
 """In the order of ``mocosfl --help``."""
 
 

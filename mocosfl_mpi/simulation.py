@@ -138,12 +138,14 @@ class Simulation:
     """
 
     @classmethod
-    def begin(cls, config: Config, conduct: Conduct) -> Simulation:
-        """A new run in ``conduct.out``, in this process and with its ranks."""
+    def begin(cls, config: Config, conduct: Conduct, source: Source | None = None) -> Simulation:
+        """A new run in ``conduct.out``, in this process and with its ranks; images are ``source``'s if given."""
         cluster = Cluster()
-        return cls(cluster, Resumption(config, cluster, conduct.out, conduct.preset, "never"), conduct)
+        return cls(cluster, Resumption(config, cluster, conduct.out, conduct.preset, "never"), conduct, source)
 
-    def __init__(self, cluster: Cluster, resumption: Resumption, conduct: Conduct) -> None:
+    def __init__(
+        self, cluster: Cluster, resumption: Resumption, conduct: Conduct, source: Source | None = None
+    ) -> None:
         self.cluster = cluster
         config = resumption.config
         found = resumption.found
@@ -155,7 +157,7 @@ class Simulation:
         self.meter = Meter(server_threads, config.compute.host_threads)
         exchange = Exchange(cluster)
 
-        source = cluster.root_decides(lambda: read(config, conduct.data_dir, streams))
+        source = cluster.root_decides(lambda: source or read(config, conduct.data_dir, streams))
         self.problem = Problem.share(cluster, source)
         self.steps = cluster.everywhere(lambda: self.problem.steps_per_epoch(config))
         channels, size = self.problem.pixels.shape[1], config.views.size or self.problem.pixels.shape[-1]

@@ -5,8 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from mocosfl_mpi.commands.common import Subcommands
+from mocosfl_mpi.errors import BadInput
+
+if TYPE_CHECKING:
+    from mocosfl_mpi.record.reader import Run
 
 
 def add(commands: Subcommands) -> None:
@@ -23,8 +28,22 @@ def _run(options: argparse.Namespace) -> int:
     from mocosfl_mpi.speaker import console
 
     with open_run(options.run) as run:
+        plan = _planned(run) if run.completed else None
         if options.json:
-            print(json.dumps(run.summary()))
+            print(json.dumps(run.summary() | {"plan": plan}))
         else:
             show(run, console())
+            if plan:
+                from mocosfl_mpi.plan.compare import actual, render
+
+                console().print(render(plan, actual(run)), "")
     return 0
+
+
+def _planned(run: Run) -> dict[str, Any] | None:
+    """The plan of the run; None where it cannot be told, which is no reason to hide the run."""
+    try:
+        from mocosfl_mpi.plan.compare import planned
+    except BadInput:  # MPI cannot be loaded on this machine
+        return None
+    return planned(run)

@@ -34,7 +34,7 @@ def library() -> ctypes.CDLL:
         No compiler, an error of the compiler, or a cache that others could write to.
     """
     compiler = _compiler()
-    directory = _cache()
+    directory = cache_directory()
     path = directory / f"kernels-{_key(compiler)}.so"
     with (directory / "lock").open("w") as lock:  # the ranks of a node start together; one compiles
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -56,7 +56,8 @@ def _compiler() -> str:
     raise NoKernelsError(f"no C++ compiler found ({wanted or ', '.join(COMPILERS)})")
 
 
-def _cache() -> Path:
+def cache_directory() -> Path:
+    """Where compiled kernels and measurements are kept, the user's own; NoKernelsError where there can be none."""
     base = os.environ.get(CACHE)
     try:
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"

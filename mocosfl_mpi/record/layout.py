@@ -13,7 +13,7 @@ import numpy.typing as npt
 from mocosfl_mpi.record.schema import ATTRIBUTES, COMMITTED, DIMENSIONS, ENTRIES, GROWING, Dimension, Entry
 
 Size = int | Sequence[int] | Sequence[str]
-_CHUNK_BYTES = 8192
+CHUNK_BYTES = 8192
 _LARGEST_CHUNK = 1 << 20
 _WORTH_COMPRESSING = 4096
 
@@ -81,7 +81,7 @@ def create_datasets(
     for dimension in DIMENSIONS.values():
         if dimension.growing:
             scale = file.create_dataset(
-                dimension.name, shape=(0,), maxshape=(None,), chunks=(_CHUNK_BYTES // 8,), dtype="i8"
+                dimension.name, shape=(0,), maxshape=(None,), chunks=(CHUNK_BYTES // 8,), dtype="i8"
             )
         else:
             scale = file.create_dataset(dimension.name, data=scales[dimension.name])
@@ -99,22 +99,28 @@ def create_datasets(
         dataset.attrs["units"], dataset.attrs["long_name"] = entry.units, entry.long_name
 
 
-def _create_growing(file: h5py.File, entry: Entry, shape: tuple[int, ...]) -> h5py.Dataset:
-    dtype = np.dtype(entry.dtype)
-    row_bytes = dtype.itemsize * math.prod(shape)
+def chunking(entry: Entry, shape: tuple[int, ...]) -> tuple[tuple[int, ...], bool]:
+    """The chunk ``(rows, *inner)`` of a growing dataset whose rows have ``shape``, and whether it is compressed."""
+    row_bytes = np.dtype(entry.dtype).itemsize * math.prod(shape)
     compressed = entry.compress and row_bytes >= _WORTH_COMPRESSING
     # A compressed chunk changes its size each time it is rewritten, and SWMR never reuses the space it leaves:
     # one row per chunk writes each once, and no kill can fall into the rewriting of a row flushed before.
-    rows = 1 if compressed else max(1, _CHUNK_BYTES // row_bytes)
+    rows = 1 if compressed else max(1, CHUNK_BYTES // row_bytes)
     inner = list(shape)
     if row_bytes > _LARGEST_CHUNK and inner:
         inner[0] = max(1, inner[0] * _LARGEST_CHUNK // row_bytes)
+    return (rows, *inner), compressed
+
+
+def _create_growing(file: h5py.File, entry: Entry, shape: tuple[int, ...]) -> h5py.Dataset:
+    dtype = np.dtype(entry.dtype)
+    chunks, compressed = chunking(entry, shape)
     options: dict[str, Any] = {"compression": "gzip", "compression_opts": 1, "shuffle": True} if compressed else {}
     return file.create_dataset(
         entry.name,
         shape=(0, *shape),
         maxshape=(None, *shape),
-        chunks=(rows, *inner),
+        chunks=chunks,
         dtype=dtype,
         fillvalue=np.nan if dtype.kind == "f" else 0,
         **options,

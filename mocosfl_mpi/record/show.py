@@ -80,7 +80,7 @@ def _header(run: Run, summary: Mapping[str, Any]) -> RenderableType:
 
 def quality(summary: Mapping[str, Any]) -> RenderableType:
     """The verdict: test accuracy of the trained encoder beside the untrained one and raw pixels."""
-    title, table = "Test accuracy in %", _table("trained", "untrained", "gain", "raw pixels")
+    title, table = "Test accuracy in %", figures("trained", "untrained", "gain", "raw pixels")
     for judge, name in (
         ("kNN on encoder features", "knn_top1"),
         ("kNN on projections", "knn_projector_top1"),
@@ -93,12 +93,12 @@ def quality(summary: Mapping[str, Any]) -> RenderableType:
     newest = summary["last_evaluation"]
     if summary["knn_top1"] is None and newest is not None:
         line = f"Newest kNN during the run: {_figure(newest['knn_top1'], 1)} % after {newest['epoch']} epochs."
-        return _section(title, table, clean(line))
-    return _section(title, table)
+        return section(title, table, clean(line))
+    return section(title, table)
 
 
 def _training(summary: Mapping[str, Any]) -> RenderableType:
-    table = _table("value", "meaning")
+    table = figures("value", "meaning")
     loss = f"{_figure(summary['loss_first_epoch'], 3)} → {_figure(summary['loss'], 3)}"
     accuracy = summary["accuracy"]
     for name, value, meaning in (
@@ -116,11 +116,11 @@ def _training(summary: Mapping[str, Any]) -> RenderableType:
     ):  # fmt: skip
         table.add_row(name, clean(value), clean(meaning))
     table.columns[2].justify = "left"
-    return _section("Training and health, last epoch", table)
+    return section("Training and health, last epoch", table)
 
 
 def _spending(summary: Mapping[str, Any]) -> RenderableType:
-    table = _table("amount", "messages")
+    table = figures("amount", "messages")
     sent, messages = summary["bytes_per_client"], summary["messages_per_client"]
     for kind, count in messages.items():
         if count:
@@ -129,17 +129,17 @@ def _spending(summary: Mapping[str, Any]) -> RenderableType:
     flops = summary["flops_per_client"]
     for kind, count in flops.items():
         if count:
-            table.add_row(clean(_WORK.get(kind, kind)), _flops(count), "")
-    table.add_row("all computation", _flops(sum(flops.values())), "", end_section=True)
+            table.add_row(clean(_WORK.get(kind, kind)), operations(count), "")
+    table.add_row("all computation", operations(sum(flops.values())), "", end_section=True)
     for kind, text in _MEMORY.items():
         if kind in summary["client_memory"]:
             table.add_row(text, size(summary["client_memory"][kind]), "")
     title = f"What one simulated client spends in the run, mean of {summary['clients']} clients (1 MiB = 2^20 byte)"
-    return _section(title, table)
+    return section(title, table)
 
 
 def _measured(summary: Mapping[str, Any]) -> RenderableType:
-    table = _table("busiest rank", "mean of ranks")
+    table = figures("busiest rank", "mean of ranks")
     for phase, most in summary["seconds"].items():
         table.add_row(clean(phase.replace("_", " ")), _figure(most, 1), _figure(summary["seconds_mean"][phase], 1))
     resident = summary["resident_bytes"]
@@ -147,7 +147,7 @@ def _measured(summary: Mapping[str, Any]) -> RenderableType:
     shares = [f"{100 * share:.0f} %" for share in summary["idle_share"] if share is not None]
     waiting = f"{', '.join(shares[:8])}{', …' if len(shares) > 8 else ''}" if shares else "–"
     line = f"Memory of all ranks {memory}; sent by MPI {size(summary['mpi_bytes'])}; waiting, by rank: {waiting}."
-    return _section("What this computation took, in seconds per phase", table, clean(line))
+    return section("What this computation took, in seconds per phase", table, clean(line))
 
 
 def _remarks(summary: Mapping[str, Any]) -> Iterator[RenderableType]:
@@ -159,11 +159,13 @@ def _remarks(summary: Mapping[str, Any]) -> Iterator[RenderableType]:
 # ------------------------------------------------------------------------------------------------------ pieces
 
 
-def _section(title: str, *parts: RenderableType) -> RenderableType:
+def section(title: str, *parts: RenderableType) -> RenderableType:
+    """A title over its parts."""
     return Group(Text(title, style="bold"), *parts)
 
 
-def _table(*columns: str) -> Table:
+def figures(*columns: str) -> Table:
+    """A table of figures: names at the left, ``columns`` at the right."""
     table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("", no_wrap=True)
     for column in columns:
@@ -185,7 +187,8 @@ def size(count: float) -> str:
     return f"{count:,.1f} TiB"
 
 
-def _flops(count: float) -> str:
+def operations(count: float) -> str:
+    """FLOPs in powers of ten: ``1.5 GFLOP``."""
     for unit in ("FLOP", "kFLOP", "MFLOP", "GFLOP"):
         if count < 1000:
             return f"{count:.1f} {unit}"

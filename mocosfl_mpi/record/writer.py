@@ -83,10 +83,10 @@ class Recorder:
         if path.exists() and earlier is None:
             raise BadInput(f"{path} exists; results are never overwritten: name another directory with --out")
         scales = scale_values(sizes)
-        image = _image(scales, attrs, fixed)
+        content = image(scales, attrs, fixed)
         part = path.with_name(path.name + ".part")
         try:
-            part.write_bytes(image)
+            part.write_bytes(content)
             file = h5py.File(part, "r+", libver="latest", locking="best-effort")
         except OSError as error:
             part.unlink(missing_ok=True)
@@ -230,7 +230,7 @@ class Recorder:
         _sink(self._file)
 
 
-def _image(
+def image(
     scales: Mapping[str, npt.NDArray[Any]], attrs: Mapping[str, str | int], fixed: Mapping[str, npt.ArrayLike]
 ) -> bytes:
     """The file as it is before the first row, made in memory: HDF5 never meets a full disk half-way through."""

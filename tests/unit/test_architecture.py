@@ -26,6 +26,7 @@ LAYERS = [
     {"chronicle", "boundary", "resumption"},
     {"results", "checkpoints"},
     {"simulation"},
+    {"plan"},
     {"commands"},
     {"cli"},
     {"__main__"},

@@ -1,0 +1,155 @@
+"""``mocosfl plan``: what a run will need, before it is queued."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mocosfl_mpi.commands.common import Subcommands, add_configuration, configuration, data_dir
+from mocosfl_mpi.errors import BadInput
+
+if TYPE_CHECKING:
+    from mocosfl_mpi.native import Kernels
+    from mocosfl_mpi.plan.estimate import Plan
+    from mocosfl_mpi.plan.experiment import Experiment
+    from mocosfl_mpi.plan.profile import Profile
+    from mocosfl_mpi.plan.timing import Layout
+
+DOES_NOT_FIT = 3
+GIBIBYTE = 2**30
+
+
+def add(commands: Subcommands) -> None:
+    """Declare the command."""
+    plan = commands.add_parser(
+        "plan",
+        help="memory, time, traffic and disk of a run before it is started (exit 0: it fits, 3: it does not)",
+        description="Say what a run will need, without training. A few steps with made-up images are timed here, or "
+        "a profile of another machine is read. Exit code 0: it fits; 3: it does not, with what to change.",
+    )
+    add_configuration(plan)
+    plan.add_argument("-n", dest="ranks", type=int, default=1, metavar="RANKS", help="MPI ranks (default: 1)")
+    plan.add_argument("--profile", type=Path, metavar="FILE", help="take times from FILE instead of this machine")
+    plan.add_argument(
+        "--save-profile", type=Path, metavar="FILE", help="measure several sizes of network here and write FILE"
+    )
+    plan.add_argument(
+        "--memory-limit", type=float, metavar="GiB", help="memory for all ranks (default: all that the machine has)"
+    )
+    plan.add_argument(
+        "--solve",
+        choices=["clients", "ranks", "batch"],
+        help="find the largest number of clients, the best number of ranks, or the largest batch that fits",
+    )
+    plan.add_argument("--json", action="store_true", help="one JSON object instead of tables")
+    plan.set_defaults(action=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from mocosfl_mpi.plan.estimate import changes
+    from mocosfl_mpi.plan.show import render
+    from mocosfl_mpi.speaker import console
+
+    plan = _plan(options)
+    solution = _solve(plan, options.solve, measures=options.profile is None) if options.solve else {}
+    remedies = [] if plan.fits else list(changes(plan))
+    summary = plan.summary()
+    if options.json:
+        remaining = [{"change": change, "memory_bytes": left} for change, left in remedies]
+        print(json.dumps(summary | {"changes": remaining, "solution": solution or None}))
+    else:
+        console().print(render(summary, remedies, str(solution.get("text", ""))))
+    return 0 if plan.fits else DOES_NOT_FIT
+
+
+def _plan(options: argparse.Namespace) -> Plan:
+    from mocosfl_mpi.plan.estimate import Plan
+    from mocosfl_mpi.plan.experiment import Elsewhere, experiment
+    from mocosfl_mpi.plan.images import image_set
+    from mocosfl_mpi.plan.measure import check_launched, cores
+    from mocosfl_mpi.plan.profile import read_profile
+    from mocosfl_mpi.plan.timing import Layout
+
+    _, config = configuration(options)
+    if options.ranks < 1:
+        raise BadInput(f"-n {options.ranks}: at least one rank is needed")
+    if options.memory_limit is not None and not 0 < options.memory_limit < float("inf"):
+        raise BadInput(f"--memory-limit {options.memory_limit}: give GiB above 0, for example 16")
+    if options.profile and options.save_profile:
+        raise BadInput("--profile reads a machine's figures, --save-profile measures this one; give one of them")
+    check_launched()
+    images = image_set(config, data_dir(options))
+    threads = config.compute.server_threads
+    if options.profile:
+        profile = read_profile(options.profile)
+        planned = experiment(config, images, Elsewhere(profile.precision, profile.fused))
+        layout = Layout(options.ranks, threads or profile.machine.cores, config.compute.host_threads)
+    else:
+        kernels = _kernels()
+        planned = experiment(config, images, kernels)
+        planned.steps  # noqa: B018 - what is impossible is refused before anything is measured
+        layout = Layout(options.ranks, threads or cores(), config.compute.host_threads)
+        profile = _measured(planned, layout, options.save_profile)
+    limit = int(options.memory_limit * GIBIBYTE) if options.memory_limit else profile.machine.memory
+    return Plan(planned, layout, profile, limit)
+
+
+def _kernels() -> Kernels | None:
+    from mocosfl_mpi.native import NoKernelsError, load
+
+    try:
+        return load()
+    except NoKernelsError:
+        return None
+
+
+def _measured(planned: Experiment, layout: Layout, file: Path | None) -> Profile:
+    """A profile of this machine: of this very experiment, and with ``file`` also of others, written there."""
+    from mocosfl_mpi.config import Compute
+    from mocosfl_mpi.plan.measure import profile_of
+    from mocosfl_mpi.plan.profile import remember, write_profile
+    from mocosfl_mpi.split.engine import precision
+
+    kernels = _kernels()
+    automatic = precision(Compute(), kernels)
+    profile = profile_of(planned, layout, fused=kernels is not None, precision=automatic, thorough=file is not None)
+    if file is not None:
+        write_profile(profile, file)
+    remember(profile)
+    return profile
+
+
+def _solve(plan: Plan, what: str, *, measures: bool) -> dict[str, object]:
+    """What was asked to be found, with a sentence for a person."""
+    from mocosfl_mpi.plan.estimate import largest_batch, most_clients
+
+    if what == "ranks":
+        best, seconds = _best(plan, measures=measures)
+        text = f"{best.ranks} rank(s) with compute.host_threads={best.host_threads}: {seconds:.4f} s a step"
+        return {"ranks": best.ranks, "host_threads": best.host_threads, "seconds_per_step": seconds, "text": text}
+    found = most_clients(plan) if what == "clients" else largest_batch(plan)
+    key = "client.count" if what == "clients" else "client.batch_size"
+    text = f"{key}={found} is the largest that fits" if found else f"no {key} fits"
+    return {key: found, "text": text}
+
+
+def _best(plan: Plan, *, measures: bool) -> tuple[Layout, float]:
+    """The layout with the quickest step that fits, each of a few measured where this machine is the one."""
+    from mocosfl_mpi.plan.estimate import Plan, best_layout, layouts
+    from mocosfl_mpi.plan.measure import profile_of
+
+    if not measures:
+        best = best_layout(plan)
+        return best, plan.on(layout=best).time.seconds
+    machine = plan.profile.machine
+    candidates = layouts(plan.experiment, plan.layout.server_threads, machine.cores)
+    candidates = sorted(candidates, key=lambda layout: plan.on(layout=layout).time.seconds)[:4]
+    found: list[tuple[bool, float, Layout]] = []
+    for layout in candidates:
+        own = profile_of(plan.experiment, layout, fused=plan.profile.fused, precision=plan.profile.precision)
+        tried = Plan(plan.experiment, layout, own, plan.limit)
+        found.append((not tried.fits, tried.time.seconds, layout))
+    _, seconds, best = min(found, key=lambda item: item[:2])
+    return best, seconds

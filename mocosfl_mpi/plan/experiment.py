@@ -1,0 +1,195 @@
+"""All that is known of an experiment before it runs, in numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from mocosfl_mpi.algorithms import ALGORITHMS
+from mocosfl_mpi.chronicle import WireSizes
+from mocosfl_mpi.clients.participation import pool
+from mocosfl_mpi.config import Compute, Config
+from mocosfl_mpi.cost.flops import SegmentCost, measure, totals
+from mocosfl_mpi.data.partition import partition
+from mocosfl_mpi.native import Kernels
+from mocosfl_mpi.objectives.contrast import SYMMETRIES
+from mocosfl_mpi.plan.images import ImageSet
+from mocosfl_mpi.plan.segment import Segment, segment
+from mocosfl_mpi.problem import Problem
+from mocosfl_mpi.record.schema import WORK
+from mocosfl_mpi.server.fed_server import due
+from mocosfl_mpi.split import backbones, cut
+from mocosfl_mpi.split.engine import ACTIVATIONS, MASTERS, Engine, choose, precision
+from mocosfl_mpi.streams import Streams
+
+
+@dataclass(frozen=True)
+class Network:
+    """The network cut in two; sizes are numbers, not bytes."""
+
+    bottom: Segment
+    trunk: Segment
+    swapped: SegmentCost
+    """The trunk's work where no gradient goes further down (the second term of the published symmetric loss)."""
+    layers: tuple[str, ...]
+    smashed: int
+    input: int
+    features: int
+    keys: int
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One experiment: its configuration with precision and backend decided, its images, its network."""
+
+    config: Config
+    images: ImageSet
+    network: Network
+
+    @property
+    def weight(self) -> int:
+        """Bytes of one number in weights, views and features."""
+        return MASTERS[self.config.compute.precision].itemsize
+
+    @property
+    def activation(self) -> int:
+        """Bytes of one number in activations and at the cut."""
+        return ACTIVATIONS[self.config.compute.precision].itemsize
+
+    @property
+    def rows(self) -> int:
+        """Rows of one step, over the pool."""
+        return self.config.pool_size * self.config.rows_per_client
+
+    @property
+    def sizes(self) -> WireSizes:
+        """Bytes of one message of a simulated client."""
+        smashed = self.config.rows_per_client * self.network.smashed * self.activation
+        return WireSizes(smashed, self.network.bottom.parameters * self.weight)
+
+    @property
+    def aligned(self) -> tuple[str, ...]:
+        """States that a synchronisation makes common to all clients and that travel for it."""
+        averaged = ("velocity",) if self.config.client.velocity_at_sync == "averaged" else ()
+        return (*ALGORITHMS[self.config.method].alignment.states, *averaged)
+
+    @property
+    def private(self) -> int:
+        """States that each client keeps for itself between epochs, of momentum and velocity."""
+        if self.config.client.frozen:
+            return 0
+        common = set(self.aligned) | ({"velocity"} if self.config.client.velocity_at_sync != "kept" else set())
+        return len({"momentum", "velocity"} - common)
+
+    @cached_property
+    def steps(self) -> int:
+        """Steps of an epoch. BadInput where the partition is impossible."""
+        parts = partition(
+            self.config.partition,
+            self.images.labels,
+            self.config.client.count,
+            len(self.images.classes),
+            Streams(self.config.seed),
+        )
+        return Problem(np.empty(0, dtype=np.uint8), parts, (), ()).steps_per_epoch(self.config)
+
+    @cached_property
+    def syncs(self) -> int:
+        """Synchronisations of an epoch."""
+        frequency = self.config.federation.sync_freq
+        return 0 if self.config.client.frozen else sum(due(step, self.steps, frequency) for step in range(self.steps))
+
+    def pools(self) -> Iterator[npt.NDArray[np.int64]]:
+        """The clients of every epoch, as the run will draw them."""
+        streams = Streams(self.config.seed)
+        return (pool(self.config, streams, epoch) for epoch in range(self.config.epochs))
+
+    @cached_property
+    def participants(self) -> int:
+        """Clients that take part in any epoch."""
+        seen = np.zeros(self.config.client.count, dtype=bool)
+        for members in self.pools():
+            seen[members] = True
+            if seen.all():
+                break
+        return int(seen.sum())
+
+    @property
+    def client_flops(self) -> dict[str, int]:
+        """FLOPs of one client in an epoch in which it takes part, by kind."""
+        return totals(
+            self.network.bottom.cost,
+            steps=self.steps,
+            rows=self.config.rows_per_client,
+            frozen=self.config.client.frozen,
+        )
+
+    @property
+    def server_flops(self) -> dict[str, int]:
+        """FLOPs of the main server in one step, by kind."""
+        work = totals(self.network.trunk.cost, steps=1, rows=self.rows, frozen=False)
+        if SYMMETRIES[self.config.contrast.symmetric].server_swap:
+            again = totals(self.network.swapped, steps=1, rows=self.rows, frozen=False)
+            for kind in WORK[:3]:
+                work[kind] += again[kind]
+        return work
+
+    def resized(self, *, clients: int | None = None, batch: int | None = None) -> Experiment:
+        """The same experiment with another number of clients or another batch."""
+        client = self.config.client
+        values = {"count": clients or client.count, "batch_size": batch or client.batch_size}
+        return replace(self, config=self.config.model_copy(update={"client": client.model_copy(update=values)}))
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """What `auto` is on a machine that is not at hand."""
+
+    precision: str
+    fused: bool
+
+    def engine(self, compute: Compute) -> Engine:
+        """Precision and backend there, as far as they can be told from here."""
+        chosen = self.precision if compute.precision == "auto" else compute.precision
+        backend = compute.backend
+        if backend in ("auto", "fused"):
+            backend = "fused" if self.fused and chosen != "fp64" else "stacked"
+        return Engine(chosen, backend)
+
+
+def experiment(config: Config, images: ImageSet, machine: Kernels | Elsewhere | None) -> Experiment:
+    """The experiment as it is computed here with these kernels (None: there are none), or elsewhere.
+
+    Raises
+    ------
+    BadInput
+        The network does not fit the images.
+    """
+    away = machine if isinstance(machine, Elsewhere) else None
+    kernels = None if isinstance(machine, Elsewhere) else machine
+    chosen = away.engine(config.compute).precision if away else precision(config.compute, kernels)
+    dtype = MASTERS[chosen]
+    size = config.views.size or images.side
+    split = cut.build(config.model, images.channels, size, Streams(config.seed), dtype)
+    engine = away.engine(config.compute) if away else choose(config.compute, kernels, split)
+    fused, itemsize = engine.backend == "fused", engine.activations.itemsize
+    network = Network(
+        bottom=segment(
+            split.bottom, split.input_shape, needs_input_gradient=False, fused=fused, itemsize=itemsize
+        ),
+        trunk=segment(
+            split.trunk, split.smashed_shape, needs_input_gradient=not config.client.frozen, fused=fused,
+            itemsize=itemsize,
+        ),
+        swapped=measure(split.trunk, split.smashed_shape, needs_input_gradient=False),
+        layers=tuple(name for name, _ in split.bottom.named_parameters()),
+        smashed=split.smashed_floats,
+        input=images.channels * size**2,
+        features=backbones.feature_dim(config.model),
+        keys=split.key_dim,
+    )  # fmt: skip
+    return Experiment(config.computed(engine.precision, engine.backend), images, network)

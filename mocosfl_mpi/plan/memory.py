@@ -1,0 +1,212 @@
+"""Resident memory of every rank beyond the program itself, by use, in bytes.
+
+What is held all the time is added up; of what comes and goes, the moment that needs most counts, since freed memory is
+kept and used again (see ``launch.MALLOC``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mocosfl_mpi.comm.exchange import SLAB
+from mocosfl_mpi.comm.placement import deal
+from mocosfl_mpi.objectives.contrast import SYMMETRIES
+from mocosfl_mpi.plan.experiment import Experiment
+from mocosfl_mpi.server.main_server import MICRO_BATCH
+
+PAGE = 4096
+EVALUATED = 250
+"""Images whose features are computed at once (`evaluation.features.extract`)."""
+SIMILARITIES = 64 * 2**20
+"""Bytes of query-bank similarities at once (`evaluation.knn`)."""
+LATER = 80 * 2**20
+"""Bytes of the program that arise only after the images have been read: kernels, threads, workspaces (measured)."""
+DOUBLE = 8
+Uses = dict[str, int]
+
+
+@dataclass(frozen=True)
+class RankMemory:
+    """Bytes of one rank: what it holds, and what its moments need on top."""
+
+    clients: int
+    """Clients of the pool that it computes."""
+    held: Uses
+    moments: Uses
+    shared: int
+    """Of what it holds, pages that other ranks of the same node use too."""
+
+    @property
+    def moment(self) -> str:
+        """The moment that needs most."""
+        return max(self.moments, key=lambda name: self.moments[name])
+
+    @property
+    def peak(self) -> int:
+        """Most bytes at one time, without the program."""
+        return sum(self.held.values()) + self.moments[self.moment]
+
+    @property
+    def uses(self) -> Uses:
+        """The peak by use, largest first."""
+        everything = self.held | {self.moment: self.moments[self.moment]}
+        return dict(sorted(everything.items(), key=lambda item: -item[1]))
+
+
+def rank_memory(experiment: Experiment, ranks: int, *, evaluates: bool = True) -> list[RankMemory]:
+    """Every rank's memory, rank 0 (the servers) first; ``evaluates``: with reading and evaluation."""
+    hosts = [0] if ranks == 1 else list(range(1, ranks))
+    placed = deal(np.arange(experiment.config.pool_size), experiment.config.block_size, hosts)
+    found = []
+    for rank in range(ranks):
+        held, moments, clients = _common(experiment), {"nothing": 0}, placed.clients_of(rank)
+        shared = 0
+        if rank in hosts:
+            held |= _client_models(experiment, clients, len(hosts))
+            moments = _client_moments(experiment, clients)
+        if rank == 0:
+            beside = moments["training step"] if ranks == 1 else 0
+            held |= _server_models(experiment) | {"data set": _pixels(experiment)}
+            moments = _server_moments(experiment, beside)
+            if evaluates:
+                before = max(0, _reading(experiment) - LATER - sum(held.values()))  # before the rest is there
+                moments |= _evaluation(experiment) | {"reading the images": before}
+        if ranks > 1:
+            shared = _window(experiment, 1.0 if rank == 0 else _touched(experiment, len(hosts)))
+            held["data set of the node"] = shared
+        found.append(RankMemory(clients, held, moments, shared))
+    return found
+
+
+# ------------------------------------------------------------------------------------------------------- clients
+
+
+def _common(x: Experiment) -> Uses:
+    """What every rank has: the three states that clients share."""
+    return {"shared client states": 3 * x.network.bottom.parameters * x.weight}
+
+
+def _client_models(x: Experiment, clients: int, hosts: int) -> Uses:
+    state = x.network.bottom.parameters * x.weight
+    return {
+        "models of the pool": 3 * clients * state,
+        "models that wait for their turn": x.private * state * x.participants // hosts,
+    }
+
+
+def _client_moments(x: Experiment, clients: int) -> Uses:
+    rows = clients * x.config.rows_per_client
+    bottom, views = x.network.bottom, 2 * rows * x.network.input * x.weight
+    smashed = rows * x.network.smashed * x.activation
+    together = min(clients, x.config.block_size)
+    block = 4 * bottom.largest * together * x.config.rows_per_client + 2 * together * bottom.parameters * x.weight
+    saved = rows * bottom.saved + clients * bottom.parameters * x.activation
+    if x.config.client.frozen:
+        saved = 0
+    # The next step's views are drawn before the gradient comes; query, key and gradient are there with them.
+    return {
+        "training step": saved + views + 3 * smashed + block,
+        "synchronisation": 2 * clients * bottom.parameters * x.weight + 2 * smashed,
+    }
+
+
+def _touched(x: Experiment, hosts: int) -> float:
+    """Share of the images that a host has read by the end: clients move between hosts where pools are drawn."""
+    own = 1.0 / hosts
+    if x.config.pool_size == x.config.client.count:
+        return own
+    once = x.config.pool_size / x.config.client.count * own
+    return float(1.0 - (1.0 - once) ** x.config.epochs)
+
+
+def _window(x: Experiment, share: float) -> int:
+    """Bytes of the node's copy of the training pixels whose pages a rank has touched."""
+    size = len(x.images.labels) * x.images.image_bytes
+    together = max(1.0, PAGE / x.images.image_bytes)  # images on a page
+    return int(size * (1.0 - (1.0 - share) ** together))
+
+
+# ------------------------------------------------------------------------------------------------------ the server
+
+
+def _pixels(x: Experiment) -> int:
+    """Images that rank 0 keeps: as read, and once more where some of them are held out."""
+    kept = len(x.images.labels) + x.images.validation
+    return (kept * (2 if x.images.validation else 1) + x.images.test) * x.images.image_bytes
+
+
+def _reading(x: Experiment) -> int:
+    """The files' bytes, their images one by one, and all of them joined."""
+    times = 1 if x.config.data.source == "image-folder" else 2 if x.config.data.source == "embedded" else 3
+    return times * x.images.stored * x.images.image_bytes
+
+
+def _server_models(x: Experiment) -> Uses:
+    trunk = x.network.trunk.parameters
+    return {
+        "trunk, momentum, velocity, gradient": 4 * trunk * x.weight + 2 * trunk * x.activation,
+        "feature memory": x.config.contrast.memory_length * x.network.keys * x.weight,
+    }
+
+
+def _chunk(x: Experiment) -> int:
+    """Rows that the server passes at once, as `MainServer` chooses them."""
+    if x.config.server.micro_batch:
+        return min(x.config.server.micro_batch, x.rows)
+    if x.config.model.head == "largeV2":
+        return x.rows
+    parts, own = -(-x.rows // MICRO_BATCH), x.config.rows_per_client
+    return -(-x.rows // own // parts) * own
+
+
+def _server_moments(x: Experiment, beside: int) -> Uses:
+    """``beside``: bytes of the clients' training step where they live on the same rank."""
+    trunk, chunk, memory = x.network.trunk, _chunk(x), x.config.contrast.memory_length
+    gathered = x.rows * x.network.smashed * x.activation
+    keys = 4 * x.rows * x.network.keys * x.weight
+    logits = 4 * chunk * (memory if x.config.contrast.share_features else memory // x.config.client.count) * x.weight
+    passes = chunk * (trunk.saved + 4 * trunk.largest) + logits + 2 * trunk.parameters * x.weight
+    step = keys + max(3 * gathered + passes, 4 * gathered)
+    queries = x.rows * (2 if SYMMETRIES[x.config.contrast.symmetric].server_swap else 1)
+    hardness = 2 * memory * x.network.keys * (x.weight + DOUBLE) + 3 * queries * memory * DOUBLE
+    wide = min(SLAB, x.config.pool_size * x.network.bottom.parameters)
+    return {
+        "training step": step + beside,
+        "synchronisation": wide * x.weight + 2 * gathered + beside,
+        "hardness of the memory": (hardness if x.config.contrast.share_features else 0) + beside,
+    }
+
+
+# ------------------------------------------------------------------------------------------------------ evaluation
+
+
+def _evaluation(x: Experiment) -> Uses:
+    passes = EVALUATED * (4 * x.network.bottom.largest + 3 * x.network.input * x.weight)
+    features = _classified(x, x.network.features)
+    projected = _all(x) * (x.network.features + x.network.keys) * x.weight
+    return {
+        "classifiers on raw pixels": _all(x) * x.network.input * x.weight + _classified(x, x.network.input),
+        "classifiers on features": projected + max(passes, features, _neighbours(x, x.network.keys)),
+    }
+
+
+def _all(x: Experiment) -> int:
+    return len(x.images.labels) + x.images.validation + x.images.test
+
+
+def _classified(x: Experiment, width: int) -> int:
+    """The larger of kNN and linear probe on features of ``width`` numbers, beside the features themselves."""
+    return max(_neighbours(x, width), _probe(x, width) if x.config.evaluation.linear_probe else 0)
+
+
+def _neighbours(x: Experiment, width: int) -> int:
+    bank = len(x.images.labels)
+    similarities = min(SIMILARITIES // 4, bank * x.images.test) * x.weight
+    return 2 * bank * width * x.weight + similarities
+
+
+def _probe(x: Experiment, width: int) -> int:
+    train, test, classes = len(x.images.labels), max(x.images.test, x.images.validation), len(x.images.classes)
+    return max(train * (width + 3 * classes) * DOUBLE, 3 * test * width * DOUBLE)

@@ -1,0 +1,64 @@
+"""One side of the cut as numbers: parameters, work, and what its passes keep in memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mocosfl_mpi.cost import memory
+from mocosfl_mpi.cost.flops import SegmentCost, measure
+from mocosfl_mpi.cost.shapes import Skeleton
+
+_ROWS = 2  # BatchNorm refuses to train on a single row
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A network segment; bytes are per row (one image of one view)."""
+
+    parameters: int
+    cost: SegmentCost
+    saved: int
+    """Activations that wait for the backward pass."""
+    largest: int
+    """The largest map between two layers."""
+
+
+def segment(
+    module: nn.Module, input_shape: tuple[int, ...], *, needs_input_gradient: bool, fused: bool, itemsize: int
+) -> Segment:
+    """Measure ``module`` by shapes alone; ``itemsize`` is that of an activation."""
+    maps = _maps(module, input_shape)
+    if fused:  # of each convolution its output and what the normalisation makes of it
+        saved = itemsize * (torch.Size(input_shape).numel() + 2 * sum(maps))
+    else:
+        found = memory.measure(module, input_shape, _ROWS, frozen=False)
+        own = next(module.parameters()).element_size()
+        saved = found.activations * itemsize // (own * _ROWS)
+    return Segment(
+        parameters=sum(p.numel() for p in module.parameters()),
+        cost=measure(module, input_shape, needs_input_gradient=needs_input_gradient),
+        saved=saved,
+        largest=itemsize * max([*maps, torch.Size(input_shape).numel()]),
+    )
+
+
+def _maps(module: nn.Module, input_shape: tuple[int, ...]) -> list[int]:
+    """Numbers per row in the output of each convolution."""
+    found: list[int] = []
+
+    def note(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        found.append(output.numel() // _ROWS)
+
+    convolutions = [part for part in module.modules() if isinstance(part, nn.Conv2d | nn.ConvTranspose2d)]
+    handles = [part.register_forward_hook(note) for part in convolutions]
+    try:
+        skeleton = Skeleton(module)
+        with torch.no_grad():
+            skeleton.bind(learns=False)(torch.empty(_ROWS, *input_shape, dtype=skeleton.dtype, device="meta"))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found

@@ -1,0 +1,72 @@
+"""What can be told exactly is told exactly: plans against complete small runs in this process."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mocosfl_mpi.config import apply_settings, parse
+from mocosfl_mpi.native import NoKernelsError
+from mocosfl_mpi.native import load as kernels
+from mocosfl_mpi.plan.compare import actual
+from mocosfl_mpi.plan.disk import checkpoint_bytes, record_bytes
+from mocosfl_mpi.plan.experiment import Elsewhere, experiment
+from mocosfl_mpi.plan.images import image_set
+from mocosfl_mpi.plan.traffic import traffic
+from mocosfl_mpi.presets import load
+from mocosfl_mpi.record.reader import open_run
+from mocosfl_mpi.record.schema import MESSAGES, WORK
+from mocosfl_mpi.simulation import Conduct, Simulation
+
+
+def machine():
+    try:
+        return kernels()
+    except NoKernelsError:
+        return None
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        (),
+        ("method=monacosfl", "contrast.symmetric=both_views", "compute.precision=fp32"),
+        ("client.velocity_at_sync=averaged", "contrast.symmetric=off", "client.count=25"),
+        ("client.velocity_at_sync=reset", "federation.sync_freq=3", "compute.backend=stacked"),
+        ("client.frozen=true", "epochs=3"),
+        ("contrast.share_features=false", "contrast.memory_length=60"),
+    ],
+)
+def test_bytes_flops_and_sizes_are_those_of_the_run(tmp_path, settings):
+    _, values = load("smoke")
+    config = parse(apply_settings(values, ["evaluation.linear_probe=false", *settings]), "smoke")
+    Simulation.begin(config, Conduct("smoke", out=tmp_path / "run", quiet=True)).run()
+    planned = experiment(config, image_set(config, None), machine())
+    sent, work = traffic(planned)
+    with open_run(tmp_path / "run") as run:
+        found = actual(run)
+        pools, rows, flops = run["epochs/clients"], run["simulated/bytes"], run["simulated/client_flops"]
+        per_image, per_step = run["cost/flops_per_image"][1], run["cost/flops_per_step"][1]
+        assert run.attrs["config"]["compute"]["backend"] == planned.config.compute.backend
+    assert dict(zip(MESSAGES, sent.sum(axis=0).tolist(), strict=True)) == found["simulated_bytes"]
+    assert dict(zip(WORK, work.sum(axis=0).tolist(), strict=True)) == found["client_flops"]
+    for client in range(config.client.count):  # who, not only how much
+        took_part = pools == client
+        np.testing.assert_array_equal(sent[client], rows[took_part].sum(axis=0))
+        np.testing.assert_array_equal(work[client], flops[took_part].sum(axis=0))
+    assert list(planned.server_flops.values()) == (per_image * planned.rows + per_step).tolist()
+    assert record_bytes(planned, 1) == pytest.approx(found["record_bytes"], rel=0.1)
+    newest = sorted((tmp_path / "run" / "checkpoints").iterdir())[-1]
+    size = sum(file.stat().st_size for file in newest.iterdir())
+    assert checkpoint_bytes(planned) == pytest.approx(size, rel=0.1)
+
+
+def test_images_that_are_not_here_have_their_published_sizes(tmp_path):
+    config = parse(load("cifar10-100clients-cut1")[1], "test")
+    images = image_set(config, tmp_path)
+    assert (len(images.labels), images.test, images.image_bytes) == (50_000, 10_000, 3072)
+    assert "cifar10" in images.notes[0]
+    planned = experiment(config, images, Elsewhere("bf16", fused=True))
+    assert planned.steps == 500
+    assert planned.syncs == 10
+    assert planned.sizes.smashed == 64 * 32 * 32 * 2
