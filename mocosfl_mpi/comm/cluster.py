@@ -12,7 +12,7 @@ import traceback
 import warnings
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -41,8 +41,8 @@ CHUNK = 2**28  # bytes per broadcast of a large array: MPI 3.1 counts are 32-bit
 class Cluster:
     """Rank 0 is main server and fed server; the other ranks host clients; alone, rank 0 hosts them too."""
 
-    def __init__(self) -> None:
-        self.comm = MPI.COMM_WORLD
+    def __init__(self, comm: MPI.Intracomm | None = None) -> None:
+        self.comm = comm or MPI.COMM_WORLD
         self.rank: int = self.comm.rank
         self.size: int = self.comm.size
         self.serves = self.rank == 0
@@ -53,7 +53,8 @@ class Cluster:
         self._waited = 0.0
         self.place = ""
         """Where the run stands, for the last words of a failing rank."""
-        self._refuse_singletons()
+        if comm is None:
+            self._refuse_singletons()
         self._watch: Watch | None = None
 
     def _refuse_singletons(self) -> None:
@@ -202,6 +203,28 @@ class Cluster:
     def _who(self) -> str:
         place = f", {self.place}" if self.place else ""
         return f"rank {self.rank} of {self.size} on {self.host_name}{place}"
+
+    @staticmethod
+    def is_loss(error: BaseException) -> bool:
+        """Whether ``error`` may say that a rank has died; Open MPI has more errors for it than ERR_PROC_FAILED."""
+        return isinstance(error, MPI.Exception)
+
+    def survivors(self) -> Cluster:
+        """The ranks that are left after a loss, renumbered; collective over them.
+
+        Shared windows of the old ranks stay mapped: freeing them would need the dead.
+        """
+        if self._watch:
+            self._watch.stop()
+        self.comm.Revoke()  # whoever still waits for the dead hears of it
+        return Cluster(cast(MPI.Intracomm, self.comm.Shrink()))
+
+    def leave_at_once(self, code: int) -> NoReturn:
+        """End this rank without MPI_Finalize, in which a launcher that has lost a host may wait for ever."""
+        self.comm.Barrier()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
     def watch(self, seconds: float) -> None:
         """From here on this rank ends when it hears nothing from the others for so long."""

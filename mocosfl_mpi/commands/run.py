@@ -51,6 +51,11 @@ def add(commands: Subcommands) -> None:
         metavar="MINUTES",
         help="end the job when a rank has heard nothing from the others for so long (default 60; evaluations count)",
     )
+    run.add_argument(
+        "--keep-going",
+        action="store_true",
+        help="when a rank or its host dies, go on with the others from the newest checkpoint (needs Open MPI 5)",
+    )
     run.add_argument("--quiet", action="store_true", help="print nothing but errors")
     run.set_defaults(action=_run)
 
@@ -90,6 +95,7 @@ def _run(options: argparse.Namespace) -> int:
             cadence=cadence,
             max_hours=options.max_hours,
             patience=60.0 * options.patience,
+            keep_going=options.keep_going,
         )
         return run_as_rank(config, conduct)
 
@@ -98,4 +104,5 @@ def _run(options: argparse.Namespace) -> int:
 
     out = options.out or free_directory(name)
     prepare_output(out, options.resume)
-    return start([*options.words, *([] if options.out else ["--out", str(out)])], options.ranks or 1)
+    words = [*options.words, *([] if options.out else ["--out", str(out)])]
+    return start(words, options.ranks or 1, keep_going=options.keep_going)
