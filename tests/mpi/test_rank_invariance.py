@@ -51,6 +51,13 @@ def test_options_keep_the_promise(tmp_path, settings):
     assert done.returncode == 0, done.stdout
 
 
+def test_more_ranks_than_blocks(tmp_path):
+    """Six clients in blocks of three for seven hosts: five have nothing to do."""
+    one, many = (run(tmp_path / str(n), n, "compute.block_size=3") for n in (1, 8))
+    done = mocosfl("diff", one, many)
+    assert done.returncode == 0, done.stdout
+
+
 def test_diff_sees_another_seed(tmp_path):
     a, b = run(tmp_path / "a", 1), run(tmp_path / "b", 1, "seed=7")
     done = mocosfl("diff", a, b)
