@@ -41,6 +41,11 @@ def rank_of(pid):
     return None
 
 
+def saved(out):
+    """Steps in the newest checkpoint."""
+    return max((int(path.name.removeprefix("step-")) for path in (out / "checkpoints").glob("step-*")), default=0)
+
+
 def lose(out, victims, after):
     """A run of four ranks that loses ``victims`` after so many steps; what it said."""
     process = subprocess.Popen(
@@ -51,7 +56,7 @@ def lose(out, victims, after):
         env=clean_environment(),
     )
     for victim, steps in zip(victims, after, strict=True):
-        wait_for((out / "checkpoints" / f"step-{steps:010d}").exists, process)
+        wait_for(lambda: saved(out) >= steps, process, seconds=120.0)  # noqa: B023 - called before the next turn
         ranks = {rank_of(pid): pid for pid, line in processes(str(out)) if "-m mocosfl_mpi" in line}
         os.kill(ranks[victim], signal.SIGKILL)
     _, said = process.communicate(timeout=100)
