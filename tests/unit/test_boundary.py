@@ -98,6 +98,26 @@ def test_a_signal_stops(monkeypatch):
             signal.signal(number, handler)
 
 
+def test_a_launcher_that_fails_while_it_is_asked_to_stop_what_has_just_ended(monkeypatch, tmp_path):
+    """Its exit code counts unless the record says that the run is complete."""
+    from mocosfl_mpi import launch
+    from mocosfl_mpi.cli import main
+    from mocosfl_mpi.commands import run as command
+    from tests.unit.record.samples import STATE, create
+
+    for name in ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID", "MOCOSFL_RANKS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(launch, "start", lambda *_, **__: 138)
+    monkeypatch.setattr(command, "asked", lambda: "SIGUSR1")
+    words = ["run", "smoke", "-n", "2", "--out", str(tmp_path / "out")]
+    assert main(words) == 138
+    with create(tmp_path / "out" / "run.h5") as recorder:
+        recorder.complete(STATE)
+    assert main(words) == 0
+    monkeypatch.setattr(command, "asked", lambda: "")
+    assert main(words) == 138
+
+
 def test_the_limit_of_a_slurm_job(monkeypatch):
     end = {"SLURM_JOB_ID": "7", "SLURM_JOB_END_TIME": str(int(time.time()) + 600)}
     assert seconds_left(None, end) == pytest.approx(600, abs=5)
