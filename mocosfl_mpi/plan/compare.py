@@ -23,10 +23,14 @@ from mocosfl_mpi.record.show import figures, operations, section, size
 TRAINING = ("views", "client_forward", "exchange", "server", "client_backward", "synchronise")
 """Phases whose seconds on rank 0 make up the time of training: where it does not work it waits in one of them."""
 
+SHOWN = 4
+"""Ranks whose memory is shown one by one."""
+
 
 def actual(run: Run) -> dict[str, Any]:
     """What the run took, under the names of ``Plan.summary``; None for what is not known."""
     resident, phases = run.last("measured/resident_bytes"), run["phase"].tolist()
+    resident = resident if resident is None else resident[: run.attrs["ranks"]]  # an earlier session may have had more
     epochs, steps = run.rows["epoch"], run.rows["step"]
     seconds = None
     if epochs > 1:  # the first epoch warms up
@@ -86,8 +90,10 @@ def render(plan: dict[str, Any], found: dict[str, Any]) -> RenderableType:
         ratio = f"{was / taken:.2f}" if was and taken else "–"
         table.add_row(name, *("–" if value is None else unit(value) for value in (was, taken)), ratio)
 
-    for rank, taken in enumerate((found["resident_bytes"] or [])[:4]):
-        row(f"memory of rank {rank}", plan.get("resident_bytes", {rank: None})[rank], taken, size)
+    taken = found["resident_bytes"] or []
+    for rank, (was, is_) in enumerate(zip(plan.get("resident_bytes", [None] * len(taken)), taken, strict=False)):
+        if rank < SHOWN:
+            row(f"memory of rank {rank}", was, is_, size)
     row("memory of all ranks", plan.get("resident_bytes_sum"), found["resident_bytes_sum"], size)
     row("seconds per step", plan.get("seconds_per_step"), found["seconds_per_step"], lambda value: f"{value:.4f}")
     for name, unit in (("simulated_bytes", size), ("client_flops", operations)):

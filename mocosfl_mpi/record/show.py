@@ -70,6 +70,9 @@ def _header(run: Run, summary: Mapping[str, Any]) -> RenderableType:
         f"final state {str(summary['state_sha256'] or 'none yet')[:12]}",
         "File": summary["path"],
     }
+    sessions = summary["sessions"] or []
+    if len(sessions) > 1:
+        rows["Computed"] += f"; the last of {len(sessions)} sessions, on {', '.join(map(str, sessions))} ranks"
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")

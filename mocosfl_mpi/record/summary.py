@@ -43,6 +43,8 @@ def summarise(run: Run) -> dict[str, Any]:
         By phase, measured: the sum over epochs of the rank that spent most, and the mean over ranks.
     idle_share, resident_bytes, mpi_bytes
         Measured: mean over epochs of each rank's share; largest sum over ranks; sum over ranks and epochs.
+    sessions
+        MPI ranks each time that the program was started for this run; None in files before schema 1.1.
     notes, warnings
         What the program remarked while it ran; what a reader should know before quoting a number.
     """
@@ -57,6 +59,7 @@ def summarise(run: Run) -> dict[str, Any]:
         "epochs_planned": attrs["config"].get("epochs"),
         "steps": run.rows["step"],
         "syncs": run.rows["sync"],
+        "sessions": run["sessions/ranks"].tolist() if "sessions/ranks" in run.names else None,
         "clients": clients,
         "pool": len(run["member"]),
         **{name: run.result(name) for name in _RESULTS},
@@ -84,17 +87,18 @@ def _models(run: Run) -> dict[str, float | None]:
 
 
 def _measured(run: Run) -> dict[str, Any]:
-    seconds = run["measured/seconds"].sum(axis=0)
+    # NaN: a rank that only another session of the run had
+    seconds = np.nansum(run["measured/seconds"], axis=0)
     phases = [str(phase) for phase in run["phase"]]
     idle, resident = run["measured/idle_share"], run["measured/resident_bytes"]
     return {
         "seconds": {phase: _number(seconds[:, index].max()) for index, phase in enumerate(phases)},
         "seconds_mean": {phase: _number(seconds[:, index].mean()) for index, phase in enumerate(phases)},
-        "idle_share": [_number(idle[:, rank]) for rank in range(idle.shape[1])],
+        "idle_share": [_number(share[np.isfinite(share)]) for share in idle.T],
         "resident_bytes": int(resident.sum(axis=1).max()) if len(resident) else None,
         "mpi_bytes": int(run["measured/mpi_bytes"].sum()),
         "rank_clients": run["ranks/clients"].tolist(),
-        "hosts": sorted({str(host) for host in run["ranks/host"]}),
+        "hosts": sorted({str(host) for host in run["ranks/host"]} - {""}),
     }
 
 

@@ -75,6 +75,10 @@ def stopped_and_continued(out, expected, settings, ranks):
         assert "by the time limit; the same command continues the run" in done.stderr
     finish(out, ranks[-1], *settings)
     assert same_record(expected, out) == (list(range(len(ranks))), ranks)
+    done = mocosfl("inspect", out)
+    assert done.returncode == 0, done.stderr
+    assert "nan" not in done.stdout
+    assert f"the last of {len(ranks)} sessions" in " ".join(done.stdout.split())
 
 
 def test_stopped_after_each_step_on_changing_ranks(tmp_path, reference):
