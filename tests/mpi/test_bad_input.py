@@ -46,15 +46,23 @@ def test_one_message_and_exit_2(tmp_path, arguments, message, ranks):
     assert not (tmp_path / "run").exists()
 
 
-def test_earlier_results_are_untouched(tmp_path):
+@pytest.mark.parametrize("words", [("--set", "seed=3"), ("--resume", "never")])
+def test_earlier_results_are_untouched(tmp_path, words):
     out = tmp_path / "run"
     assert mocosfl("run", "smoke", "--out", out, "--quiet").returncode == 0
     before = (out / "run.h5").read_bytes()
-    done = mocosfl("run", "smoke", "-n", "2", "--out", out)
+    done = mocosfl("run", "smoke", "-n", "2", "--out", out, *words)
     assert done.returncode == 2
-    assert str(out) in done.stderr
-    assert "--out" in done.stderr
+    assert done.stderr.count("never overwritten") == 1
     assert (out / "run.h5").read_bytes() == before
+
+
+def test_a_directory_with_something_else_is_refused(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    done = mocosfl("run", "smoke", "-n", "2", "--out", tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.count("never overwritten") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
 def test_missing_launcher_is_named(tmp_path):
