@@ -16,7 +16,7 @@ demo: $(READY)  ## MocoSFL on the embedded images with 3 ranks: minutes
 	$(BIN)/mocosfl run quickstart -n 3
 
 test: $(READY)  ## unit tests, then the MPI suite at 1, 2, 3 and 5 ranks
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not cluster"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not cluster"
 
 test-slow: $(READY)  ## directions of effect over seeds, kill -9 at random moments: tens of minutes
 	$(BIN)/python -m pytest -m "slow and not cluster"

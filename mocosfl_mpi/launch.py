@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mocosfl_mpi.comm.environment import LAUNCHED, prepare
@@ -68,12 +68,12 @@ def survives_losses(path: str) -> bool:
     return "(Open MPI) 5" in done.stdout
 
 
-def environment(kind: str, *, ranks: int) -> dict[str, str]:
+def environment(kind: str, inherited: Mapping[str, str], *, ranks: int) -> dict[str, str]:
     """The ranks' environment: idle ranks sleep, memory is kept, Open MPI takes root and more ranks than cores.
 
     Nothing the user has set is changed, and no transport is forced.
     """
-    environ = dict(os.environ)
+    environ = dict(inherited)
     prepare(environ)
     environ.setdefault("GLIBC_TUNABLES", MALLOC)
     environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # a spinning thread pool takes the core of a rank that works
@@ -105,7 +105,7 @@ def start(arguments: Sequence[str], ranks: int, *, keep_going: bool = False) -> 
     command = [sys.executable, "-m", "mocosfl_mpi", *arguments]
     sys.stdout.flush()
     if ranks == 1:
-        os.execve(command[0], command, environment("none", ranks=1))
+        os.execve(command[0], command, environment("none", os.environ, ranks=1))
     path, kind = find_mpiexec()
     survive: list[str] = []
     if keep_going:
@@ -118,7 +118,7 @@ def start(arguments: Sequence[str], ranks: int, *, keep_going: bool = False) -> 
         survive = ["--with-ft", "ulfm"]
     process = subprocess.Popen(
         [path, *survive, "-n", str(ranks), *command],
-        env=environment(kind, ranks=ranks) | (DETECTOR if keep_going else {}),
+        env=environment(kind, os.environ, ranks=ranks) | (DETECTOR if keep_going else {}),
         stdin=subprocess.DEVNULL,
         start_new_session=True,  # a Ctrl-C comes here alone
         preexec_fn=_end_with_parent,  # noqa: PLW1509 - there is one thread here

@@ -48,11 +48,11 @@ def open_record(
     """Create ``run.h5`` with all that is known before training, or with the rows of the run it continues (rank 0)."""
     assert source is not None
     frozen = config.client.frozen
-    server_cost = measure(network.trunk, network.smashed_shape, needs_input_gradient=not frozen)
+    server_costs = measure(network.trunk, network.smashed_shape)
+    server_cost = server_costs.last if frozen else server_costs.answering
     flops = np.array([list(per_image(cost, frozen).values()), list(per_image(server_cost, False).values())])
     if SYMMETRIES[config.contrast.symmetric].server_swap:  # the second loss passes the trunk again, and no further down
-        swapped = measure(network.trunk, network.smashed_shape, needs_input_gradient=False)
-        flops[1] += list(per_image(swapped, False).values())
+        flops[1] += list(per_image(server_costs.last, False).values())
     client_memory = memory.measure(network.bottom, network.input_shape, config.rows_per_client, frozen)
     keys_per_update = config.pool_size * config.client.batch_size * (1 if config.contrast.symmetric == "off" else 2)
     placed = deal(np.arange(config.pool_size), config.block_size, cluster.hosts)

@@ -6,7 +6,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from mocosfl_mpi.clients.population import Population
 from mocosfl_mpi.comm.cluster import Cluster
 from mocosfl_mpi.comm.exchange import Exchange
 from mocosfl_mpi.config import Config
-from mocosfl_mpi.cost.flops import measure
+from mocosfl_mpi.cost.flops import SegmentCost, measure
 from mocosfl_mpi.data.normalise import evaluation_images
 from mocosfl_mpi.data.views import ViewMaker
 from mocosfl_mpi.errors import BadInput, RunFailed, Stopped
@@ -227,7 +227,12 @@ class Simulation:
         )
         self.fed_server = FedServer(config, aligned, model, exchange, self.meter)
 
-        cost = measure(network.bottom, network.input_shape, needs_input_gradient=False)
+        # Rank 0 counts for all: the counter alone takes a second to import.
+        cost = SegmentCost(
+            **cluster.broadcast_json(
+                asdict(measure(network.bottom, network.input_shape).last) if cluster.serves else None
+            )
+        )
         sizes = WireSizes(
             config.rows_per_client * network.smashed_floats * engine.activations.itemsize,
             model.parameters * engine.weights.itemsize,

@@ -11,6 +11,7 @@ figures with :attr:`SegmentCost.macs`, not with FLOPs.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -52,23 +53,36 @@ class SegmentCost:
         return self.forward // 2
 
 
-def measure(module: nn.Module, input_shape: tuple[int, ...], needs_input_gradient: bool) -> SegmentCost:
+class Costs(NamedTuple):
+    """One segment, by whether it sends a gradient down."""
+
+    answering: SegmentCost
+    """The gradient at the segment's input is wanted, as the server's is while clients learn."""
+    last: SegmentCost
+    """It is not, as with a client, whose input is an image."""
+
+
+def measure(module: nn.Module, input_shape: tuple[int, ...]) -> Costs:
     """Count the FLOPs per image of ``module`` for inputs of ``input_shape`` (without the batch dimension).
 
-    ``needs_input_gradient``: the server's segment sends a gradient down (True); a client's input is an image, whose
-    gradient autograd never computes (False). Nothing is computed and the module is not changed.
+    Nothing is computed and the module is not changed.
     """
     skeleton = Skeleton(module)
     forward = _forward(skeleton, input_shape)
     inputs_only = _backward(skeleton, input_shape, learns=False, needs_input_gradient=True)
     everything = _backward(skeleton, input_shape, learns=True, needs_input_gradient=True)
-    asked = _backward(skeleton, input_shape, learns=True, needs_input_gradient=needs_input_gradient)
+    unasked = _backward(skeleton, input_shape, learns=True, needs_input_gradient=False)
     weights = everything - inputs_only
-    return SegmentCost(
-        forward=forward // _ROWS,
-        backward_weights=weights // _ROWS,
-        backward_input=(asked - weights) // _ROWS,
-        parameters=skeleton.trainable,
+    return Costs(
+        *(
+            SegmentCost(
+                forward=forward // _ROWS,
+                backward_weights=weights // _ROWS,
+                backward_input=(asked - weights) // _ROWS,
+                parameters=skeleton.trainable,
+            )
+            for asked in (everything, unasked)
+        )
     )
 
 

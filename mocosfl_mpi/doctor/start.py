@@ -43,7 +43,7 @@ def start(ranks: int, timeout: float | None = None) -> Start:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=environment(kind, ranks=ranks),
+        env=environment(kind, os.environ, ranks=ranks),
         start_new_session=True,
     )
     try:

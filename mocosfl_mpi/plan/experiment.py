@@ -13,7 +13,7 @@ from mocosfl_mpi.algorithms import ALGORITHMS
 from mocosfl_mpi.chronicle import WireSizes
 from mocosfl_mpi.clients.participation import pool
 from mocosfl_mpi.config import Compute, Config
-from mocosfl_mpi.cost.flops import SegmentCost, measure, totals
+from mocosfl_mpi.cost.flops import totals
 from mocosfl_mpi.data.partition import partition
 from mocosfl_mpi.native import Kernels
 from mocosfl_mpi.objectives.contrast import SYMMETRIES
@@ -33,8 +33,6 @@ class Network:
 
     bottom: Segment
     trunk: Segment
-    swapped: SegmentCost
-    """The trunk's work where no gradient goes further down (the second term of the published symmetric loss)."""
     layers: tuple[str, ...]
     smashed: int
     input: int
@@ -122,7 +120,7 @@ class Experiment:
     def client_flops(self) -> dict[str, int]:
         """FLOPs of one client in an epoch in which it takes part, by kind."""
         return totals(
-            self.network.bottom.cost,
+            self.network.bottom.costs.last,
             steps=self.steps,
             rows=self.config.rows_per_client,
             frozen=self.config.client.frozen,
@@ -131,9 +129,11 @@ class Experiment:
     @property
     def server_flops(self) -> dict[str, int]:
         """FLOPs of the main server in one step, by kind."""
-        work = totals(self.network.trunk.cost, steps=1, rows=self.rows, frozen=False)
+        costs = self.network.trunk.costs
+        first = costs.last if self.config.client.frozen else costs.answering
+        work = totals(first, steps=1, rows=self.rows, frozen=False)
         if SYMMETRIES[self.config.contrast.symmetric].server_swap:
-            again = totals(self.network.swapped, steps=1, rows=self.rows, frozen=False)
+            again = totals(costs.last, steps=1, rows=self.rows, frozen=False)
             for kind in WORK[:3]:
                 work[kind] += again[kind]
         return work
@@ -178,18 +178,12 @@ def experiment(config: Config, images: ImageSet, machine: Kernels | Elsewhere | 
     engine = away.engine(config.compute) if away else choose(config.compute, kernels, split)
     fused, itemsize = engine.backend == "fused", engine.activations.itemsize
     network = Network(
-        bottom=segment(
-            split.bottom, split.input_shape, needs_input_gradient=False, fused=fused, itemsize=itemsize
-        ),
-        trunk=segment(
-            split.trunk, split.smashed_shape, needs_input_gradient=not config.client.frozen, fused=fused,
-            itemsize=itemsize,
-        ),
-        swapped=measure(split.trunk, split.smashed_shape, needs_input_gradient=False),
+        bottom=segment(split.bottom, split.input_shape, fused=fused, itemsize=itemsize),
+        trunk=segment(split.trunk, split.smashed_shape, fused=fused, itemsize=itemsize),
         layers=tuple(name for name, _ in split.bottom.named_parameters()),
         smashed=split.smashed_floats,
         input=images.channels * size**2,
         features=backbones.feature_dim(config.model),
         keys=split.key_dim,
-    )  # fmt: skip
+    )
     return Experiment(config.computed(engine.precision, engine.backend), images, network)

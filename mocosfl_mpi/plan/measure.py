@@ -61,7 +61,7 @@ def rehearsed(planned: Experiment, layout: Layout) -> Experiment:
     """
     config = planned.config
     clients = config.pool_size
-    work = sum(planned.server_flops.values()) + planned.rows * 4 * planned.network.bottom.cost.forward
+    work = sum(planned.server_flops.values()) + planned.rows * 4 * planned.network.bottom.costs.last.forward
     if work / GUESS > BUDGET:
         fewer = int(clients * BUDGET * GUESS / work)
         clients = min(clients, max(fewer, layout.hosts, 4))
@@ -126,7 +126,7 @@ def rehearse(planned: Experiment, layout: Layout) -> tuple[Rehearsal, Machine]:
     whole = float(median(epochs[:, 0][:, [columns[phase] for phase in TRAINING]].sum(axis=1)))
     step = (whole - averaging) / steps
     own = max(server - views * layout.crowding(cores()), 0.1 * server)
-    flops = small.network.bottom.cost.forward + small.network.trunk.cost.forward
+    flops = small.network.bottom.costs.last.forward + small.network.trunk.costs.last.forward
     resident = found["resident_bytes"][-1]
     memory = rank_memory(small, layout.ranks, evaluates=False)
     program = [max(0, int(resident[0]) - memory[0].peak)]
@@ -174,7 +174,7 @@ def _start(small: Experiment, ranks: int) -> dict[str, Any]:
         try:
             done = subprocess.run(
                 [*command, *arguments],
-                env=environment(kind, ranks=ranks),
+                env=environment(kind, os.environ, ranks=ranks),
                 capture_output=True,
                 text=True,
                 check=False,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mocosfl_mpi.cost import memory
-from mocosfl_mpi.cost.flops import SegmentCost, measure
+from mocosfl_mpi.cost.flops import Costs, measure
 from mocosfl_mpi.cost.shapes import Skeleton
 
 _ROWS = 2  # BatchNorm refuses to train on a single row
@@ -19,16 +19,14 @@ class Segment:
     """A network segment; bytes are per row (one image of one view)."""
 
     parameters: int
-    cost: SegmentCost
+    costs: Costs
     saved: int
     """Activations that wait for the backward pass."""
     largest: int
     """The largest map between two layers."""
 
 
-def segment(
-    module: nn.Module, input_shape: tuple[int, ...], *, needs_input_gradient: bool, fused: bool, itemsize: int
-) -> Segment:
+def segment(module: nn.Module, input_shape: tuple[int, ...], *, fused: bool, itemsize: int) -> Segment:
     """Measure ``module`` by shapes alone; ``itemsize`` is that of an activation."""
     maps = _maps(module, input_shape)
     if fused:  # of each convolution its output and what the normalisation makes of it
@@ -39,7 +37,7 @@ def segment(
         saved = found.activations * itemsize // (own * _ROWS)
     return Segment(
         parameters=sum(p.numel() for p in module.parameters()),
-        cost=measure(module, input_shape, needs_input_gradient=needs_input_gradient),
+        costs=measure(module, input_shape),
         saved=saved,
         largest=itemsize * max([*maps, torch.Size(input_shape).numel()]),
     )

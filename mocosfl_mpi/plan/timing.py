@@ -92,7 +92,7 @@ def load(experiment: Experiment, ranks: int) -> Load:
     placed = deal(np.arange(config.pool_size), config.block_size, hosts)
     clients = max(placed.clients_of(rank) for rank in hosts)
     rows = clients * config.rows_per_client
-    bottom, frozen = network.bottom.cost, config.client.frozen
+    bottom, frozen = network.bottom.costs.last, config.client.frozen
     flops = 2 * bottom.forward + (0 if frozen else bottom.backward)
     server = sum(experiment.server_flops.values())
     return Load(
@@ -142,7 +142,7 @@ def evaluation_seconds(experiment: Experiment, profile: Profile) -> float:
     encoding = profile.near(
         config.compute.precision, config.compute.backend, load(experiment, 1), lambda r: r.encoding, "server_row"
     )
-    forward = (network.bottom.cost.forward + network.trunk.cost.forward) / encoding
+    forward = (network.bottom.costs.last.forward + network.trunk.costs.last.forward) / encoding
 
     def neighbours(bank: int, width: int) -> float:
         return 2.0 * bank * test * width / machine.products + 5e-9 * bank * test  # and the search for the nearest

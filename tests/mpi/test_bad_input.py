@@ -9,7 +9,7 @@ import pytest
 
 from tests.mpi.command import mocosfl
 
-pytestmark = [pytest.mark.mpi, pytest.mark.xdist_group("mpi")]
+pytestmark = pytest.mark.mpi
 
 WRONG = [
     (("smok",), "did you mean 'smoke'"),

@@ -15,7 +15,7 @@ import pytest
 from mocosfl_mpi.record.reader import open_run
 from tests.mpi.command import MOCOSFL, clean_environment, mocosfl, processes
 
-pytestmark = [pytest.mark.mpi, pytest.mark.xdist_group("mpi")]
+pytestmark = pytest.mark.mpi
 
 RAISE = """
 import os

@@ -15,7 +15,7 @@ from mocosfl_mpi.record.reader import open_run
 from tests.mpi.command import MOCOSFL, clean_environment, mocosfl, processes
 from tests.mpi.test_resume import wait_for
 
-pytestmark = [pytest.mark.mpi, pytest.mark.xdist_group("mpi")]
+pytestmark = pytest.mark.mpi
 
 SETTINGS = ("run", "smoke", "--set", "epochs=20", "--set", "evaluation.every=10")
 

@@ -9,7 +9,7 @@ import pytest
 from mocosfl_mpi.launch import find_mpiexec
 from tests.mpi.command import MOCOSFL, TIMEOUT, clean_environment, mocosfl
 
-pytestmark = [pytest.mark.mpi, pytest.mark.xdist_group("mpi")]
+pytestmark = pytest.mark.mpi
 
 
 def under_mpiexec(ranks, *arguments):

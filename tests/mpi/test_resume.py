@@ -17,8 +17,9 @@ import pytest
 from mocosfl_mpi.record.reader import open_run
 from mocosfl_mpi.record.schema import ENTRIES
 from tests.mpi.command import MOCOSFL, clean_environment, mocosfl, processes
+from tests.mpi.many import carry_out
 
-pytestmark = [pytest.mark.mpi, pytest.mark.xdist_group("mpi")]
+pytestmark = pytest.mark.mpi
 
 EPOCHS, STEPS = 8, 4
 BASE = ("run", "smoke", "--set", f"epochs={EPOCHS}", "--set", "evaluation.every=3")
@@ -69,27 +70,41 @@ CASES = [
 ]
 
 
-def stopped_and_continued(out, expected, settings, ranks):
+def test_stopped_after_each_step_on_changing_ranks(tmp_path, reference):
+    """`--max-hours` of nothing does one step a session: in mid-epoch and at its end, on 1, 2, 3 and 5 ranks."""
+    out, ranks = tmp_path / "run", [3, 1, 5, 2, 1]
     for number in ranks[:-1]:
-        done = finish(out, number, *settings, "--max-hours", "1e-9", expect=75)
+        done = finish(out, number, "--max-hours", "1e-9", expect=75)
         assert "by the time limit; the same command continues the run" in done.stderr
-    finish(out, ranks[-1], *settings)
-    assert same_record(expected, out) == (list(range(len(ranks))), ranks)
+    finish(out, ranks[-1])
+    assert same_record(reference(), out) == (list(range(len(ranks))), ranks)
+    assert len(list((out / "checkpoints").iterdir())) == 2
     done = mocosfl("inspect", out)
     assert done.returncode == 0, done.stderr
     assert "nan" not in done.stdout
     assert f"the last of {len(ranks)} sessions" in " ".join(done.stdout.split())
 
 
-def test_stopped_after_each_step_on_changing_ranks(tmp_path, reference):
-    """`--max-hours` of nothing does one step a session: in mid-epoch and at its end, on 1, 2, 3 and 5 ranks."""
-    stopped_and_continued(tmp_path / "run", reference(), (), [3, 1, 5, 2, 1])
-    assert len(list((tmp_path / "run" / "checkpoints").iterdir())) == 2
+@pytest.fixture(scope="module")
+def resumed(tmp_path_factory):
+    """Directories of each case: an uninterrupted run, and one stopped after a step on two ranks and one on three."""
+    folder = tmp_path_factory.mktemp("cases")
+    whole, parts = ([folder / f"{kind}-{number}" for number in range(len(CASES))] for kind in ("whole", "parts"))
+
+    def go(outs, ranks, *more, expect=0):
+        commands = [[*BASE, "--quiet", "--out", out, *case, *more] for out, case in zip(outs, CASES, strict=True)]
+        carry_out(commands, ranks, folder / "commands.json", expect=expect)
+
+    go(whole, 1)
+    go(parts, 2, "--max-hours", "1e-9", expect=75)
+    go(parts, 3, "--max-hours", "1e-9", expect=75)
+    go(parts, 1)
+    return list(zip(whole, parts, strict=True))
 
 
-@pytest.mark.parametrize("settings", CASES)
-def test_every_kind_of_state_is_brought_back(tmp_path, reference, settings):
-    stopped_and_continued(tmp_path / "run", reference(*settings), settings, [2, 1])
+@pytest.mark.parametrize("case", range(len(CASES)))
+def test_every_kind_of_state_is_brought_back(resumed, case):
+    assert same_record(*resumed[case]) == ([0, 1, 2], [2, 3, 1])
 
 
 def test_a_finished_run_says_so_and_is_left_alone(tmp_path, reference):
@@ -119,23 +134,31 @@ def test_another_experiment_is_refused_in_one_message(tmp_path, reference, words
     assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
 
 
-def interrupted(tmp_path):
-    """A run stopped twice: two checkpoints, after one and two steps."""
+@pytest.fixture(scope="module")
+def stopped_twice(tmp_path_factory):
+    out = tmp_path_factory.mktemp("stopped") / "run"
     for _ in range(2):
-        finish(tmp_path / "run", 1, "--max-hours", "1e-9", expect=75)
+        finish(out, 1, "--max-hours", "1e-9", expect=75)
+    return out
+
+
+@pytest.fixture
+def interrupted(stopped_twice, tmp_path):
+    """A run stopped twice: its directory, and two checkpoints, after one and two steps."""
+    shutil.copytree(stopped_twice, tmp_path / "run")
     return tmp_path / "run", sorted((tmp_path / "run" / "checkpoints").iterdir())
 
 
-def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, reference):
-    out, (_, newest) = interrupted(tmp_path)
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(interrupted, reference):
+    out, (_, newest) = interrupted
     os.truncate(newest / "server-online.safetensors", 100)
     done = finish(out, 2)
     assert f"Warning: the checkpoint {newest} is damaged" in done.stdout
     assert same_record(reference(), out)[0] == [0, 1]
 
 
-def test_both_damaged_are_refused(tmp_path):
-    out, saved = interrupted(tmp_path)
+def test_both_damaged_are_refused(interrupted):
+    out, saved = interrupted
     for path in saved:
         (path / "manifest.json").unlink()
     done = finish(out, 3, expect=2)
@@ -145,8 +168,8 @@ def test_both_damaged_are_refused(tmp_path):
     assert f"remove {out / 'checkpoints'}" in done.stderr
 
 
-def test_a_cut_record_is_refused(tmp_path):
-    out, _ = interrupted(tmp_path)
+def test_a_cut_record_is_refused(interrupted):
+    out, _ = interrupted
     os.truncate(out / "run.h5", (out / "run.h5").stat().st_size // 2)
     done = finish(out, 3, expect=2)
     assert done.stderr.startswith("mocosfl: ")
@@ -163,8 +186,8 @@ def test_a_record_older_than_the_checkpoint_is_refused(tmp_path):
     assert "older than the checkpoint or was cut" in done.stderr
 
 
-def test_a_checkpoint_of_another_experiment_is_refused(tmp_path):
-    out, _ = interrupted(tmp_path)
+def test_a_checkpoint_of_another_experiment_is_refused(interrupted, tmp_path):
+    out, _ = interrupted
     finish(tmp_path / "other", 1, "--set", "seed=5", "--max-hours", "1e-9", expect=75)
     shutil.rmtree(out / "checkpoints")
     shutil.copytree(tmp_path / "other" / "checkpoints", out / "checkpoints")
@@ -174,8 +197,8 @@ def test_a_checkpoint_of_another_experiment_is_refused(tmp_path):
     assert "belongs to another experiment" in done.stderr
 
 
-def test_a_checkpoint_without_its_record_is_refused(tmp_path):
-    out, _ = interrupted(tmp_path)
+def test_a_checkpoint_without_its_record_is_refused(interrupted):
+    out, _ = interrupted
     (out / "run.h5").unlink()
     done = finish(out, 1, expect=2)
     assert "is gone: bring it back" in done.stderr

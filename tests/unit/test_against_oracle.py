@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from mocosfl_mpi import results, simulation
 from mocosfl_mpi.clients.participation import pool as draw_pool
 from mocosfl_mpi.config import STAGES, apply_settings, parse
-from mocosfl_mpi.cost.flops import SegmentCost
+from mocosfl_mpi.cost.flops import Costs, SegmentCost
 from mocosfl_mpi.cost.memory import ClientMemory
 from mocosfl_mpi.record.schema import MEMORY
 from mocosfl_mpi.simulation import Conduct, Simulation
@@ -142,8 +142,8 @@ CASES = {
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
     """Costs are the matter of other tests, and measuring a network takes longer than training it here."""
-    monkeypatch.setattr(simulation, "measure", lambda *_, **__: SegmentCost(2, 2, 2, 2))
-    monkeypatch.setattr(results, "measure", lambda *_, **__: SegmentCost(2, 2, 2, 2))
+    monkeypatch.setattr(simulation, "measure", lambda *_: Costs(SegmentCost(2, 2, 2, 2), SegmentCost(2, 2, 2, 2)))
+    monkeypatch.setattr(results, "measure", lambda *_: Costs(SegmentCost(2, 2, 2, 2), SegmentCost(2, 2, 2, 2)))
     monkeypatch.setattr(results.memory, "measure", lambda *_, **__: ClientMemory(*[1] * len(MEMORY)))
     monkeypatch.setitem(STAGES, "resnet18", (1, 1, 1, 1))  # a stem and four blocks do
     torch.set_num_threads(1)

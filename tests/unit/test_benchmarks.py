@@ -99,7 +99,6 @@ def test_published_structure_computes_what_the_simulator_computes(tmp_path):
 
 
 @pytest.mark.mpi
-@pytest.mark.xdist_group("mpi")
 def test_exchange():
     found = last_line("benchmarks/exchange.py", "--ranks", 2, "--clients", 5, "--mib", 0.01, "--repeats", 2)
     assert found["ranks"] == 2

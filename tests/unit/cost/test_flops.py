@@ -16,7 +16,7 @@ def _block():
 
 
 def test_known_macs_of_resnet18():
-    stem, block = measure(_conv(3, 64), (3, 32, 32), False), measure(_block(), (64, 32, 32), True)
+    stem, block = measure(_conv(3, 64), (3, 32, 32)).last, measure(_block(), (64, 32, 32)).answering
     assert stem.macs == 64 * 3 * 9 * 32 * 32 == 1_769_472  # 1.769 MMAC, spec 1.2
     assert block.macs == 2 * 64 * 64 * 9 * 32 * 32 == 75_497_472  # 75.5 MMAC
     assert stem.forward == 2 * stem.macs
@@ -24,7 +24,7 @@ def test_known_macs_of_resnet18():
 
 
 def test_an_image_needs_no_gradient_and_smashed_data_do():
-    client, server = (measure(_conv(3, 64), (3, 32, 32), needs) for needs in (False, True))
+    server, client = measure(_conv(3, 64), (3, 32, 32))
     assert client.backward_weights == server.backward_weights == client.forward
     assert client.backward_input == 0
     assert server.backward_input == server.forward
@@ -34,27 +34,27 @@ def test_an_image_needs_no_gradient_and_smashed_data_do():
 def test_gradients_inside_a_segment_are_counted():
     net = nn.Sequential(_conv(3, 8), nn.ReLU(), _conv(8, 4))
     first, second = 2 * 3 * 8 * 9 * 64, 2 * 8 * 4 * 9 * 64
-    client = measure(net, (3, 8, 8), False)
+    client = measure(net, (3, 8, 8)).last
     assert client.forward == client.backward_weights == first + second
     assert client.backward_input == second
-    assert measure(net, (3, 8, 8), True).backward_input == first + second
+    assert measure(net, (3, 8, 8)).answering.backward_input == first + second
 
 
 def test_what_does_not_learn_costs_no_weight_gradient():
     net = nn.Sequential(_conv(3, 8), _conv(8, 4))
     net[0].requires_grad_(False)
-    cost = measure(net, (3, 8, 8), False)
+    cost = measure(net, (3, 8, 8)).last
     assert cost.backward_weights == 2 * 8 * 4 * 9 * 64
     assert cost.backward_input == 0  # nothing below the first layer that learns is needed
     assert cost.parameters == 8 * 4 * 9
     net.requires_grad_(False)
-    assert measure(net, (3, 8, 8), False).backward == 0
+    assert measure(net, (3, 8, 8)).last.backward == 0
 
 
 def test_linear_layers_and_batch_norm():
     head = nn.Sequential(nn.Linear(20, 30), nn.BatchNorm1d(30), nn.ReLU(), nn.Linear(30, 10))
     before = {name: value.clone() for name, value in head.state_dict().items()}
-    cost = measure(head, (20,), True)
+    cost = measure(head, (20,)).answering
     assert cost.forward == 2 * (20 * 30 + 30 * 10)
     assert cost.backward == 2 * cost.forward
     assert all(torch.equal(value, before[name]) for name, value in head.state_dict().items())
@@ -65,7 +65,7 @@ def test_linear_layers_and_batch_norm():
 def test_shapes_alone_count_what_a_cpu_counts(rows):
     net = _block()
     x = torch.randn(rows, 64, 8, 8, requires_grad=True)
-    cost = measure(net, (64, 8, 8), True)
+    cost = measure(net, (64, 8, 8)).answering
     with torch.no_grad(), flops.FlopCounterMode(display=False) as forward:
         net(x)
     out = net(x)

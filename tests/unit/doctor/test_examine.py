@@ -94,7 +94,6 @@ def test_bad_arguments(monkeypatch, capsys):
 
 
 @pytest.mark.mpi
-@pytest.mark.xdist_group("mpi")
 def test_this_machine(tmp_path, capsys, monkeypatch):
     """Where these tests run, a run can run: no failure, and a line for everything."""
     monkeypatch.delenv("MOCOSFL_DATA", raising=False)

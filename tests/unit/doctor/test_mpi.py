@@ -129,7 +129,6 @@ def test_greetings_are_no_reports(monkeypatch, tmp_path):
 
 
 @pytest.mark.mpi
-@pytest.mark.xdist_group("mpi")
 def test_real_ranks_meet():
     for ranks in (1, 2):
         job = start.start(ranks)
