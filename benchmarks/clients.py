@@ -70,7 +70,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     options = parser.parse_args()
     if PREPARED not in os.environ:
-        os.execve(sys.executable, [sys.executable, *sys.argv], environment("none", ranks=1) | {PREPARED: "1"})
+        prepared = environment("none", os.environ | {PREPARED: "1"}, ranks=1)
+        os.execve(sys.executable, [sys.executable, *sys.argv], prepared)
     torch.set_num_threads(options.threads)
     fused = Clients(options, Engine(options.precision, "fused", load()))
     loop = Clients(options, Engine("fp32", "loop"))

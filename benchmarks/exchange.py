@@ -78,9 +78,8 @@ def main() -> None:
         return
     path, kind = find_mpiexec()
     command = [path, "-n", str(options.ranks), sys.executable, *sys.argv, "--inside"]
-    sys.exit(
-        subprocess.run(command, env=environment(kind, ranks=options.ranks) | dict(os.environ), check=False).returncode
-    )
+    environ = environment(kind, os.environ, ranks=options.ranks) | dict(os.environ)
+    sys.exit(subprocess.run(command, env=environ, check=False).returncode)
 
 
 if __name__ == "__main__":

@@ -209,7 +209,7 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path)
     options = parser.parse_args()
     if PREPARED not in os.environ:  # the launcher's environment, for both sides alike
-        prepared = environment("none", ranks=1)
+        prepared = environment("none", os.environ, ranks=1)
         added = sorted(set(prepared) - set(os.environ))
         os.execve(sys.executable, [sys.executable, *sys.argv], prepared | {PREPARED: json.dumps(added)})
     torch.set_num_threads(options.threads)
