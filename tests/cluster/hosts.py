@@ -104,8 +104,7 @@ class Hosts:
     def start(self, *arguments: str | Path, **extra: str) -> subprocess.Popen[str]:
         """``mocosfl arguments`` with one rank per host, started from the first."""
         path, kind = find_mpiexec()
-        clean = clean_environment()
-        environ = {k: v for k, v in environment(kind, ranks=self.count).items() if k in clean or k not in os.environ}
+        environ = environment(kind, clean_environment(), ranks=self.count)
         environ |= {"MOCOSFL_TEST_HOSTS": self.prefix, "PYTHONPATH": str(ROOT)} | extra
         if kind == "openmpi":
             environ |= {"OMPI_MCA_btl": "self,tcp", "OMPI_MCA_pml": "ob1"}
