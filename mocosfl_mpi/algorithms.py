@@ -7,7 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+
+from mocosfl_mpi.config import Config
+from mocosfl_mpi.objectives.local import BYOL, MOCO, SIMCLR, SIMSIAM, LocalObjective
 from mocosfl_mpi.server.alignments import ONLINE, ONLINE_AND_MOMENTUM, Alignment
+from mocosfl_mpi.split import cut
+from mocosfl_mpi.split.cut import SplitNetwork
+from mocosfl_mpi.streams import Streams
 
 
 @dataclass(frozen=True)
@@ -17,6 +24,13 @@ class Algorithm:
     title: str
     paper: str
     alignment: Alignment
+    local: LocalObjective | None = None
+    """What clients minimise by themselves, with the whole network; None = the main server does, behind the cut."""
+
+    @property
+    def momentum(self) -> bool:
+        """Whether clients have momentum models."""
+        return self.local is None or self.local.momentum
 
 
 ALGORITHMS = {
@@ -32,4 +46,53 @@ ALGORITHMS = {
         "ECML PKDD 2024",
         ONLINE_AND_MOMENTUM,
     ),
+    "fl_moco": Algorithm(
+        "FL-MoCo",
+        "McMahan et al.: Communication-efficient learning of deep networks from decentralized data. AISTATS 2017, with "
+        "He et al.: Momentum contrast for unsupervised visual representation learning. CVPR 2020; the baseline of "
+        "MocoSFL",
+        ONLINE,
+        MOCO,
+    ),
+    "fl_byol": Algorithm(
+        "FL-BYOL",
+        "Grill et al.: Bootstrap your own latent. NeurIPS 2020, with federated averaging as in Zhuang, Wen, Zhang: "
+        "Divergence-aware federated self-supervised learning. ICLR 2022",
+        ONLINE,
+        BYOL,
+    ),
+    "fl_simclr": Algorithm(
+        "FL-SimCLR",
+        "Chen, Kornblith, Norouzi, Hinton: A simple framework for contrastive learning of visual representations. "
+        "ICML 2020, with federated averaging",
+        ONLINE,
+        SIMCLR,
+    ),
+    "fl_simsiam": Algorithm(
+        "FL-SimSiam",
+        "Chen, He: Exploring simple Siamese representation learning. CVPR 2021, with federated averaging",
+        ONLINE,
+        SIMSIAM,
+    ),
+    "central": Algorithm(
+        "MoCo, central",
+        "He et al.: Momentum contrast for unsupervised visual representation learning. CVPR 2020; the upper bound: one "
+        "client owns all images",
+        ONLINE,
+        MOCO,
+    ),
 }
+
+
+def network(config: Config, channels: int, image_size: int, streams: Streams, dtype: torch.dtype) -> SplitNetwork:
+    """The method's network for images ``[channels, image_size, image_size]``: cut in two, or whole on the client.
+
+    Raises
+    ------
+    BadInput
+        The bottleneck does not fit the map it compresses.
+    """
+    local = ALGORITHMS[config.method].local
+    if local is None:
+        return cut.build(config.model, channels, image_size, streams, dtype)
+    return cut.whole(config.model, channels, image_size, streams, dtype, predictor=local.predictor)

@@ -85,8 +85,7 @@ class Checkpoints:
 
     def _own(self) -> Iterator[tuple[str, dict[str, npt.NDArray[np.generic]]]]:
         """What rank 0 alone holds."""
-        assert self._main_server is not None
-        for kind, tensors in self._main_server.state().items():
+        for kind, tensors in self._main_server.state().items() if self._main_server else ():
             yield f"server-{kind}", {name: tensor.detach().numpy() for name, tensor in tensors.items()}
         yield "chronicle", self._chronicle.state()
 
@@ -115,9 +114,9 @@ class Checkpoints:
 
     def _restore_own(self, saved: Checkpoint | None) -> None:
         assert saved is not None
-        assert self._main_server is not None
         try:
-            self._main_server.restore({kind: _tensors(saved, f"server-{kind}") for kind in SERVER})
+            if self._main_server is not None:
+                self._main_server.restore({kind: _tensors(saved, f"server-{kind}") for kind in SERVER})
             self._restore_chronicle(saved)
         except (KeyError, RuntimeError, ValueError) as error:
             raise BadInput(f"the checkpoint {saved.path} does not fit this network: {error}") from None

@@ -40,19 +40,32 @@ def ages(config: Config) -> int:
 
 @dataclass(frozen=True)
 class WireSizes:
-    """Bytes of one simulated message of a client: smashed data (or its gradient) and one copy of its weights."""
+    """Bytes of a client's simulated messages."""
 
-    smashed: int
+    step: dict[str, int]
+    """In every step, by kind."""
     weights: int
+    """One copy of its weights."""
+
+    @classmethod
+    def of(cls, config: Config, smashed: int, weights: int) -> WireSizes:
+        """``smashed``: bytes of its smashed data; ``weights``: of its model. Two go up, a gradient comes down."""
+        step = {} if config.whole_network else {"query_up": smashed, "key_up": smashed, "gradient_down": smashed}
+        if config.client.frozen:
+            step.pop("gradient_down")
+        return cls(step, weights)
 
 
 class Simulated:
     """What real clients would have sent and computed. A client holds the last model it was sent."""
 
-    def __init__(self, config: Config, sizes: WireSizes, cost: SegmentCost, aligned: tuple[str, ...]) -> None:
+    def __init__(
+        self, config: Config, sizes: WireSizes, cost: SegmentCost, aligned: tuple[str, ...], *, momentum: bool
+    ) -> None:
         self._config = config
         self._sizes = sizes
         self._cost = cost
+        self._momentum = momentum
         self._kinds = [kind for kind in ("weights", "momentum", "velocity") if _state(kind) in aligned]
         self._version = 0
         self._held = np.zeros(config.client.count, dtype=np.int64)
@@ -69,12 +82,10 @@ class Simulated:
         self._held[pool] = self._version
 
     def step(self) -> None:
-        """Every client of the pool sends query and key data up; unless frozen, a gradient comes down."""
+        """Every client of the pool does a step and sends and receives what belongs to it."""
         self._steps += 1
-        self._ledger.count("query_up", self._sizes.smashed)
-        self._ledger.count("key_up", self._sizes.smashed)
-        if not self._config.client.frozen:
-            self._ledger.count("gradient_down", self._sizes.smashed)
+        for message, size in self._sizes.step.items():
+            self._ledger.count(message, size)
 
     def synchronise(self) -> None:
         """Every client of the pool sends its aligned states up and gets the means down."""
@@ -88,7 +99,11 @@ class Simulated:
         """The epoch's rows: bytes, messages and FLOPs of each client of the pool."""
         size, messages = self._ledger.take()
         work = totals(
-            self._cost, steps=self._steps, rows=self._config.rows_per_client, frozen=self._config.client.frozen
+            self._cost,
+            steps=self._steps,
+            rows=self._config.rows_per_client,
+            frozen=self._config.client.frozen,
+            momentum=self._momentum,
         )
         self._steps = 0
         flops = np.tile(np.array(list(work.values()), dtype=np.int64), (len(self._pool), 1))

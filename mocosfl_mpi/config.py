@@ -22,7 +22,11 @@ from mocosfl_mpi.errors import BadInput
 Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(gt=0.0, le=1.0)]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
-Method = Literal["mocosfl", "monacosfl"]
+Method = Literal["mocosfl", "monacosfl", "fl_moco", "fl_byol", "fl_simclr", "fl_simsiam", "central"]
+WHOLE_NETWORK = frozenset({"fl_moco", "fl_byol", "fl_simclr", "fl_simsiam", "central"})
+"""Methods whose clients hold the whole network, projector included: there is no cut and no main server."""
+IN_BATCH = frozenset({"fl_simclr", "fl_simsiam"})
+"""Methods that compare the two views of a batch with each other, so both are always needed."""
 STAGES = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}
 """Residual blocks per stage of each backbone."""
 
@@ -103,7 +107,8 @@ class Model(Section):
     width: Annotated[int, Field(ge=4, le=256, multiple_of=4)] = 64
     """Channels of the first stage; 64 is the published network, 8 a small one."""
     cut_layer: Positive = 1
-    """Entries of [stem, block 1, block 2, …] that live on the client; the papers count 2·cut_layer - 1 layers."""
+    """Entries of [stem, block 1, block 2, …] that live on the client; the papers count 2·cut_layer - 1 layers. Methods
+    whose clients hold the whole network (`fl_...`, `central`) have no cut, and this says nothing there."""
     head: Literal["V1", "smallV2", "V2", "largeV2"] = "V2"
     """Projector: V1 linear; smallV2, V2 two-layer MLP; largeV2 MLP with 4096 hidden units and BatchNorm."""
     key_dim: Positive | None = None
@@ -122,16 +127,18 @@ class Contrast(Section):
     """Momentum contrast: memory, temperature, momentum encoders."""
 
     memory_length: Positive = 6000
-    """Keys in the feature memory, over all clients."""
+    """Keys in the feature memory, over all clients; `fl_moco` and `central`: of each client."""
     share_features: bool = True
-    """False gives every client a memory of its own with memory_length // clients keys."""
+    """False gives every client a memory of its own with memory_length // clients keys. Memories of `fl_moco` and
+    `central` are private whatever stands here."""
     temperature: Annotated[float, Field(gt=0.0)] = 0.1
     """Divides the cosine similarities."""
     momentum: Annotated[float, Field(ge=0.0, le=1.0)] = 0.99
     """Weight of the old momentum model in each exponential moving average, client and server side."""
     symmetric: Literal["published", "both_views", "off"] = "published"
     """`published`: l12 + l21 (a sum), client gradient from l12 only; `both_views`: 2B rows per client, one mean,
-    gradient for both views; `off`: l12 only."""
+    gradient for both views; `off`: l12 only. Without a main server (`fl_...`) `published` is the sum over both views'
+    roles, with gradients for both, and `both_views` its half."""
 
 
 class Server(Section):
@@ -173,6 +180,8 @@ class Client(Section):
     """`published`: gradient of the mean over all rows of the pool, 1/P of a client's own; `own_rows`: times P."""
     velocity_at_sync: Literal["kept", "reset", "averaged"] = "kept"
     """What becomes of the clients' SGD velocity when models are averaged (published: kept)."""
+    local_epochs: Positive = 1
+    """Passes over the mean client's images in one epoch of the run: the local epochs of a round (FL)."""
     frozen: bool = False
     """Clients never learn: no gradient is computed or sent, no model is synchronised."""
 
@@ -226,13 +235,15 @@ class Config(Section):
     """One experiment, complete."""
 
     method: Method = "mocosfl"
-    """Published method: `mocosfl` averages the clients' online models, `monacosfl` their momentum models too."""
+    """Published method: `mocosfl` averages the clients' online models, `monacosfl` their momentum models too;
+    `fl_moco`, `fl_byol`, `fl_simclr`, `fl_simsiam` average whole networks; `central` is one client with all images."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 1234
     """Seed of every random stream."""
     epochs: Positive = 10
     """Epochs. In one epoch each client of the pool passes once over a mean client's images."""
     steps_per_epoch: Positive | None = None
-    """Steps per epoch; empty = images per client (mean, rounded up) / batch size (rounded up)."""
+    """Steps per epoch; empty = images per client (mean, rounded up) / batch size (rounded up), times
+    `client.local_epochs`."""
     data: Data = Data()
     partition: Partition = Partition()
     views: Views = Views()
@@ -258,7 +269,9 @@ class Config(Section):
                 f"client.sampling_ratio = {self.client.sampling_ratio} of client.count = {self.client.count} clients "
                 f"leaves an empty pool; raise one of them"
             )
-        if not self.contrast.share_features and self.contrast.memory_length < self.client.count:
+        if self.whole_network:
+            self._without_server()
+        elif not self.contrast.share_features and self.contrast.memory_length < self.client.count:
             raise ValueError(
                 f"contrast.memory_length = {self.contrast.memory_length} shared out among client.count = "
                 f"{self.client.count} private memories leaves them empty; raise memory_length to at least "
@@ -286,6 +299,38 @@ class Config(Section):
             raise ValueError("data.source = image-folder needs data.folder and data.image_size")
         return self
 
+    def _without_server(self) -> None:
+        name = f"method = {self.method}: clients hold the whole network"
+        if self.model.bottleneck:
+            raise ValueError(
+                f"{name}, and there is no cut for model.bottleneck = {self.model.bottleneck!r}; leave it out"
+            )
+        if self.client.frozen:
+            raise ValueError(f"{name}, and nothing would learn with client.frozen = true; leave it out")
+        if self.client.gradient_scale != "published":
+            raise ValueError(f"{name}, and their losses are their own; leave client.gradient_scale out")
+        if self.method in IN_BATCH and self.contrast.symmetric == "off":
+            raise ValueError(
+                f"method = {self.method} compares two views; contrast.symmetric = off is impossible with it"
+            )
+        if self.method == "fl_simclr" and self.client.batch_size == 1:
+            raise ValueError("method = fl_simclr has the batch as negatives; raise client.batch_size to 2 or more")
+        if self.method == "central" and self.client.count != 1:
+            raise ValueError(
+                f"method = central is one client that owns all images, not client.count = {self.client.count}; "
+                f"set client.count = 1 and partition.kind = iid"
+            )
+
+    @property
+    def whole_network(self) -> bool:
+        """Whether clients hold the whole network: no cut, no main server."""
+        return self.method in WHOLE_NETWORK
+
+    @property
+    def both_roles(self) -> bool:
+        """Whether each client feeds both views to both of its encoders."""
+        return self.contrast.symmetric == "both_views" or (self.whole_network and self.contrast.symmetric != "off")
+
     @property
     def pool_size(self) -> int:
         """Clients that take part in an epoch: P = int(ratio · N), as published."""
@@ -299,7 +344,7 @@ class Config(Section):
     @property
     def rows_per_client(self) -> int:
         """Rows that one client sends per step and encoder: B, or 2B when both views take both roles."""
-        return self.client.batch_size * (2 if self.contrast.symmetric == "both_views" else 1)
+        return self.client.batch_size * (2 if self.both_roles else 1)
 
     def computed(self, precision: str, backend: str) -> Config:
         """The same configuration with `auto` replaced by what the machine gave: what is recorded with the results."""

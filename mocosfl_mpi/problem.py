@@ -75,7 +75,7 @@ class Problem:
         return np.array([len(part) for part in self.parts], dtype=np.int64)
 
     def steps_per_epoch(self, config: Config) -> int:
-        """As set, or one pass over the mean client's images, rounded up.
+        """As set, or whole passes over the mean client's images, each rounded up.
 
         Raises
         ------
@@ -83,7 +83,8 @@ class Problem:
             More synchronisations than steps are asked for.
         """
         per_client = -(-int(self.images.sum()) // len(self.parts))
-        steps = config.steps_per_epoch or -(-per_client // config.client.batch_size)
+        passes = config.client.local_epochs * -(-per_client // config.client.batch_size)
+        steps = config.steps_per_epoch or passes
         if config.federation.sync_freq > steps:
             raise BadInput(
                 f"federation.sync_freq = {config.federation.sync_freq} exceeds the {steps} steps of an epoch "

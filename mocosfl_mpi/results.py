@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import shlex
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
+from mocosfl_mpi.algorithms import ALGORITHMS
 from mocosfl_mpi.chronicle import ages
 from mocosfl_mpi.clients.population import Population
 from mocosfl_mpi.comm.cluster import Cluster
@@ -18,11 +21,11 @@ from mocosfl_mpi.comm.environment import launcher
 from mocosfl_mpi.comm.placement import deal
 from mocosfl_mpi.config import Config
 from mocosfl_mpi.cost import memory
-from mocosfl_mpi.cost.flops import SegmentCost, measure, per_image, per_step
+from mocosfl_mpi.cost.flops import NOTHING, SegmentCost, measure, per_image, per_step
 from mocosfl_mpi.data.partition import counts
 from mocosfl_mpi.evaluation.judge import Encoder, Verdict
 from mocosfl_mpi.meter import PHASES
-from mocosfl_mpi.objectives.contrast import SYMMETRIES
+from mocosfl_mpi.objectives.contrast import symmetry
 from mocosfl_mpi.problem import Source
 from mocosfl_mpi.record.attributes import run_attributes, software_versions
 from mocosfl_mpi.record.schema import FILE_NAME, MEMORY
@@ -48,12 +51,17 @@ def open_record(
     """Create ``run.h5`` with all that is known before training, or with the rows of the run it continues (rank 0)."""
     assert source is not None
     frozen = config.client.frozen
-    server_costs = measure(network.trunk, network.smashed_shape)
+    algorithm = ALGORITHMS[config.method]
+    server_costs = measure(network.trunk, network.smashed_shape) if network.trunk else NOTHING
     server_cost = server_costs.last if frozen else server_costs.answering
-    flops = np.array([list(per_image(cost, frozen).values()), list(per_image(server_cost, False).values())])
-    if SYMMETRIES[config.contrast.symmetric].server_swap:  # the second loss passes the trunk again, and no further down
+    client_work = per_image(cost, frozen, algorithm.momentum), per_step(cost, frozen, algorithm.momentum)
+    flops = np.array([list(client_work[0].values()), list(per_image(server_cost, False).values())])
+    if symmetry(config).server_swap:  # the second loss passes the trunk again, and no further down
         flops[1] += list(per_image(server_costs.last, False).values())
-    client_memory = memory.measure(network.bottom, network.input_shape, config.rows_per_client, frozen)
+    client_memory = memory.measure(
+        network.bottom, network.input_shape, config.rows_per_client, frozen, algorithm.momentum
+    )
+    own_memory = config.contrast.memory_length * network.key_dim if algorithm.local and algorithm.local.memory else 0
     keys_per_update = config.pool_size * config.client.batch_size * (1 if config.contrast.symmetric == "off" else 2)
     placed = deal(np.arange(config.pool_size), config.block_size, cluster.hosts)
     threads = [server_threads if rank == 0 else config.compute.host_threads for rank in range(cluster.size)]
@@ -72,7 +80,8 @@ def open_record(
         "hardness/memory_keys": config.contrast.memory_length,
         "cost/flops_per_image": flops,
         "cost/macs_per_image": flops // 2,
-        "cost/flops_per_step": [list(per_step(cost, frozen).values()), list(per_step(server_cost, False).values())],
+        "cost/flops_per_step": [list(client_work[1].values()), list(per_step(server_cost, False).values())],
+        "cost/client_feature_memory": own_memory * 4,
         "cost/client_memory": [getattr(client_memory, kind) for kind in MEMORY],
         "ranks/host": hosts,
         "ranks/threads": threads,
@@ -100,6 +109,10 @@ def open_record(
     return Recorder.create(resumption.out / FILE_NAME, sizes, attributes, fixed, earlier)
 
 
+Encode = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""(a client's weights ``[P]``, prepared images ``[n, C, H, W]``) to (features ``[n, f]``, projections ``[n, d]``)."""
+
+
 class Results:
     """Verdicts on the encoder, and the end of the run. Collective; rank 0 writes."""
 
@@ -109,25 +122,19 @@ class Results:
         recorder: Recorder | None,
         clients: Population,
         server: MainServer | None,
-        model: StackedModel,
+        encode: Encode,
         cluster: Cluster,
     ) -> None:
         self.path = out / FILE_NAME
         self._recorder = recorder
         self._clients = clients
         self._server = server
-        self._model = model
+        self._encode = encode
         self._cluster = cluster
 
     def encoder(self) -> Encoder:
-        """The global client model and the server's trunk as one function (rank 0 only)."""
-        assert self._server is not None
-        bottom, server = self._clients.shared["online"][None], self._server
-
-        def encode(images: Tensor) -> tuple[Tensor, Tensor]:
-            return server.encode(self._model.forward(bottom, images[None])[0])
-
-        return encode
+        """The global encoder: the clients' common model, and behind it the server's trunk if there is one (rank 0)."""
+        return partial(self._encode, self._clients.shared["online"])
 
     def _put(self, values: dict[str, Any]) -> None:
         if self._recorder is not None:
@@ -176,10 +183,10 @@ class Results:
     def _state_sha256(self) -> str:
         """sha256 of all trained state: the server's, what clients share, and each client's own, in client order."""
         gathered = self._cluster.gather_json(self._clients.digests())
-        if gathered is None or self._server is None:
+        if gathered is None:
             return ""
         digest = hashlib.sha256()
-        for kind in self._server.state().values():
+        for kind in self._server.state().values() if self._server else ():
             for tensor in kind.values():
                 digest.update(tensor.detach().contiguous().numpy().tobytes())
         digest.update(self._clients.digest_shared().encode())

@@ -2,22 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
+from mocosfl_mpi.clients.block import Block
+from mocosfl_mpi.clients.population import Population
 from mocosfl_mpi.comm.exchange import Exchange
+from mocosfl_mpi.config import Config
 from mocosfl_mpi.meter import Meter
+from mocosfl_mpi.objectives.contrast import symmetry
+from mocosfl_mpi.objectives.feature_memory import overwrite
+from mocosfl_mpi.objectives.local import LocalObjective, Outputs
 from mocosfl_mpi.server.main_server import MainServer, StepReport
+
+Smashed = tuple[list[Tensor], list[Tensor]]
+"""Query and key per block of this rank."""
+
+
+class Route(Protocol):
+    """From what clients have computed to the gradient they go on from."""
+
+    report: StepReport | None
+    """Of the latest step, on rank 0."""
+
+    def gradient_at_cut(
+        self,
+        smashed: Smashed,
+        pool: npt.NDArray[np.int64],
+        *,
+        keep_memory: bool = False,
+        meanwhile: Callable[[], None] | None = None,
+    ) -> list[Tensor] | None:
+        """Smashed data of this rank's blocks to their gradients, in the same shapes; None where none is wanted."""
 
 
 class AtServer:
     """The loss lives on the main server: smashed query and key data up, the gradient at the cut down.
 
-    One round trip. Frozen clients want no gradient, and none travels.
+    One round trip. Frozen clients want no gradient, and none travels. ``scale``: what clients multiply theirs by.
     """
 
     def __init__(
@@ -26,10 +54,11 @@ class AtServer:
         exchange: Exchange,
         meter: Meter,
         rows: int,
-        smashed_shape: tuple[int, int, int],
+        smashed_shape: tuple[int, ...],
         dtype: torch.dtype,
         *,
         frozen: bool,
+        scale: float = 1.0,
     ) -> None:
         self._server = server
         self._exchange = exchange
@@ -38,11 +67,12 @@ class AtServer:
         self._shape = (rows, height, width, channels)  # as fast convolutions have it in memory, and on the wire
         self._dtype = dtype
         self._frozen = frozen
+        self._scale = scale
         self.report: StepReport | None = None
 
     def gradient_at_cut(
         self,
-        smashed: tuple[list[Tensor], list[Tensor]],
+        smashed: Smashed,
         pool: npt.NDArray[np.int64],
         *,
         keep_memory: bool = False,
@@ -71,4 +101,83 @@ class AtServer:
             return None
         with self._meter.phase("exchange"):
             parts = self._exchange.down(gradient, lanes, self._shape, self._dtype)
-            return [part.movedim(-1, 2) for part in parts]
+            return [part.movedim(-1, 2) * self._scale if self._scale != 1.0 else part.movedim(-1, 2) for part in parts]
+
+
+class AtClient:
+    """The loss lives on the client, which holds the whole network: nothing travels in a step. FL is this route.
+
+    A client's past keys, where the objective has them, are its state ``memory``.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        objective: LocalObjective,
+        clients: Population,
+        exchange: Exchange,
+        meter: Meter,
+        key_dim: int,
+    ) -> None:
+        self._objective = objective
+        self._clients = clients
+        self._exchange = exchange
+        self._meter = meter
+        self._temperature = config.contrast.temperature
+        self._rows = config.rows_per_client
+        self._terms = symmetry(config).terms
+        self._key_dim = key_dim
+        self.report: StepReport | None = None
+
+    def gradient_at_cut(
+        self,
+        smashed: Smashed,
+        pool: npt.NDArray[np.int64],  # noqa: ARG002
+        *,
+        keep_memory: bool = False,
+        meanwhile: Callable[[], None] | None = None,  # noqa: ARG002
+    ) -> list[Tensor] | None:
+        """What the networks of this rank's blocks gave to its gradients, ``[lanes, rows, d]`` per block.
+
+        Ranks tell rank 0 the losses for the record, and the last queries of an epoch (``keep_memory``); simulated
+        clients send nothing. ``meanwhile`` is not called: nobody waits.
+        """
+        blocks = self._clients.blocks
+        keys: Sequence[Tensor | None] = smashed[1] or [None] * len(blocks)
+        with self._meter.phase("client_backward"):
+            done = [self._learn(*parts) for parts in zip(blocks, smashed[0], keys, strict=True)]
+        with self._meter.phase("exchange"):
+            table = self._exchange.up([scores for _, scores in done], [2], torch.float64)
+            queries = self._queries(smashed[0]) if keep_memory else None
+        if table is not None:
+            loss, hits = table.mean(dim=0).tolist()
+            if queries is None:
+                queries = torch.empty(0, self._key_dim)
+            self.report = StepReport(loss, hits, queries, None, 0)
+        return [gradient for gradient, _ in done]
+
+    def _learn(self, block: Block, query: Tensor, key: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Gradient at the network's outputs, and (loss, hits) of each lane ``[lanes, 2]``."""
+        query = query.detach().requires_grad_()
+        memory = None
+        if self._objective.memory:
+            memory = block.state["memory"].view(len(query), -1, self._key_dim)
+        with torch.enable_grad():
+            loss, hits = self._objective.loss(Outputs(query, key, memory, self._temperature))
+            loss = loss * self._terms
+            loss.sum().backward()
+        assert query.grad is not None
+        if memory is not None:
+            assert key is not None
+            fresh = F.normalize(key, dim=-1)
+            if self._terms == 2:  # published: the first views' keys, then the second's
+                fresh = fresh.roll(self._rows // 2, dims=1)
+            overwrite(memory, fresh, self._clients.steps_of(block) * self._rows)
+        return query.grad, torch.stack([loss.detach(), hits], dim=1).to(torch.float64)
+
+    def _queries(self, outputs: list[Tensor]) -> Tensor | None:
+        """Unit queries ``[rows, d]`` of the whole pool, on rank 0."""
+        units = [F.normalize(part[..., : self._key_dim], dim=-1) for part in outputs]
+        dtype = self._clients.dtype
+        gathered = self._exchange.up(units, [self._rows, self._key_dim], dtype)
+        return gathered.flatten(0, 1) if gathered is not None else None

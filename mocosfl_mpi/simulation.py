@@ -10,9 +10,11 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from mocosfl_mpi.algorithms import ALGORITHMS
+from mocosfl_mpi.algorithms import network as build_network
 from mocosfl_mpi.boundary import GO, STOP, Boundary, seconds_left
 from mocosfl_mpi.cadence import Cadence
 from mocosfl_mpi.checkpoints import Checkpoints
@@ -30,6 +32,7 @@ from mocosfl_mpi.errors import BadInput, RunFailed, Stopped
 from mocosfl_mpi.evaluation.judge import Judge
 from mocosfl_mpi.meter import Meter
 from mocosfl_mpi.native import Kernels, NoKernelsError, load
+from mocosfl_mpi.objectives.feature_memory import noise
 from mocosfl_mpi.problem import Problem, Source, read
 from mocosfl_mpi.record.attributes import software_versions
 from mocosfl_mpi.record.checkpoint import Checkpoint, Manifest
@@ -37,15 +40,16 @@ from mocosfl_mpi.record.output import Resume
 from mocosfl_mpi.record.reader import open_run
 from mocosfl_mpi.record.schema import FILE_NAME
 from mocosfl_mpi.record.show import show
-from mocosfl_mpi.results import Results, open_record
+from mocosfl_mpi.results import Encode, Results, open_record
 from mocosfl_mpi.resumption import Found, Resumption
-from mocosfl_mpi.routes import AtServer
+from mocosfl_mpi.routes import AtClient, AtServer, Route
 from mocosfl_mpi.server.fed_server import FedServer, due
 from mocosfl_mpi.server.main_server import MainServer
 from mocosfl_mpi.signals import ignore
 from mocosfl_mpi.speaker import Speaker, console
-from mocosfl_mpi.split import cut
-from mocosfl_mpi.split.engine import MASTERS, choose, precision
+from mocosfl_mpi.split.backbones import feature_dim
+from mocosfl_mpi.split.cut import Encoding, SplitNetwork, WholeNetwork
+from mocosfl_mpi.split.engine import MASTERS, Engine, choose, precision
 from mocosfl_mpi.split.stacked import StackedModel
 from mocosfl_mpi.streams import Streams
 
@@ -193,11 +197,12 @@ class Simulation:
         self.problem = Problem.share(cluster, source)
         self.steps = cluster.everywhere(lambda: self.problem.steps_per_epoch(config))
         channels, size = self.problem.pixels.shape[1], config.views.size or self.problem.pixels.shape[-1]
-        network = cluster.everywhere(lambda: cut.build(config.model, channels, size, streams, dtype))
+        network = cluster.everywhere(lambda: build_network(config, channels, size, streams, dtype))
         engine = choose(config.compute, kernels, network)
         config = self.config = config.computed(engine.precision, engine.backend)
         model = StackedModel(network.bottom, engine)
-        aligned = ALGORITHMS[config.method].alignment
+        algorithm = ALGORITHMS[config.method]
+        aligned = algorithm.alignment
         views = ViewMaker(config.views, size, self.problem.mean, self.problem.std, dtype)
 
         def prepare(pixels: Tensor) -> Tensor:
@@ -206,7 +211,7 @@ class Simulation:
         self.clients = Population(
             config,
             model,
-            exchange.broadcast(model.flat(network.bottom)),
+            self._initial(exchange.broadcast(model.flat(network.bottom)), network.key_dim),
             aligned.states,
             Feed(self.problem.pixels, self.problem.parts, config.client.batch_size, views, streams),
             cluster,
@@ -214,17 +219,11 @@ class Simulation:
             self.meter,
         )
         self.main_server = (
-            MainServer(config, network.trunk, network.key_dim, streams, engine) if cluster.serves else None
+            MainServer(config, network.trunk, network.key_dim, streams, engine)
+            if network.trunk is not None and cluster.serves
+            else None
         )
-        self.route = AtServer(
-            self.main_server,
-            exchange,
-            self.meter,
-            config.rows_per_client,
-            network.smashed_shape,
-            engine.activations,
-            frozen=config.client.frozen,
-        )
+        self.route = self._route(network, exchange, engine)
         self.fed_server = FedServer(config, aligned, model, exchange, self.meter)
 
         # Rank 0 counts for all: the counter alone takes a second to import.
@@ -233,7 +232,8 @@ class Simulation:
                 asdict(measure(network.bottom, network.input_shape).last) if cluster.serves else None
             )
         )
-        sizes = WireSizes(
+        sizes = WireSizes.of(
+            config,
             config.rows_per_client * network.smashed_floats * engine.activations.itemsize,
             model.parameters * engine.weights.itemsize,
         )
@@ -244,7 +244,9 @@ class Simulation:
                 resumption, config, cluster, conduct.preset, source, network, model, cost, hosts or [], server_threads
             )
         )
-        self.results = Results(resumption.out, recorder, self.clients, self.main_server, model, cluster)
+        self.results = Results(
+            resumption.out, recorder, self.clients, self.main_server, self._encode(network, model, engine), cluster
+        )
         self.judge = (
             Judge(
                 config.evaluation, source.train, source.validation, source.data.test, source.data.class_count, prepare
@@ -260,7 +262,7 @@ class Simulation:
             self.meter,
             self.speaker,
             recorder,
-            Simulated(config, sizes, cost, self.fed_server.states),
+            Simulated(config, sizes, cost, self.fed_server.states, momentum=algorithm.momentum),
             self.results.path,
         )
         self.checkpoints = Checkpoints(
@@ -279,6 +281,50 @@ class Simulation:
         notes += [*found.notes, *self._changes(facts, found.saved)] if found else []
         for line in (*self._introduction(size, server_threads), *notes):
             self.speaker.say(line)
+
+    def _initial(self, online: Tensor, key_dim: int) -> dict[str, Tensor]:
+        """What every client begins with, by state."""
+        config, algorithm = self.config, ALGORITHMS[self.config.method]
+        initial = {"online": online, "velocity": torch.zeros_like(online)}
+        if algorithm.momentum:
+            initial["momentum"] = online.clone()
+        if algorithm.local and algorithm.local.memory:
+            length = config.contrast.memory_length
+            initial["memory"] = noise(1, length, key_dim, self.streams, online.dtype).flatten()
+        return initial
+
+    def _route(self, network: SplitNetwork, exchange: Exchange, engine: Engine) -> Route:
+        config, local = self.config, ALGORITHMS[self.config.method].local
+        if local is not None:
+            return AtClient(config, local, self.clients, exchange, self.meter, network.key_dim)
+        return AtServer(
+            self.main_server,
+            exchange,
+            self.meter,
+            config.rows_per_client,
+            network.smashed_shape,
+            engine.activations,
+            frozen=config.client.frozen,
+            scale=config.pool_size if config.client.gradient_scale == "own_rows" else 1.0,
+        )
+
+    def _encode(self, network: SplitNetwork, model: StackedModel, engine: Engine) -> Encode:
+        """How evaluation computes features and projections from a client's weights."""
+        if isinstance(network.bottom, WholeNetwork):
+            encoding = StackedModel(Encoding(network.bottom), engine)
+            split = [feature_dim(self.config.model), network.key_dim]
+
+            def whole(weights: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
+                features, projections = encoding.forward(weights[None], images[None])[0].split(split, dim=1)
+                return features, projections
+
+            return whole
+
+        def cut(weights: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
+            assert self.main_server is not None
+            return self.main_server.encode(model.forward(weights[None], images[None])[0])
+
+        return cut
 
     def _facts(self, source: Source | None, server_threads: int, found: Found | None) -> Manifest:
         """What every checkpoint of this run says about it, position aside (rank 0). BadInput for other data."""
@@ -416,10 +462,11 @@ class Simulation:
             f"{ranks}: {threads}, {hosting} with {config.compute.host_threads} each; {config.compute.precision}, "
             f"{config.compute.backend} backend; {cluster.library()}"
         )
+        place = "whole on the client" if config.whole_network else f"cut at {config.model.cut_layer}"
         experiment = (
             f"{ALGORITHMS[config.method].title}: {config.data.source} ({self.problem.images.sum()} images, views of "
             f"{size} pixels), {config.client.count} clients, {config.pool_size} per epoch with batches of "
-            f"{config.client.batch_size}; {config.model.backbone} of width {config.model.width} cut at "
-            f"{config.model.cut_layer}; {config.epochs} epochs of {self.steps} steps into {self.results.path.parent}"
+            f"{config.client.batch_size}; {config.model.backbone} of width {config.model.width}, {place}; "
+            f"{config.epochs} epochs of {self.steps} steps into {self.results.path.parent}"
         )
         return [machine, experiment]

@@ -12,7 +12,10 @@ from mocosfl_mpi.split.stacked import Pullback, StackedModel
 
 
 class Block:
-    """Online and momentum bottoms and SGD velocities of a few clients: ``[lanes, P]`` each."""
+    """States of a few clients: online and momentum bottoms and SGD velocities ``[lanes, P]``, and what else they keep.
+
+    Without a momentum model ``momentum`` is the online model itself.
+    """
 
     def __init__(
         self, clients: npt.NDArray[np.int64], state: dict[str, Tensor], model: StackedModel, settings: Client
@@ -25,11 +28,21 @@ class Block:
 
     def update_momentum(self, momentum: float) -> None:
         """C' ← τ·C' + (1-τ)·C. Before the first gradient both are equal and this changes nothing."""
-        self.state["momentum"].lerp_(self.state["online"], 1.0 - momentum)
+        if self.has_momentum:
+            self.state["momentum"].lerp_(self.state["online"], 1.0 - momentum)
 
-    def forward(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
-        """Smashed data ``[lanes, rows, C, h, w]`` of query images (online) and key images (momentum), detached."""
-        sent_keys = self._model.forward(self.state["momentum"], key)  # first: it needs no graph beside it
+    @property
+    def has_momentum(self) -> bool:
+        """Whether there is a momentum model."""
+        return self.state["momentum"] is not self.state["online"]
+
+    def forward(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Smashed data ``[lanes, rows, C, h, w]`` of query images (online) and key images (momentum), detached.
+
+        No keys where there is no momentum model.
+        """
+        # Keys first: they need no graph beside them.
+        sent_keys = self._model.forward(self.state["momentum"], key) if self.has_momentum else None
         if self._settings.frozen:
             return self._model.forward(self.state["online"], query), sent_keys
         smashed, self._pullback = self._model.forward_with_pullback(self.state["online"], query)

@@ -17,12 +17,13 @@ from mocosfl_mpi.comm.exchange import Exchange
 from mocosfl_mpi.comm.placement import Deal, deal
 from mocosfl_mpi.config import Config
 from mocosfl_mpi.meter import Meter
-from mocosfl_mpi.objectives.contrast import SYMMETRIES
+from mocosfl_mpi.objectives.contrast import symmetry
 from mocosfl_mpi.schedules import learning_rate
 from mocosfl_mpi.split.stacked import StackedModel
 
 CLIENT_DECAY = 0.2
-STATES = ("online", "momentum", "velocity")
+STATES = ("online", "momentum", "velocity", "memory")
+"""In this order in every row of a checkpoint; `memory`: past keys of a client that keeps its own."""
 SLAB = 2**26
 """Bytes of clients' rows that travel at once for a checkpoint."""
 
@@ -36,13 +37,15 @@ class Population:
     (momentum models in MocoSFL, velocities unless reset or averaged) waits, for clients that are not in the
     pool, on the rank that used it last, and travels when the client is dealt elsewhere. Clients that never took
     part have no state of their own at all.
+
+    ``initial``: values ``[width]`` of the states that this method has, of `online`, `momentum`, `velocity`, `memory`.
     """
 
     def __init__(
         self,
         config: Config,
         model: StackedModel,
-        initial: Tensor,
+        initial: dict[str, Tensor],
         aligned: Sequence[str],
         feed: Feed,
         cluster: Cluster,
@@ -55,13 +58,14 @@ class Population:
         self._cluster = cluster
         self._exchange = exchange
         self._meter = meter
-        self._symmetry = SYMMETRIES[config.contrast.symmetric]
-        self.dtype = initial.dtype
-        self.shared = {"online": initial, "momentum": initial.clone(), "velocity": torch.zeros_like(initial)}
+        self._symmetry = symmetry(config)
+        self.dtype = initial["online"].dtype
+        self.shared = {name: initial[name] for name in STATES if name in initial}
         common = set(aligned)
         if config.client.velocity_at_sync != "kept":
             common.add("velocity")
-        self.private = () if config.client.frozen else tuple(s for s in STATES if s not in common and s != "online")
+        own = tuple(s for s in self.shared if s not in common and s != "online")
+        self.private = () if config.client.frozen else own
         self._parked: dict[int, Tensor] = {}
         self._where = np.full(config.client.count, -1, dtype=np.int64)
         self._steps = np.zeros(config.client.count, dtype=np.int64)
@@ -82,7 +86,7 @@ class Population:
             moves = [
                 (int(c), int(self._where[c]), int(o)) for c, o in zip(pool, owners, strict=True) if self._where[c] >= 0
             ]
-            width = len(self.private) * self._model.parameters
+            width = sum(self._widths(self.private))
             self._parked |= self._exchange.relocate(self._parked, width, self.dtype, moves)
             self._where[pool] = owners
         self.blocks = [
@@ -100,15 +104,18 @@ class Population:
         self.blocks = []
         self._deal = None
 
+    def _widths(self, states: Iterable[str]) -> list[int]:
+        return [len(self.shared[name]) for name in states]
+
     def _states(self, clients: npt.NDArray[np.int64]) -> dict[str, Tensor]:
-        """Stacked states ``[lanes, P]`` of ``clients``: shared values, overlaid by what is parked here."""
-        stacks = {name: self.shared[name].expand(len(clients), -1).clone() for name in STATES}
+        """Stacked states ``[lanes, width]`` of ``clients``: shared values, overlaid by what is parked here."""
+        stacks = {name: value.expand(len(clients), -1).clone() for name, value in self.shared.items()}
         for lane, client in enumerate(clients):
             row = self._parked.pop(int(client), None)
             if row is not None:
-                for name, part in zip(self.private, row.split(self._model.parameters), strict=True):
+                for name, part in zip(self.private, row.split(self._widths(self.private)), strict=True):
                     stacks[name][lane] = part
-        return stacks
+        return {"momentum": stacks["online"], **stacks}
 
     @property
     def lanes(self) -> list[int]:
@@ -134,8 +141,12 @@ class Population:
         return self._symmetry.assign(*self._feed.draw(block.clients, epoch, step))
 
     def forward(self, epoch: int, step: int) -> tuple[list[Tensor], list[Tensor]]:
-        """Draw the batches and compute smashed data: query and key, ``[lanes, rows, C, h, w]`` per block."""
-        queries, keys = [], []
+        """Draw the batches and compute smashed data: query and key, ``[lanes, rows, C, h, w]`` per block.
+
+        No keys where clients have no momentum model.
+        """
+        queries: list[Tensor] = []
+        keys: list[Tensor] = []
         if self._ahead[0] != (epoch, step):
             self.look_ahead(epoch, step)
         views = self._ahead[1]
@@ -144,7 +155,7 @@ class Population:
             with self._meter.phase("client_forward"):
                 smashed = block.forward(query, key)
             queries.append(smashed[0])
-            keys.append(smashed[1])
+            keys += [smashed[1]] if smashed[1] is not None else []
         return queries, keys
 
     def backward(self, gradients: Sequence[Tensor], epoch: int) -> None:
@@ -154,11 +165,13 @@ class Population:
         self.rates = self._learning_rates(pool, epoch)
         with self._meter.phase("client_backward"):
             for block, gradient in zip(self.blocks, gradients, strict=True):
-                own_rows = self._config.client.gradient_scale == "own_rows"
-                own = gradient * self._config.pool_size if own_rows else gradient
                 rates = self.rates[np.searchsorted(pool, block.clients)]
-                block.backward(own, torch.as_tensor(rates, dtype=self.dtype))
+                block.backward(gradient, torch.as_tensor(rates, dtype=self.dtype))
         self._steps[pool] += 1
+
+    def steps_of(self, block: Block) -> npt.NDArray[np.int64]:
+        """Training steps that each client of ``block`` has done since the run began ``[lanes]``."""
+        return self._steps[block.clients]
 
     def _learning_rates(self, clients: npt.NDArray[np.int64], epoch: int) -> npt.NDArray[np.float64]:
         """Learning rates ``[n]`` of ``clients``: by epoch, or by their own step counts as published."""
@@ -182,8 +195,8 @@ class Population:
     def state(self) -> Iterator[tuple[str, dict[str, Tensor]]]:
         """Everything that training changes, a bounded part at a time: on the server; nothing elsewhere (collective).
 
-        ``shared``; ``parked-…`` private rows ``[n, private · P]`` of clients that wait; ``pool-…`` all states
-        ``[n, 3P]`` of the clients at work, in the middle of an epoch. Clients in order.
+        ``shared``; ``parked-…`` private rows ``[n, width]`` of clients that wait; ``pool-…`` all states
+        ``[n, width]`` of the clients at work, in the middle of an epoch. Clients in order.
         """
         if self._cluster.serves:
             yield "shared", self.shared | {"steps": torch.from_numpy(self._steps)}
@@ -192,20 +205,20 @@ class Population:
         if working is not None:
             parked[working.pool] = False
         waiting = np.flatnonzero(parked)
-        yield from self._rows("parked", waiting, self._where[waiting], len(self.private), self._parked)
+        yield from self._rows("parked", waiting, self._where[waiting], self.private, self._parked)
         if working is not None:
             rows = {
-                int(client): torch.cat([block.state[name][lane] for name in STATES])
+                int(client): torch.cat([block.state[name][lane] for name in self.shared])
                 for block in self.blocks
                 for lane, client in enumerate(block.clients)
             }
-            yield from self._rows("pool", working.pool, working.owner_of_clients(), len(STATES), rows)
+            yield from self._rows("pool", working.pool, working.owner_of_clients(), tuple(self.shared), rows)
 
     def _rows(
-        self, kind: str, clients: Ids, owners: Ids, states: int, rows: Mapping[int, Tensor]
+        self, kind: str, clients: Ids, owners: Ids, states: Sequence[str], rows: Mapping[int, Tensor]
     ) -> Iterator[tuple[str, dict[str, Tensor]]]:
         """Rows of ``clients`` from their owners to the server, in slabs."""
-        width = states * self._model.parameters
+        width = sum(self._widths(states))
         slab = max(1, SLAB // max(1, width * self.dtype.itemsize))
         for number, start in enumerate(range(0, len(clients), slab)):
             part, sources = clients[start : start + slab], owners[start : start + slab]
@@ -227,7 +240,7 @@ class Population:
             steps.copy_(saved["steps"])
         self._exchange.broadcast(steps)
         hosts = self._cluster.hosts
-        for clients, arrived in self._scatter(parked, len(self.private), lambda c: hosts[c % len(hosts)]):
+        for clients, arrived in self._scatter(parked, self.private, lambda c: hosts[c % len(hosts)]):
             self._parked |= arrived
             self._where[clients] = [hosts[c % len(hosts)] for c in clients]
 
@@ -236,15 +249,15 @@ class Population:
         assert self._deal is not None
         owners = dict(zip(self._deal.pool.tolist(), self._deal.owner_of_clients().tolist(), strict=True))
         rows: dict[int, Tensor] = {}
-        for _, arrived in self._scatter(pool, len(STATES), owners.__getitem__):
+        for _, arrived in self._scatter(pool, tuple(self.shared), owners.__getitem__):
             rows |= arrived
         for block in self.blocks:
             for lane, client in enumerate(block.clients):
-                for name, part in zip(STATES, rows[int(client)].split(self._model.parameters), strict=True):
+                for name, part in zip(self.shared, rows[int(client)].split(self._widths(self.shared)), strict=True):
                     block.state[name][lane] = part
 
     def _scatter(
-        self, parts: Iterable[Mapping[str, Tensor]], states: int, owner: Callable[[int], int]
+        self, parts: Iterable[Mapping[str, Tensor]], states: Sequence[str], owner: Callable[[int], int]
     ) -> Iterator[tuple[list[int], dict[int, Tensor]]]:
         """Slabs of rows from the server to their owners: all clients of a slab, and the rows that came here."""
         source = iter(parts)
@@ -254,7 +267,7 @@ class Population:
             if clients is None:
                 return
             rows = dict(zip(clients, part["rows"], strict=True)) if part else {}
-            width = states * self._model.parameters
+            width = sum(self._widths(states))
             arrived = self._exchange.relocate(rows, width, self.dtype, [(c, 0, owner(c)) for c in clients])
             yield clients, rows | arrived
 
@@ -267,6 +280,6 @@ class Population:
     def digest_shared(self) -> str:
         """sha256 of what all clients share and of their step counts."""
         digest = hashlib.sha256(self._steps.tobytes())
-        for name in STATES:
-            digest.update(self.shared[name].numpy().tobytes())
+        for value in self.shared.values():
+            digest.update(value.numpy().tobytes())
         return digest.hexdigest()

@@ -86,6 +86,10 @@ def measure(module: nn.Module, input_shape: tuple[int, ...]) -> Costs:
     )
 
 
+NOTHING = Costs(SegmentCost(0, 0, 0, 0), SegmentCost(0, 0, 0, 0))
+"""Of a server that is not there."""
+
+
 def _forward(skeleton: Skeleton, input_shape: tuple[int, ...]) -> int:
     rows = torch.empty(_ROWS, *input_shape, dtype=skeleton.dtype, device="meta")
     # The counter sees nothing under inference_mode.
@@ -107,19 +111,23 @@ def _backward(skeleton: Skeleton, input_shape: tuple[int, ...], learns: bool, ne
     return int(counter.get_total_flops())
 
 
-def per_image(cost: SegmentCost, frozen: bool) -> dict[str, int]:
-    """FLOPs per image by kind. Query and key pass through networks of the same shape; a frozen one never learns."""
-    return dict(zip(WORK, (cost.forward, cost.forward, 0 if frozen else cost.backward, 0, 0), strict=True))
+def per_image(cost: SegmentCost, frozen: bool, momentum: bool = True) -> dict[str, int]:
+    """FLOPs per image by kind. Query and key pass through networks of the same shape; a frozen one never learns.
+
+    Without a ``momentum`` model there are no keys.
+    """
+    key, backward = cost.forward if momentum else 0, 0 if frozen else cost.backward
+    return dict(zip(WORK, (cost.forward, key, backward, 0, 0), strict=True))
 
 
-def per_step(cost: SegmentCost, frozen: bool) -> dict[str, int]:
+def per_step(cost: SegmentCost, frozen: bool, momentum: bool = True) -> dict[str, int]:
     """FLOPs per training step by kind that do not depend on the number of images: EMA and SGD."""
     learning = 0 if frozen else cost.parameters
-    ema, optimiser = EMA_FLOPS_PER_PARAMETER * learning, OPTIMISER_FLOPS_PER_PARAMETER * learning
-    return dict(zip(WORK, (0, 0, 0, ema, optimiser), strict=True))
+    ema = EMA_FLOPS_PER_PARAMETER * learning if momentum else 0
+    return dict(zip(WORK, (0, 0, 0, ema, OPTIMISER_FLOPS_PER_PARAMETER * learning), strict=True))
 
 
-def totals(cost: SegmentCost, *, steps: int, rows: int, frozen: bool) -> dict[str, int]:
+def totals(cost: SegmentCost, *, steps: int, rows: int, frozen: bool, momentum: bool = True) -> dict[str, int]:
     """FLOPs by kind of ``steps`` training steps with ``rows`` rows per encoder each."""
-    image, step = per_image(cost, frozen), per_step(cost, frozen)
+    image, step = per_image(cost, frozen, momentum), per_step(cost, frozen, momentum)
     return {kind: steps * (rows * image[kind] + step[kind]) for kind in WORK}

@@ -27,7 +27,7 @@ class ClientMemory:
     weights: int
     """Online model: parameters and buffers."""
     momentum_weights: int
-    """Momentum model, as large."""
+    """Momentum model, as large; 0 where the method has none."""
     velocity: int
     """SGD momentum buffers; 0 for a frozen client."""
     gradients: int
@@ -40,12 +40,15 @@ class ClientMemory:
     """Most bytes alive at once during a training step, weights, momentum weights and velocity included."""
 
 
-def measure(module: nn.Module, input_shape: tuple[int, ...], rows: int, frozen: bool) -> ClientMemory:
+def measure(
+    module: nn.Module, input_shape: tuple[int, ...], rows: int, frozen: bool, momentum: bool = True
+) -> ClientMemory:
     """Memory of a client whose segment is ``module``, for ``rows`` rows of ``input_shape`` (no batch dim) per view.
 
-    The step that is followed: both views are there; key forward without graph, its output sent and freed with its
-    view; online forward; the gradient at the cut arrives, as large as the output, which is kept; backward.
-    A frozen client builds no graph and receives no gradient. Nothing is computed and the module is not changed.
+    The step that is followed: both views are there; key forward without graph, if there is a ``momentum`` model, its
+    output sent and freed with its view; online forward; the gradient at the cut arrives, as large as the output, which
+    is kept; backward. A frozen client builds no graph and receives no gradient. Nothing is computed and the module is
+    not changed.
 
     Raises
     ------
@@ -61,12 +64,12 @@ def measure(module: nn.Module, input_shape: tuple[int, ...], rows: int, frozen: 
     view = torch.empty(rows, *input_shape, dtype=skeleton.dtype, device="meta")
     return ClientMemory(
         weights=weights,
-        momentum_weights=weights,
+        momentum_weights=weights if momentum else 0,
         velocity=learning,
         gradients=learning,
         input=2 * _bytes(view),
         activations=0 if frozen else _saved_bytes(skeleton.bind(learns=True), view, tensors),
-        peak=2 * weights + learning + _live_peak(skeleton, view.shape, frozen),
+        peak=(1 + momentum) * weights + learning + _live_peak(skeleton, view.shape, frozen, momentum),
     )
 
 
@@ -131,15 +134,16 @@ class _LiveBytes(TorchDispatchMode):
         self.live -= size
 
 
-def _live_peak(skeleton: Skeleton, shape: Sequence[int], frozen: bool) -> int:
+def _live_peak(skeleton: Skeleton, shape: Sequence[int], frozen: bool, momentum: bool) -> int:
     """Most bytes alive during one client step beside the weights, momentum weights and velocity."""
     # detach() gives the momentum model the online model's storages, which are known and count nothing here.
-    online, momentum = skeleton.bind(learns=not frozen), skeleton.bind(learns=False)
+    online, slow = skeleton.bind(learns=not frozen), skeleton.bind(learns=False)
     with _LiveBytes([*skeleton.parameters.values(), *skeleton.buffers.values()]) as bytes_:
         query = torch.empty(shape, dtype=skeleton.dtype, device="meta")
         key = torch.empty(shape, dtype=skeleton.dtype, device="meta")
-        with torch.no_grad():
-            momentum(key)
+        if momentum:
+            with torch.no_grad():
+                slow(key)
         del key
         with torch.set_grad_enabled(not frozen):
             smashed = online(query)

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mocosfl_mpi.config import Config
+
 
 def info_nce(queries: Tensor, keys: Tensor, negatives: Tensor, temperature: float) -> tuple[Tensor, int]:
     """Sum over rows of InfoNCE (MocoSFL eq. 1), and how many rows rank their positive first.
@@ -30,10 +32,12 @@ class Symmetry:
         one mean, gradients for both views, all keys from momentum encoders.
     server_swap : the server adds the loss with smashed query and key data exchanged (MocoSFL as published): a sum,
         the server alone learns from the second term, and half of the keys come from online client encoders.
+    terms : losses that are added up; the mean over ``both_roles`` rows times 2 is the sum of the two directions.
     """
 
     both_roles: bool = False
     server_swap: bool = False
+    terms: int = 1
 
     def assign(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
         """Views ``[n, B, …]`` to ``(query, key)`` images, ``[n, B, …]`` or ``[n, 2B, …]``."""
@@ -44,6 +48,13 @@ class Symmetry:
 
 SYMMETRIES = {
     "off": Symmetry(),
-    "published": Symmetry(server_swap=True),
+    "published": Symmetry(server_swap=True, terms=2),
     "both_views": Symmetry(both_roles=True),
 }
+
+
+def symmetry(config: Config) -> Symmetry:
+    """Who plays what in this experiment. Clients with the whole network can play both roles as published: l12 + l21."""
+    if config.whole_network and config.contrast.symmetric == "published":
+        return Symmetry(both_roles=True, terms=2)
+    return SYMMETRIES[config.contrast.symmetric]

@@ -11,6 +11,25 @@ from torch.nn import functional as F
 from mocosfl_mpi.streams import Streams
 
 
+def noise(memories: int, length: int, key_dim: int, streams: Streams, dtype: torch.dtype) -> Tensor:
+    """Unit keys ``[memories, length, key_dim]`` to begin with, from a stream."""
+    generator = torch.Generator().manual_seed(streams.torch_seed("feature memory"))
+    drawn = torch.randn(memories, length, key_dim, generator=generator, dtype=torch.float64)
+    return F.normalize(drawn, dim=2).to(dtype)
+
+
+def overwrite(memories: Tensor, keys: Tensor, written: npt.NDArray[np.int64]) -> None:
+    """Overwrite the oldest of ``memories [lanes, length, d]`` with ``keys [lanes, n, d]``, in place.
+
+    ``written``: keys that each memory had been given before. More keys than places: only the newest stay.
+    """
+    length = memories.shape[1]
+    kept = keys[:, -length:]
+    ends = torch.from_numpy(written)[:, None] + keys.shape[1]
+    places = (ends + torch.arange(-kept.shape[1], 0)) % length
+    memories[torch.arange(len(memories))[:, None], places] = kept
+
+
 class FeatureMemory:
     """``[memories, length, d]`` unit keys and a write position for each memory.
 
@@ -23,9 +42,7 @@ class FeatureMemory:
     ) -> None:
         self.shared = shared
         memories = 1 if shared else clients
-        generator = torch.Generator().manual_seed(streams.torch_seed("feature memory"))
-        noise = torch.randn(memories, length // memories, key_dim, generator=generator, dtype=torch.float64)
-        self.keys = F.normalize(noise, dim=2).to(dtype)
+        self.keys = noise(memories, length // memories, key_dim, streams, dtype)
         self.position = np.zeros(memories, dtype=np.int64)
 
     def similarities(self, queries: Tensor, clients: npt.NDArray[np.int64]) -> Tensor:

@@ -50,7 +50,7 @@ def record_bytes(experiment: Experiment, ranks: int) -> int:
 def checkpoint_bytes(experiment: Experiment) -> int:
     """Bytes of the whole trained state at the end: the server's, what clients share, and each client's own."""
     config, network = experiment.config, experiment.network
-    state = network.bottom.parameters * experiment.weight
-    server = 3 * network.trunk.parameters + config.contrast.memory_length * network.keys
-    own = experiment.private * experiment.participants * state
-    return server * experiment.weight + 3 * state + own + 3 * 8 * config.client.count + HEADER
+    server = 3 * network.trunk.parameters + experiment.server_memory
+    common = experiment.models * network.bottom.parameters + experiment.own_memory
+    own = experiment.private * experiment.participants
+    return (server + common + own) * experiment.weight + 3 * 8 * config.client.count + HEADER

@@ -9,20 +9,21 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from mocosfl_mpi.algorithms import ALGORITHMS
+from mocosfl_mpi.algorithms import ALGORITHMS, Algorithm
+from mocosfl_mpi.algorithms import network as build_network
 from mocosfl_mpi.chronicle import WireSizes
 from mocosfl_mpi.clients.participation import pool
 from mocosfl_mpi.config import Compute, Config
 from mocosfl_mpi.cost.flops import totals
 from mocosfl_mpi.data.partition import partition
 from mocosfl_mpi.native import Kernels
-from mocosfl_mpi.objectives.contrast import SYMMETRIES
+from mocosfl_mpi.objectives.contrast import symmetry
 from mocosfl_mpi.plan.images import ImageSet
-from mocosfl_mpi.plan.segment import Segment, segment
+from mocosfl_mpi.plan.segment import NO_SEGMENT, Segment, segment
 from mocosfl_mpi.problem import Problem
 from mocosfl_mpi.record.schema import WORK
 from mocosfl_mpi.server.fed_server import due
-from mocosfl_mpi.split import backbones, cut
+from mocosfl_mpi.split import backbones
 from mocosfl_mpi.split.engine import ACTIVATIONS, MASTERS, Engine, choose, precision
 from mocosfl_mpi.streams import Streams
 
@@ -67,21 +68,43 @@ class Experiment:
     def sizes(self) -> WireSizes:
         """Bytes of one message of a simulated client."""
         smashed = self.config.rows_per_client * self.network.smashed * self.activation
-        return WireSizes(smashed, self.network.bottom.parameters * self.weight)
+        return WireSizes.of(self.config, smashed, self.network.bottom.parameters * self.weight)
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """The method's row."""
+        return ALGORITHMS[self.config.method]
+
+    @property
+    def own_memory(self) -> int:
+        """Numbers in the feature memory that each client keeps for itself."""
+        local = self.algorithm.local
+        return self.config.contrast.memory_length * self.network.keys if local and local.memory else 0
+
+    @property
+    def server_memory(self) -> int:
+        """Numbers in the main server's feature memory."""
+        return 0 if self.config.whole_network else self.config.contrast.memory_length * self.network.keys
+
+    @property
+    def models(self) -> int:
+        """Vectors as long as a client's weights that a client has: online, momentum if the method has it, velocity."""
+        return 3 if self.algorithm.momentum else 2
 
     @property
     def aligned(self) -> tuple[str, ...]:
         """States that a synchronisation makes common to all clients and that travel for it."""
         averaged = ("velocity",) if self.config.client.velocity_at_sync == "averaged" else ()
-        return (*ALGORITHMS[self.config.method].alignment.states, *averaged)
+        return (*self.algorithm.alignment.states, *averaged)
 
     @property
     def private(self) -> int:
-        """States that each client keeps for itself between epochs, of momentum and velocity."""
+        """Numbers that each client keeps for itself between epochs: of momentum and velocity, and its past keys."""
         if self.config.client.frozen:
             return 0
         common = set(self.aligned) | ({"velocity"} if self.config.client.velocity_at_sync != "kept" else set())
-        return len({"momentum", "velocity"} - common)
+        models = {"momentum", "velocity"} if self.algorithm.momentum else {"velocity"}
+        return len(models - common) * self.network.bottom.parameters + self.own_memory
 
     @cached_property
     def steps(self) -> int:
@@ -124,6 +147,7 @@ class Experiment:
             steps=self.steps,
             rows=self.config.rows_per_client,
             frozen=self.config.client.frozen,
+            momentum=self.algorithm.momentum,
         )
 
     @property
@@ -132,7 +156,7 @@ class Experiment:
         costs = self.network.trunk.costs
         first = costs.last if self.config.client.frozen else costs.answering
         work = totals(first, steps=1, rows=self.rows, frozen=False)
-        if SYMMETRIES[self.config.contrast.symmetric].server_swap:
+        if symmetry(self.config).server_swap:
             again = totals(costs.last, steps=1, rows=self.rows, frozen=False)
             for kind in WORK[:3]:
                 work[kind] += again[kind]
@@ -174,12 +198,12 @@ def experiment(config: Config, images: ImageSet, machine: Kernels | Elsewhere | 
     chosen = away.engine(config.compute).precision if away else precision(config.compute, kernels)
     dtype = MASTERS[chosen]
     size = config.views.size or images.side
-    split = cut.build(config.model, images.channels, size, Streams(config.seed), dtype)
+    split = build_network(config, images.channels, size, Streams(config.seed), dtype)
     engine = away.engine(config.compute) if away else choose(config.compute, kernels, split)
     fused, itemsize = engine.backend == "fused", engine.activations.itemsize
     network = Network(
         bottom=segment(split.bottom, split.input_shape, fused=fused, itemsize=itemsize),
-        trunk=segment(split.trunk, split.smashed_shape, fused=fused, itemsize=itemsize),
+        trunk=segment(split.trunk, split.smashed_shape, fused=fused, itemsize=itemsize) if split.trunk else NO_SEGMENT,
         layers=tuple(name for name, _ in split.bottom.named_parameters()),
         smashed=split.smashed_floats,
         input=images.channels * size**2,

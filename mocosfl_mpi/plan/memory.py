@@ -12,7 +12,7 @@ import numpy as np
 
 from mocosfl_mpi.comm.exchange import SLAB
 from mocosfl_mpi.comm.placement import deal
-from mocosfl_mpi.objectives.contrast import SYMMETRIES
+from mocosfl_mpi.objectives.contrast import symmetry
 from mocosfl_mpi.plan.experiment import Experiment
 from mocosfl_mpi.server.main_server import MICRO_BATCH
 
@@ -84,15 +84,15 @@ def rank_memory(experiment: Experiment, ranks: int, *, evaluates: bool = True) -
 
 
 def _common(x: Experiment) -> Uses:
-    """What every rank has: the three states that clients share."""
-    return {"shared client states": 3 * x.network.bottom.parameters * x.weight}
+    """What every rank has: the states that clients share."""
+    return {"shared client states": (x.models * x.network.bottom.parameters + x.own_memory) * x.weight}
 
 
 def _client_models(x: Experiment, clients: int, hosts: int) -> Uses:
-    state = x.network.bottom.parameters * x.weight
+    state = x.models * x.network.bottom.parameters + x.own_memory
     return {
-        "models of the pool": 3 * clients * state,
-        "models that wait for their turn": x.private * state * x.participants // hosts,
+        "models of the pool": clients * state * x.weight,
+        "models that wait for their turn": x.private * x.weight * x.participants // hosts,
     }
 
 
@@ -147,7 +147,7 @@ def _server_models(x: Experiment) -> Uses:
     trunk = x.network.trunk.parameters
     return {
         "trunk, momentum, velocity, gradient": 4 * trunk * x.weight + 2 * trunk * x.activation,
-        "feature memory": x.config.contrast.memory_length * x.network.keys * x.weight,
+        "feature memory": x.server_memory * x.weight,
     }
 
 
@@ -169,7 +169,7 @@ def _server_moments(x: Experiment, beside: int) -> Uses:
     logits = 4 * chunk * (memory if x.config.contrast.share_features else memory // x.config.client.count) * x.weight
     passes = chunk * (trunk.saved + 4 * trunk.largest) + logits + 2 * trunk.parameters * x.weight
     step = keys + max(3 * gathered + passes, 4 * gathered)
-    queries = x.rows * (2 if SYMMETRIES[x.config.contrast.symmetric].server_swap else 1)
+    queries = x.rows * (2 if symmetry(x.config).server_swap else 1)
     hardness = 2 * memory * x.network.keys * (x.weight + DOUBLE) + 3 * queries * memory * DOUBLE
     wide = min(SLAB, x.config.pool_size * x.network.bottom.parameters)
     return {

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mocosfl_mpi.cost import memory
-from mocosfl_mpi.cost.flops import Costs, measure
+from mocosfl_mpi.cost.flops import NOTHING, Costs, measure
 from mocosfl_mpi.cost.shapes import Skeleton
 
 _ROWS = 2  # BatchNorm refuses to train on a single row
@@ -24,6 +24,10 @@ class Segment:
     """Activations that wait for the backward pass."""
     largest: int
     """The largest map between two layers."""
+
+
+NO_SEGMENT = Segment(parameters=0, costs=NOTHING, saved=0, largest=0)
+"""Where there is no main server."""
 
 
 def segment(module: nn.Module, input_shape: tuple[int, ...], *, fused: bool, itemsize: int) -> Segment:

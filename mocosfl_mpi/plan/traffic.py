@@ -26,16 +26,14 @@ def traffic(experiment: Experiment) -> tuple[Counts, Counts]:
         stale[pool] += held[pool] != version
         version += syncs
         held[pool] = version
-    smashed, weights = experiment.sizes.smashed, experiment.sizes.weights
-    counts = {"query_up": joined * steps, "key_up": joined * steps}
-    if not config.client.frozen:
-        counts["gradient_down"] = joined * steps
+    sizes = experiment.sizes
+    bytes_of = {message: joined * steps * size for message, size in sizes.step.items()}
     for kind, state in STATES.items():
         if state in experiment.aligned:
-            counts |= {f"{kind}_up": joined * syncs, f"{kind}_down": joined * syncs + stale}
+            bytes_of[f"{kind}_up"] = joined * syncs * sizes.weights
+            bytes_of[f"{kind}_down"] = (joined * syncs + stale) * sizes.weights
     sent = np.zeros((config.client.count, len(MESSAGES)), dtype=np.int64)
-    for message, count in counts.items():
-        size = smashed if message in ("query_up", "key_up", "gradient_down") else weights
-        sent[:, MESSAGES.index(message)] = count * size
+    for message, size in bytes_of.items():
+        sent[:, MESSAGES.index(message)] = size
     work = np.array([experiment.client_flops[kind] for kind in WORK], dtype=np.int64)
     return sent, joined[:, None] * work

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 SCHEMA: Final = "mocosfl-run"
-SCHEMA_VERSION: Final = "1.1"
+SCHEMA_VERSION: Final = "1.2"
 FILE_NAME: Final = "run.h5"
 COMMITTED: Final = "committed"
 """Dataset with the number of whole rows per growing dimension; advanced only after the rows are written."""
@@ -160,6 +160,8 @@ _COST: Final = (
     Entry("cost/flops_per_step", ("segment", "work"), "int64", "flop",
           "work once per step: EMA and optimiser", "fixed"),
     Entry("cost/client_memory", ("memory",), "int64", "byte", "memory of one real client", "fixed"),
+    Entry("cost/client_feature_memory", (), "int64", "byte",
+          "past keys that one real client keeps, beside cost/client_memory", "fixed", since=2),
     Entry("ranks/host", ("rank",), "text", "1", "machine on which the rank of the latest session runs", "fixed"),
     Entry("ranks/threads", ("rank",), "int64", "1", "torch threads of the rank, latest session", "fixed"),
     Entry("ranks/clients", ("rank",), "int64", "1", "simulated clients that the rank hosts, latest session", "fixed"),

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mocosfl_mpi.config import Config
-from mocosfl_mpi.objectives.contrast import SYMMETRIES, info_nce
+from mocosfl_mpi.objectives.contrast import info_nce, symmetry
 from mocosfl_mpi.objectives.feature_memory import FeatureMemory
 from mocosfl_mpi.schedules import learning_rate
 from mocosfl_mpi.server.passes import passes
@@ -47,7 +47,7 @@ class MainServer:
 
     def __init__(self, config: Config, trunk: Trunk, key_dim: int, streams: Streams, engine: Engine) -> None:
         self._config = config
-        self._symmetry = SYMMETRIES[config.contrast.symmetric]
+        self._symmetry = symmetry(config)
         self._wants_gradient = not config.client.frozen
         self.online = trunk.train()
         self.momentum = copy.deepcopy(trunk).requires_grad_(False)

@@ -13,6 +13,11 @@ def feature_dim(model: Model) -> int:
     return int(model.width * 2 ** (len(STAGES[model.backbone]) - 1))
 
 
+def entries(model: Model) -> int:
+    """Layers of the backbone as cuts count them: the stem and every block."""
+    return 1 + sum(STAGES[model.backbone])
+
+
 def build(model: Model, channels: int, image_size: int) -> list[tuple[str, nn.Module]]:
     """The layers of the backbone with their names, first to last.
 

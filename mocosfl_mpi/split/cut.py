@@ -1,7 +1,8 @@
-"""The network cut in two: the bottom on every client; trunk and projector on the main server."""
+"""The network cut in two: the bottom on every client; trunk and projector on the main server. Or not cut at all."""
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from dataclasses import dataclass
 
@@ -10,12 +11,10 @@ from torch import Tensor, nn
 
 from mocosfl_mpi.config import Model
 from mocosfl_mpi.errors import BadInput
-from mocosfl_mpi.split import backbones
+from mocosfl_mpi.split import backbones, heads
 from mocosfl_mpi.split.bottleneck import Bottleneck
 from mocosfl_mpi.split.layers import initialise, seeded
 from mocosfl_mpi.streams import Streams
-
-KEY_DIM = {"V1": 128, "smallV2": 512, "V2": 1024, "largeV2": 2048}
 
 
 class Trunk(nn.Module):
@@ -39,41 +38,53 @@ class Trunk(nn.Module):
         return self.head(self.features(smashed))  # type: ignore[no-any-return]
 
 
+class WholeNetwork(Trunk):
+    """Backbone, pool and projector on one device, and a predictor behind them where the method has one."""
+
+    def __init__(self, backbone: nn.Sequential, head: nn.Module, predictor: nn.Module | None) -> None:
+        super().__init__(backbone, head)
+        self.predictor = predictor
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images ``[n, C, H, W]`` to projections ``[n, key_dim]``, or ``[prediction, projection]`` (not normalised)."""
+        projections = super().forward(images)
+        if self.predictor is None:
+            return projections
+        return torch.cat([self.predictor(projections), projections], dim=1)
+
+
+class Encoding(nn.Module):
+    """A whole network as evaluation sees it: ``[features, projections]`` side by side; its parameters, in its order."""
+
+    def __init__(self, network: WholeNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images ``[n, C, H, W]`` to ``[n, feature_dim + key_dim]``."""
+        features = self.network.features(images)
+        return torch.cat([features, self.network.head(features)], dim=1)
+
+
 @dataclass(frozen=True)
 class SplitNetwork:
-    """Freshly initialised bottom and trunk, and the static shapes at the cut."""
+    """Freshly initialised bottom and trunk, and the static shapes at the cut. No trunk: the clients have it all."""
 
-    bottom: nn.Sequential
-    trunk: Trunk
+    bottom: nn.Module
+    trunk: Trunk | None
     input_shape: tuple[int, int, int]
-    smashed_shape: tuple[int, int, int]
+    smashed_shape: tuple[int, ...]
     key_dim: int
 
     @property
     def smashed_floats(self) -> int:
         """A: numbers in one image's smashed data."""
-        channels, height, width = self.smashed_shape
-        return channels * height * width
+        return math.prod(self.smashed_shape)
 
     @property
     def bottom_parameters(self) -> int:
         """Pc: parameters of one client."""
         return sum(p.numel() for p in self.bottom.parameters())
-
-
-def head_dims(model: Model) -> tuple[int, int]:
-    """``(hidden, key)`` dimensions of the projector: as set, or as published for the head and backbone."""
-    key = model.key_dim or KEY_DIM[model.head]
-    return model.hidden_dim or (4096 if model.head == "largeV2" else key), key
-
-
-def _head(model: Model) -> nn.Module:
-    features = backbones.feature_dim(model)
-    hidden, key = head_dims(model)
-    if model.head == "V1":
-        return nn.Linear(features, key)
-    norm = [nn.BatchNorm1d(hidden)] if model.head == "largeV2" else []
-    return nn.Sequential(nn.Linear(features, hidden), *norm, nn.ReLU(), nn.Linear(hidden, key))
 
 
 def build(model: Model, channels: int, image_size: int, streams: Streams, dtype: torch.dtype) -> SplitNetwork:
@@ -89,7 +100,7 @@ def build(model: Model, channels: int, image_size: int, streams: Streams, dtype:
     """
     with seeded(streams.torch_seed("weights")):
         layers = backbones.build(model, channels, image_size)
-        head = _head(model)
+        head = heads.projector(model, nn.BatchNorm1d)
         for _, layer in layers:
             initialise(layer)
         initialise(head)
@@ -111,7 +122,23 @@ def build(model: Model, channels: int, image_size: int, streams: Streams, dtype:
     bottom = nn.Sequential(OrderedDict(below)).to(dtype)
     trunk = Trunk(nn.Sequential(OrderedDict(above)), head).to(dtype)
     _, *smashed = _shape(bottom, input_shape)
-    return SplitNetwork(bottom, trunk, input_shape, (smashed[0], smashed[1], smashed[2]), head_dims(model)[1])
+    return SplitNetwork(bottom, trunk, input_shape, (smashed[0], smashed[1], smashed[2]), heads.head_dims(model)[1])
+
+
+def whole(
+    model: Model, channels: int, image_size: int, streams: Streams, dtype: torch.dtype, *, predictor: bool
+) -> SplitNetwork:
+    """The same network, from the same stream, with everything on the client."""
+    with seeded(streams.torch_seed("weights")):
+        uncut = model.model_copy(update={"cut_layer": backbones.entries(model)})
+        layers = backbones.build(uncut, channels, image_size)
+        head = heads.projector(model, heads.BatchNorm)
+        behind = heads.predictor(model) if predictor else None
+        for part in (*(layer for _, layer in layers), head, *([behind] if behind else [])):
+            initialise(part)
+    bottom = WholeNetwork(nn.Sequential(OrderedDict(layers)), head, behind).to(dtype)
+    key = heads.head_dims(model)[1]
+    return SplitNetwork(bottom, None, (channels, image_size, image_size), (key * (1 + predictor),), key)
 
 
 def _shape(module: nn.Module, input_shape: tuple[int, int, int]) -> tuple[int, int, int, int]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import nn
 
 from mocosfl_mpi.config import Compute
 from mocosfl_mpi.native.kernels import Kernels
@@ -52,13 +51,13 @@ def choose(compute: Compute, kernels: Kernels | None, network: SplitNetwork) -> 
     """
     chosen = precision(compute, kernels)
     if compute.backend in ("auto", "fused"):
-        if kernels is not None and _fits(network.bottom, network.trunk.backbone, kernels, ACTIVATIONS[chosen]):
+        if kernels is not None and _fits(network, kernels, ACTIVATIONS[chosen]):
             return Engine(chosen, "fused", kernels)
         return Engine(chosen, "stacked")
     return Engine(chosen, compute.backend)
 
 
-def _fits(bottom: nn.Module, backbone: nn.Module, kernels: Kernels, dtype: torch.dtype) -> bool:
-    return FusedNetwork.supports(bottom, kernels, dtype, library=False) and FusedNetwork.supports(
-        backbone, kernels, dtype, library=True
+def _fits(network: SplitNetwork, kernels: Kernels, dtype: torch.dtype) -> bool:
+    return FusedNetwork.supports(network.bottom, kernels, dtype, library=False) and (
+        network.trunk is None or FusedNetwork.supports(network.trunk.backbone, kernels, dtype, library=True)
     )

@@ -88,6 +88,8 @@ def take_apart(module: nn.Module) -> list[Unit | Residual] | None:
             )
         elif isinstance(layer, nn.Sequential):  # a bottleneck: convolutions, each perhaps with a ReLU
             parts = list(layer)
+            if not all(isinstance(part, nn.Conv2d | nn.ConvTranspose2d | nn.ReLU) for part in parts):
+                return None
             for part, follower in zip(parts, [*parts[1:], None], strict=True):
                 if isinstance(part, nn.Conv2d | nn.ConvTranspose2d):
                     units.append(unit(part, None, relu=isinstance(follower, nn.ReLU)))
