@@ -1,0 +1,135 @@
+"""FL-SSL, slow and obvious: every client trains a whole network by itself; every so often the networks are averaged.
+
+Written from the papers (MoCo eq. 1, BYOL eq. 2, SimSiam eq. 4, SimCLR eq. 1) and the specification of the published
+FL baseline (section 7), not from the package. From the package come the initial weights, the views and the settings.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mocosfl_mpi.config import Config
+from tests.reference.oracle import Drift, Views, Weights, best, ema, nce, rate, synchronise, unit, velocities
+
+
+class Client:
+    """A client with the whole network. Without a momentum network its place is taken by the online one."""
+
+    def __init__(self, network: nn.Module, config: Config) -> None:
+        self.online = copy.deepcopy(network).train()
+        slow = config.method in ("fl_moco", "fl_byol", "central")
+        self.momentum = copy.deepcopy(network).train() if slow else self.online
+        self.optimiser = torch.optim.SGD(
+            self.online.parameters(), lr=0.0, momentum=config.client.momentum, weight_decay=config.client.weight_decay
+        )
+        self.queue: list[Tensor] = []
+        self.steps = 0
+
+    def velocity(self) -> Weights:
+        return velocities(self.online, self.optimiser)
+
+
+@dataclass
+class Outcome:
+    """All states after the last step."""
+
+    clients: list[Client]
+    losses: list[float]
+    accuracies: list[float]
+    drifts: list[Drift]
+
+
+def cosine(a: Tensor, b: Tensor) -> Tensor:
+    return (a * b).sum() / torch.sqrt((a * a).sum() * (b * b).sum())
+
+
+def one_client(config: Config, client: Client, first: Tensor, second: Tensor) -> tuple[Tensor, list[bool]]:
+    """Loss of one client in one step, and which rows rank their positive first; its queue goes on."""
+    temperature, symmetric = config.contrast.temperature, config.contrast.symmetric
+    n = len(first)
+    alone = symmetric == "off"
+    out = client.online(first if alone else torch.cat([first, second]))
+    one, two = out[:n], out[n:]
+    if client.momentum is not client.online:
+        ema(client.momentum, client.online, config.contrast.momentum)
+        with torch.no_grad():  # keys of the second view, then of the first
+            slow = client.momentum(second if alone else torch.cat([second, first]))
+        slow_two, slow_one = slow[:n], slow[n:]
+    terms: list[list[Tensor]] = []
+    right: list[bool] = []
+    if config.method in ("fl_moco", "central"):
+        length = len(client.queue)
+        pairs = [(one, slow_two)] if alone else [(one, slow_two), (two, slow_one)]
+        for q, k in pairs:
+            terms.append([nce(unit(q[j]), unit(k[j]), client.queue, temperature) for j in range(n)])
+            right += [best(unit(q[j]), unit(k[j]), client.queue) for j in range(n)]
+        order = [slow_one, slow_two] if symmetric == "published" else [slow_two, slow_one]
+        client.queue += [unit(row) for block in order for row in block]
+        client.queue = client.queue[-length:]
+    elif config.method == "fl_byol":
+        d = out.shape[1] // 2
+        terms.append([2 - 2 * cosine(one[j, :d], slow_two[j, d:]) for j in range(n)])
+        if not alone:
+            terms.append([2 - 2 * cosine(two[j, :d], slow_one[j, d:]) for j in range(n)])
+    elif config.method == "fl_simsiam":
+        d = out.shape[1] // 2
+        terms.append([-cosine(one[j, :d], two[j, d:].detach()) for j in range(n)])
+        terms.append([-cosine(two[j, :d], one[j, d:].detach()) for j in range(n)])
+    else:
+        rows = [unit(z) for z in out]
+        term = []
+        for i in range(2 * n):
+            partner = (i + n) % (2 * n)
+            others = [rows[m] for m in range(2 * n) if m != i]
+            scores = torch.stack([torch.exp((rows[i] * other).sum() / temperature) for other in others])
+            positive = torch.exp((rows[i] * rows[partner]).sum() / temperature)
+            term.append(-torch.log(positive / scores.sum()))
+            right.append(bool((positive >= scores).all()))
+        terms += [term[:n], term[n:]]
+    means = [sum(term) / n for term in terms]
+    loss = sum(means)
+    return loss / len(means) if symmetric == "both_views" else loss, right
+
+
+def run(
+    config: Config,
+    network: nn.Module,
+    memory: Tensor,
+    views: Views,
+    pools: Callable[[int], Sequence[int]],
+    images: Sequence[int],
+    steps: int,
+) -> Outcome:
+    """Train for ``config.epochs`` epochs of ``steps`` steps; ``memory [K, d]``: the keys with which all begin."""
+    clients = [Client(network, config) for _ in range(config.client.count)]
+    for client in clients:
+        client.queue = list(memory)
+    losses, accuracies, drifts = [], [], []
+    for epoch in range(config.epochs):
+        pool = list(pools(epoch))
+        for step in range(steps):
+            found, hits = [], []
+            for i in pool:
+                client = clients[i]
+                loss, right = one_client(config, client, *views(epoch, step, i))
+                client.optimiser.zero_grad()
+                loss.backward()
+                t = client.steps if config.client.schedule_step == "published" else epoch
+                client.optimiser.param_groups[0]["lr"] = rate(
+                    config.client.schedule, config.client.lr, t, config.epochs, 0.2
+                )
+                client.optimiser.step()
+                client.steps += 1
+                found.append(float(loss.detach()))
+                hits.append(sum(right) / len(right) if right else float("nan"))
+            losses.append(sum(found) / len(found))
+            accuracies.append(sum(hits) / len(hits))
+            m = steps // config.federation.sync_freq
+            if step == steps - 1 or step % m == m - 1:
+                drifts.append(synchronise(config, clients, pool, images))
+    return Outcome(clients, losses, accuracies, drifts)

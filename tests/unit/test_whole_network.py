@@ -1,0 +1,131 @@
+"""Methods without a main server agree with their slow oracle (tests/reference/local_oracle.py), in float64."""
+
+import numpy as np
+import pytest
+import torch
+
+from mocosfl_mpi import results, simulation
+from mocosfl_mpi.algorithms import ALGORITHMS
+from mocosfl_mpi.algorithms import network as build_network
+from mocosfl_mpi.clients.participation import pool as draw_pool
+from mocosfl_mpi.config import STAGES
+from mocosfl_mpi.cost.flops import Costs, SegmentCost
+from mocosfl_mpi.cost.memory import ClientMemory
+from mocosfl_mpi.objectives.feature_memory import noise
+from mocosfl_mpi.record.schema import MEMORY
+from mocosfl_mpi.simulation import Conduct, Simulation
+from mocosfl_mpi.streams import Streams
+from tests.reference import local_oracle
+from tests.unit.test_against_oracle import Watched, configuration, flat, same
+
+CASES = {
+    "fl_moco": ["compute.block_size=3"],
+    "fl_moco both views": ["contrast.symmetric=both_views", "compute.backend=loop"],
+    "fl_moco off, sampled": ["contrast.symmetric=off", "client.sampling_ratio=0.5", "epochs=4", "steps_per_epoch=2"],
+    "fl_moco, more keys than memory": ["contrast.memory_length=3"],
+    "fl_moco, sampled, published schedule": [
+        "client.sampling_ratio=0.5",
+        "client.schedule_step=published",
+        "epochs=4",
+        "steps_per_epoch=2",
+        "compute.block_size=1",
+    ],
+    "fl_moco, batch norm": ["model.head=largeV2", "model.hidden_dim=8"],
+    "fl_byol": ["compute.block_size=2"],
+    "fl_byol off, by data": ["contrast.symmetric=off", "federation.weighting=data", "partition.kind=dirichlet"],
+    "fl_byol both views, batch norm": ["contrast.symmetric=both_views", "model.head=largeV2", "model.hidden_dim=8"],
+    "fl_simclr": ["client.velocity_at_sync=averaged", "client.batch_size=3"],
+    "fl_simclr both views": ["contrast.symmetric=both_views", "client.velocity_at_sync=reset"],
+    "fl_simsiam": ["model.head=smallV2"],
+    "fl_simsiam both views, sampled": [
+        "contrast.symmetric=both_views",
+        "client.sampling_ratio=0.5",
+        "epochs=4",
+        "steps_per_epoch=2",
+    ],
+    "central": ["client.count=1", "client.batch_size=4"],
+}
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    nothing = Costs(SegmentCost(2, 2, 2, 2), SegmentCost(2, 2, 2, 2))
+    monkeypatch.setattr(simulation, "measure", lambda *_: nothing)
+    monkeypatch.setattr(results, "measure", lambda *_: nothing)
+    monkeypatch.setattr(results.memory, "measure", lambda *_, **__: ClientMemory(*[1] * len(MEMORY)))
+    monkeypatch.setitem(STAGES, "resnet18", (1, 1, 1, 1))
+    torch.set_num_threads(1)
+
+
+def trained(name, settings, out):
+    method = name.split()[0].rstrip(",")
+    config = configuration([f"method={method}", *settings])
+    return config, Watched(config, out)
+
+
+def oracle_for(config, sim):
+    channels, size = sim.problem.pixels.shape[1], config.views.size
+    network = build_network(config, channels, size, Streams(config.seed), torch.float64)
+    memory = noise(1, config.contrast.memory_length, network.key_dim, Streams(config.seed), torch.float64)[0]
+    feed = sim.clients._feed
+
+    def views(epoch, step, client):
+        first, second = feed.draw(np.array([client]), epoch, step)
+        return first[0], second[0]
+
+    return local_oracle.run(
+        config,
+        network.bottom,
+        memory,
+        views,
+        lambda epoch: draw_pool(config, Streams(config.seed), epoch).tolist(),
+        sim.problem.images.tolist(),
+        sim.steps,
+    )
+
+
+@pytest.mark.parametrize(("name", "settings"), CASES.items(), ids=CASES)
+def test_engine_agrees_with_oracle(name, settings, tmp_path):
+    config, run = trained(name, settings, tmp_path / "out")
+    expected = oracle_for(config, run.sim)
+    assert len(run.losses) == config.epochs * run.sim.steps >= 8
+    same(run.losses, expected.losses, "losses")
+    np.testing.assert_array_equal(run.accuracies, expected.accuracies)
+    for number, client in enumerate(expected.clients):
+        same(run.client(number, "online"), flat(dict(client.online.named_parameters())), f"client {number} online")
+        same(run.client(number, "velocity"), flat(client.velocity()), f"client {number} velocity")
+        if ALGORITHMS[config.method].momentum:
+            slow = flat(dict(client.momentum.named_parameters()))
+            same(run.client(number, "momentum"), slow, f"client {number} momentum")
+        if "memory" in run.sim.clients.shared:
+            keys = run.client(number, "memory").view(config.contrast.memory_length, -1)
+            written = int(run.sim.clients._steps[number]) * config.rows_per_client
+            same(keys.roll(-(written % len(keys)), dims=0), torch.stack(client.queue), f"client {number} memory")
+    assert len(run.drifts) == len(expected.drifts) >= 2
+    for found, wanted in zip(run.drifts, expected.drifts, strict=True):
+        for kind in ("online_mean", "online_momentum", "momentum_mean", "online_momentum_distance", "momentum_spread"):
+            assert np.abs(getattr(found, kind) - np.array(getattr(wanted, kind))).max() <= 1e-10, kind
+
+
+def test_one_client_alone_is_mocosfl_with_one_client(tmp_path):
+    """With one client there is no one else's memory and nothing to average: the cut then changes nothing."""
+    alone = ["client.count=1", "client.batch_size=4", "contrast.symmetric=both_views", "server.lr=0.3"]
+    central = Watched(configuration(["method=central", *alone]), tmp_path / "central")
+    split = Watched(configuration(["method=mocosfl", "model.cut_layer=5", *alone]), tmp_path / "split")
+    same(central.losses, split.losses, "losses")
+    assert central.accuracies == split.accuracies
+    bottom = split.client(0, "online")
+    head = flat(dict(split.sim.main_server.online.named_parameters()))
+    same(central.client(0, "online"), torch.cat([bottom, head.detach()]), "weights")
+
+
+def test_nothing_travels_but_models(tmp_path):
+    run = Simulation.begin(configuration(["method=fl_byol"]), Conduct("test", tmp_path / "out", quiet=True))
+    run.run()
+    from mocosfl_mpi.record.reader import open_run
+
+    with open_run(tmp_path / "out") as file:
+        sent = dict(zip(file["message"], file["simulated/bytes"].sum(axis=(0, 1)), strict=True))
+        syncs, weights = len(file["syncs/epoch"]), run.clients.shared["online"].nbytes
+    assert sent.pop("weights_up") == sent.pop("weights_down") == 4 * syncs * weights
+    assert not any(sent.values())
