@@ -19,6 +19,11 @@ ROWS = {
         for method in ("mocosfl", "monacosfl")
         for symmetric in ("published", "both_views", "off")
     },
+    **{
+        method: (f"method={method}", "client.batch_size=4", "compute.block_size=2")
+        for method in ("fl_moco", "fl_byol", "fl_simclr", "fl_simsiam")
+    },
+    "central": ("method=central", "client.count=1", "client.sampling_ratio=1.0", "partition.kind=iid"),
     "private memories": (
         "contrast.share_features=false",
         "client.gradient_scale=own_rows",

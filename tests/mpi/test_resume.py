@@ -62,6 +62,10 @@ def reference(tmp_path_factory):
 
 
 CASES = [
+    ("--set", "method=fl_moco", "--set", "client.batch_size=4"),
+    ("--set", "method=fl_byol", "--set", "client.batch_size=4"),
+    ("--set", "method=fl_simclr", "--set", "client.batch_size=4"),
+    ("--set", "method=fl_simsiam", "--set", "client.velocity_at_sync=reset"),
     ("--set", "method=monacosfl", "--set", "client.velocity_at_sync=averaged"),
     ("--set", "client.frozen=true"),
     ("--set", "contrast.share_features=false", "--set", "client.schedule_step=published"),

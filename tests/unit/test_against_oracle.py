@@ -170,7 +170,7 @@ class Watched:
             self.drifts.append(drift)
             synchronised(epoch, drift)
 
-        self.initial_memory = list(self.sim.main_server.memory.keys.clone())
+        self.initial_memory = list(self.sim.main_server.memory.keys.clone()) if self.sim.main_server else []
         self.sim.chronicle.step, self.sim.chronicle.synchronised = see_step, see_drift
         with self.sim.speaker:
             list(self.sim.train())
@@ -180,7 +180,8 @@ class Watched:
         population = self.sim.clients
         parked = population._parked.get(client)
         if parked is not None and state in population.private:
-            return parked.split(len(population.shared[state]))[population.private.index(state)]
+            widths = [len(population.shared[name]) for name in population.private]
+            return parked.split(widths)[population.private.index(state)]
         return population.shared[state]
 
 

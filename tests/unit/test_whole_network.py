@@ -12,6 +12,7 @@ from mocosfl_mpi.config import STAGES
 from mocosfl_mpi.cost.flops import Costs, SegmentCost
 from mocosfl_mpi.cost.memory import ClientMemory
 from mocosfl_mpi.objectives.feature_memory import noise
+from mocosfl_mpi.record.reader import open_run
 from mocosfl_mpi.record.schema import MEMORY
 from mocosfl_mpi.simulation import Conduct, Simulation
 from mocosfl_mpi.streams import Streams
@@ -32,8 +33,19 @@ CASES = {
     ],
     "fl_moco, batch norm": ["model.head=largeV2", "model.hidden_dim=8"],
     "fl_byol": ["compute.block_size=2"],
-    "fl_byol off, by data": ["contrast.symmetric=off", "federation.weighting=data", "partition.kind=dirichlet"],
-    "fl_byol both views, batch norm": ["contrast.symmetric=both_views", "model.head=largeV2", "model.hidden_dim=8"],
+    "fl_byol off, by data": [
+        "contrast.symmetric=off",
+        "federation.weighting=data",
+        "partition.kind=dirichlet",
+        "model.hidden_dim=32",
+    ],
+    "fl_byol both views, batch norm": [
+        "contrast.symmetric=both_views",
+        "model.head=largeV2",
+        "model.hidden_dim=8",
+        "client.batch_size=6",
+        "client.lr=0.05",
+    ],
     "fl_simclr": ["client.velocity_at_sync=averaged", "client.batch_size=3"],
     "fl_simclr both views": ["contrast.symmetric=both_views", "client.velocity_at_sync=reset"],
     "fl_simsiam": ["model.head=smallV2"],
@@ -55,12 +67,6 @@ def _quick(monkeypatch):
     monkeypatch.setattr(results.memory, "measure", lambda *_, **__: ClientMemory(*[1] * len(MEMORY)))
     monkeypatch.setitem(STAGES, "resnet18", (1, 1, 1, 1))
     torch.set_num_threads(1)
-
-
-def trained(name, settings, out):
-    method = name.split()[0].rstrip(",")
-    config = configuration([f"method={method}", *settings])
-    return config, Watched(config, out)
 
 
 def oracle_for(config, sim):
@@ -86,7 +92,8 @@ def oracle_for(config, sim):
 
 @pytest.mark.parametrize(("name", "settings"), CASES.items(), ids=CASES)
 def test_engine_agrees_with_oracle(name, settings, tmp_path):
-    config, run = trained(name, settings, tmp_path / "out")
+    config = configuration([f"method={name.split()[0].rstrip(',')}", *settings])
+    run = Watched(config, tmp_path / "out")
     expected = oracle_for(config, run.sim)
     assert len(run.losses) == config.epochs * run.sim.steps >= 8
     same(run.losses, expected.losses, "losses")
@@ -122,8 +129,6 @@ def test_one_client_alone_is_mocosfl_with_one_client(tmp_path):
 def test_nothing_travels_but_models(tmp_path):
     run = Simulation.begin(configuration(["method=fl_byol"]), Conduct("test", tmp_path / "out", quiet=True))
     run.run()
-    from mocosfl_mpi.record.reader import open_run
-
     with open_run(tmp_path / "out") as file:
         sent = dict(zip(file["message"], file["simulated/bytes"].sum(axis=(0, 1)), strict=True))
         syncs, weights = len(file["syncs/epoch"]), run.clients.shared["online"].nbytes

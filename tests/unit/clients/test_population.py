@@ -32,7 +32,8 @@ def population(aligned=("online",), **client):
     cluster = Cluster()
     initial = model.flat(module)
     exchange, meter = Exchange(cluster), Meter(1, 1)
-    return Population(config, model, initial, aligned, Noise(), cluster, exchange, meter), initial.clone()
+    states = {"online": initial, "momentum": initial.clone(), "velocity": torch.zeros_like(initial)}
+    return Population(config, model, states, aligned, Noise(), cluster, exchange, meter), initial.clone()
 
 
 def step(clients, epoch=0, number=0):
