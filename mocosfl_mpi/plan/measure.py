@@ -142,7 +142,7 @@ def rehearse(planned: Experiment, layout: Layout) -> tuple[Rehearsal, Machine]:
         server_threads=layout.server_threads,
         host_threads=layout.host_threads,
         load=load(small, layout.ranks),
-        server=own,
+        server=max(own, 1e-9),  # a method without a main server has none, and a rate is a positive number
         clients=clients,
         views=views,
         other=max(0.0, step - explained(server, clients, views, layout.ranks, steps)),

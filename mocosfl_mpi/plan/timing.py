@@ -22,6 +22,9 @@ SERIAL = 0.1
 EVALUATIONS_PER_ITERATION = 1.25
 """Of the probe's objective; the line search mostly needs one."""
 
+REPORT = 16
+"""Bytes that each client of a method without a main server has for the record in a step: loss and hits."""
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -99,9 +102,9 @@ def load(experiment: Experiment, ranks: int) -> Load:
         server_flops=server,
         client_flops=rows * flops,
         views=2 * clients * config.client.batch_size * network.input,
-        moved=(2 if frozen else 3) * experiment.rows * network.smashed * experiment.activation,
+        moved=config.pool_size * (sum(experiment.sizes.step.values()) or REPORT),
         averaged=config.pool_size * network.bottom.parameters * len({*experiment.aligned, "momentum"}),
-        server_row=server / experiment.rows,
+        server_row=max(server / experiment.rows, 1.0),  # without a main server there is nothing to compare
         client_row=flops,
     )
 

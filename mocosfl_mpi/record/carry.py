@@ -63,7 +63,10 @@ def recover(path: Path) -> dict[str, int]:
             for name, dimension in DIMENSIONS.items()
             if name in run.names and dimension.labels is None and not dimension.growing
         }
-        fixed = {name: run[name] for name, entry in ENTRIES.items() if name in run.names and entry.when == "fixed"}
+        # What an earlier version did not record is a number that was 0 then.
+        fixed = {
+            name: run[name] if name in run.names else 0 for name, entry in ENTRIES.items() if entry.when == "fixed"
+        }
         del fixed[COMMITTED]
         attributes: dict[str, Any] = {name: run.raw_attribute(name) for name in ATTRIBUTES}
         attributes["schema_version"] = SCHEMA_VERSION
