@@ -24,6 +24,7 @@ from mocosfl_mpi.record.schema import WORK
 from mocosfl_mpi.server.fed_server import due
 from mocosfl_mpi.split import backbones, cut
 from mocosfl_mpi.split.engine import ACTIVATIONS, MASTERS, Engine, choose, precision
+from mocosfl_mpi.split.layers import mixes_rows
 from mocosfl_mpi.streams import Streams
 
 
@@ -38,6 +39,8 @@ class Network:
     input: int
     features: int
     keys: int
+    mixes_rows: bool
+    """Whether the server passes all rows of a step at once, since its BatchNorm looks at all of them."""
 
 
 @dataclass(frozen=True)
@@ -185,5 +188,6 @@ def experiment(config: Config, images: ImageSet, machine: Kernels | Elsewhere | 
         input=images.channels * size**2,
         features=backbones.feature_dim(config.model),
         keys=split.key_dim,
+        mixes_rows=mixes_rows(split.trunk),
     )
     return Experiment(config.computed(engine.precision, engine.backend), images, network)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mocosfl_mpi.config import Model
 from mocosfl_mpi.errors import BadInput
+from mocosfl_mpi.networks import EXPANSION
 from mocosfl_mpi.split import backbones
 from mocosfl_mpi.split.bottleneck import Bottleneck
 from mocosfl_mpi.split.layers import initialise, seeded
@@ -64,7 +65,8 @@ class SplitNetwork:
 def head_dims(model: Model) -> tuple[int, int]:
     """``(hidden, key)`` dimensions of the projector: as set, or as published for the head and backbone."""
     key = model.key_dim or KEY_DIM[model.head]
-    return model.hidden_dim or (4096 if model.head == "largeV2" else key), key
+    published = 4096 if model.head == "largeV2" else key * EXPANSION.get(model.backbone, 1)
+    return model.hidden_dim or published, key
 
 
 def _head(model: Model) -> nn.Module:

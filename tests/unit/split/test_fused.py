@@ -26,8 +26,16 @@ NETWORKS = {
     "plain convolutions": {"cut_layer": 4, "weight_standardization": False},
     "bottleneck": {"cut_layer": 2, "bottleneck": "C4S2"},
     "bottleneck of two stages": {"cut_layer": 1, "bottleneck": "C2S4"},
+    "blocks of three convolutions": {"cut_layer": 3, "backbone": "resnet50"},
+    "a strided block of three": {"cut_layer": 5, "backbone": "resnet50", "client_residual": False},
     "narrow bottleneck": {"cut_layer": 1, "bottleneck": "K5C2noRELU"},
 }
+SERVERS = [
+    {"cut_layer": 1},
+    {"cut_layer": 2, "bottleneck": "C4S2"},
+    {"cut_layer": 9},
+    {"cut_layer": 13, "backbone": "resnet50"},
+]
 
 
 @pytest.fixture(autouse=True)
@@ -80,7 +88,7 @@ def test_clients(name, precision, output, gradient):
 
 
 @pytest.mark.parametrize(("precision", "output", "gradient"), [("fp32", 1e-5, 1e-3), ("bf16", 0.05, 0.4)])
-@pytest.mark.parametrize("settings", [{"cut_layer": 1}, {"cut_layer": 2, "bottleneck": "C4S2"}, {"cut_layer": 9}])
+@pytest.mark.parametrize("settings", SERVERS)
 def test_server(precision, output, gradient, settings):
     exact = network(settings, dtype=torch.float64).trunk.backbone
     mine = network(settings).trunk.backbone
