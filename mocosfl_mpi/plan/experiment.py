@@ -24,6 +24,7 @@ from mocosfl_mpi.record.schema import WORK
 from mocosfl_mpi.server.fed_server import due
 from mocosfl_mpi.split import backbones, cut
 from mocosfl_mpi.split.engine import ACTIVATIONS, MASTERS, Engine, choose, precision
+from mocosfl_mpi.split.fused import take_apart
 from mocosfl_mpi.split.layers import mixes_rows
 from mocosfl_mpi.streams import Streams
 
@@ -155,12 +156,16 @@ class Elsewhere:
     precision: str
     fused: bool
 
-    def engine(self, compute: Compute) -> Engine:
+    def chosen(self, compute: Compute) -> str:
+        """Precision there."""
+        return self.precision if compute.precision == "auto" else compute.precision
+
+    def engine(self, compute: Compute, network: cut.SplitNetwork) -> Engine:
         """Precision and backend there, as far as they can be told from here."""
-        chosen = self.precision if compute.precision == "auto" else compute.precision
-        backend = compute.backend
+        chosen, backend = self.chosen(compute), compute.backend
         if backend in ("auto", "fused"):
-            backend = "fused" if self.fused and chosen != "fp64" else "stacked"
+            known = all(take_apart(part) is not None for part in (network.bottom, network.trunk.backbone))
+            backend = "fused" if self.fused and chosen != "fp64" and known else "stacked"
         return Engine(chosen, backend)
 
 
@@ -174,11 +179,11 @@ def experiment(config: Config, images: ImageSet, machine: Kernels | Elsewhere | 
     """
     away = machine if isinstance(machine, Elsewhere) else None
     kernels = None if isinstance(machine, Elsewhere) else machine
-    chosen = away.engine(config.compute).precision if away else precision(config.compute, kernels)
+    chosen = away.chosen(config.compute) if away else precision(config.compute, kernels)
     dtype = MASTERS[chosen]
     size = config.views.size or images.side
     split = cut.build(config.model, images.channels, size, Streams(config.seed), dtype)
-    engine = away.engine(config.compute) if away else choose(config.compute, kernels, split)
+    engine = away.engine(config.compute, split) if away else choose(config.compute, kernels, split)
     fused, itemsize = engine.backend == "fused", engine.activations.itemsize
     network = Network(
         bottom=segment(split.bottom, split.input_shape, fused=fused, itemsize=itemsize),

@@ -84,6 +84,30 @@ def test_memory_of_clients_is_counted_by_hand():
     assert alone.peak > host.held["models of the pool"]
 
 
+def test_networks_are_planned_as_they_are_computed():
+    assert planned("smoke", "model.backbone=resnet50").config.compute.backend == "fused"
+    assert planned("smoke", "model.backbone=vgg11").config.compute.backend == "stacked"
+    wide = planned("smoke", "model.backbone=vit").network.trunk
+    assert wide.largest == 2 * 4 * 12 * 64, "the hidden units of an MLP, 4 x 12 for each of 8 x 8 tokens, in bf16"
+
+
+def test_batch_norm_on_the_server_takes_all_rows_at_once():
+    def step(*settings):
+        settings = ("client.count=100", "client.sampling_ratio=1.0", "model.width=8", *settings)
+        found = planned("smoke", *settings)
+        return rank_memory(found, 2)[0].moments["training step"], {
+            name for name, _ in changes(plan("smoke", *settings))
+        }
+
+    (published, without), (corrected, with_) = (
+        step("model.backbone=mobilenetv2_published"),
+        step("model.backbone=mobilenetv2"),
+    )
+    assert published > 2 * corrected
+    assert not any("micro_batch" in name for name in without)
+    assert any("micro_batch" in name for name in with_)
+
+
 def test_memory_grows_with_what_needs_it():
     base = rank_memory(planned("quickstart"), 3)
     batch = rank_memory(planned("quickstart", "client.batch_size=40"), 3)
