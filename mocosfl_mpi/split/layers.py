@@ -78,9 +78,9 @@ class BatchNorm(nn.BatchNorm2d):
     """BatchNorm by the statistics of the images at hand, in training and evaluation alike; it keeps none.
 
     The published code keeps running statistics and evaluates with them. Those of its momentum copies are wrong: client
-    0's copy is left in evaluation mode and divides by the initial ones, and no copy's are averaged or follow the
-    online model's. Here there is nothing of the kind to be wrong, at a price: an evaluated image's features depend on
-    the other images that are encoded together with it.
+    0's copy is left in evaluation mode and divides by the initial ones, the others' drift by their own data beside
+    parameters that follow the online model. Here nothing is kept that could be wrong, at a price: an evaluated image's
+    features depend on the images that are encoded together with it, which are more than a client trains with.
     """
 
     def __init__(self, channels: int) -> None:
