@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mocosfl_mpi.errors import BadInput
+from mocosfl_mpi.networks import BLOCKS, LAST_BATCH_NORM, NO_SHORTCUTS, entries
 
 Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(gt=0.0, le=1.0)]
@@ -27,9 +28,9 @@ WHOLE_NETWORK = frozenset({"fl_moco", "fl_byol", "fl_simclr", "fl_simsiam", "cen
 """Methods whose clients hold the whole network, projector included: there is no cut and no main server."""
 IN_BATCH = frozenset({"fl_simclr", "fl_simsiam"})
 """Methods that compare the two views of a batch with each other, so both are always needed."""
-STAGES = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}
-"""Residual blocks per stage of each backbone."""
-
+Backbone = Literal[
+    "resnet18", "resnet34", "resnet50", "vgg11", "vgg13", "vgg16", "mobilenetv2", "mobilenetv2_published", "vit"
+]
 Schedule = Literal["cosine", "multi_step", "constant"]
 
 
@@ -102,13 +103,17 @@ class Views(Section):
 class Model(Section):
     """The network and where it is cut."""
 
-    backbone: Literal["resnet18", "resnet34"] = "resnet18"
-    """GroupNorm (4 channels per group) + weight-standardised residual network."""
+    backbone: Backbone = "resnet18"
+    """Convolutions are weight-standardised and followed by GroupNorm (4 channels per group). `mobilenetv2` has the
+    ReLUs that the published code forgets and GroupNorm in its shortcuts; `mobilenetv2_published` neither, but BatchNorm
+    there. `vit` is a small vision transformer, with LayerNorm."""
     width: Annotated[int, Field(ge=4, le=256, multiple_of=4)] = 64
-    """Channels of the first stage; 64 is the published network, 8 a small one."""
+    """Size of the network: 64 is the published one, 8 a small one. Channels are in proportion (`mobilenetv2`: rounded
+    to multiples of 4; `vit`: 3·width per token)."""
     cut_layer: Positive = 1
-    """Entries of [stem, block 1, block 2, …] that live on the client; the papers count 2·cut_layer - 1 layers. Methods
-    whose clients hold the whole network (`fl_...`, `central`) have no cut, and this says nothing there."""
+    """Entries of the network that live on the client. ResNet: stem, blocks (the papers count 2·cut_layer - 1 layers);
+    VGG: convolutions and poolings; MobileNetV2: stem, stages, last convolution; ViT: patches, blocks, last norm.
+    Methods whose clients hold the whole network (`fl_...`, `central`) have no cut, and this says nothing there."""
     head: Literal["V1", "smallV2", "V2", "largeV2"] = "V2"
     """Projector: V1 linear; smallV2, V2 two-layer MLP; largeV2 MLP with 4096 hidden units and BatchNorm."""
     key_dim: Positive | None = None
@@ -118,9 +123,9 @@ class Model(Section):
     bottleneck: str = ""
     """Compression at the cut, `[K<k>]C<channels>[S<stride>][noRELU]`, for example `C4S2`; empty = none."""
     client_residual: bool = True
-    """False removes the shortcuts of the blocks that live on clients."""
+    """False removes the shortcuts of the blocks that live on clients (`mobilenetv2_published`: of all blocks)."""
     weight_standardization: bool = True
-    """False uses plain convolutions inside residual blocks (the stem stays standardised, as published)."""
+    """False uses plain convolutions (in ResNets inside the blocks only: the stem stays standardised, as published)."""
 
 
 class Contrast(Section):
@@ -257,12 +262,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:
-        last = 1 + sum(STAGES[self.model.backbone])
-        if self.model.cut_layer > last:
-            raise ValueError(
-                f"model.cut_layer = {self.model.cut_layer} lies beyond {self.model.backbone}, which has {last} entries "
-                f"(stem and {last - 1} blocks); choose 1 to {last}"
-            )
+        self._consistent_model()
         pool = self.pool_size
         if pool < 1:
             raise ValueError(
@@ -290,14 +290,38 @@ class Config(Section):
             )
         if not self.evaluation.probe_l2:
             raise ValueError("evaluation.probe_l2 is empty; name at least one penalty, for example [1e-3]")
-        if self.model.head == "largeV2" and self.server.micro_batch is not None:
+        if self.data.source == "image-folder" and not (self.data.folder and self.data.image_size):
+            raise ValueError("data.source = image-folder needs data.folder and data.image_size")
+        return self
+
+    def _consistent_model(self) -> None:
+        model, last = self.model, entries(self.model.backbone)
+        if model.cut_layer > last:
+            raise ValueError(
+                f"model.cut_layer = {model.cut_layer} lies beyond {model.backbone}, which has {last} entries; "
+                f"choose 1 to {last}"
+            )
+        if not model.client_residual and model.backbone in NO_SHORTCUTS:
+            raise ValueError(
+                f"model.client_residual = false changes nothing: {model.backbone} has no shortcuts; leave it true"
+            )
+        if not model.weight_standardization and model.backbone in BLOCKS:
+            raise ValueError(
+                f"model.weight_standardization = false changes nothing: {model.backbone} has no standardised "
+                f"convolutions; leave it true"
+            )
+        if self.server.micro_batch is None:
+            return
+        if model.head == "largeV2":
             raise ValueError(
                 "server.micro_batch changes the statistics of the BatchNorm in model.head = largeV2; "
                 "leave it empty, or use head V2"
             )
-        if self.data.source == "image-folder" and not (self.data.folder and self.data.image_size):
-            raise ValueError("data.source = image-folder needs data.folder and data.image_size")
-        return self
+        if model.client_residual and model.cut_layer < LAST_BATCH_NORM.get(model.backbone, 0):
+            raise ValueError(
+                f"server.micro_batch changes the statistics of the BatchNorm in {model.backbone}; leave it empty, "
+                f"or use mobilenetv2"
+            )
 
     def _without_server(self) -> None:
         name = f"method = {self.method}: clients hold the whole network"

@@ -10,8 +10,10 @@ figures with :attr:`SegmentCost.macs`, not with FLOPs.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -90,6 +92,22 @@ NOTHING = Costs(SegmentCost(0, 0, 0, 0), SegmentCost(0, 0, 0, 0))
 """Of a server that is not there."""
 
 
+def _convolution_backward(
+    upstream: Sequence[int], images: Sequence[int], weight: Sequence[int], *settings: Any, **_named: Any
+) -> int:
+    """FLOPs of a convolution's gradients from shapes: each of the two takes as many as the forward pass.
+
+    torch's own count of the filters' gradient is too large by the number of groups.
+    """
+    transposed, wanted = settings[4], settings[7]
+    applied = images if transposed else upstream  # a filter is applied once for each of these pixels
+    each = 2 * upstream[0] * math.prod(applied[2:]) * math.prod(weight)
+    return each * (int(wanted[0]) + int(wanted[1]))
+
+
+_CORRECTED: dict[Any, Any] = {torch.ops.aten.convolution_backward: _convolution_backward}
+
+
 def _forward(skeleton: Skeleton, input_shape: tuple[int, ...]) -> int:
     rows = torch.empty(_ROWS, *input_shape, dtype=skeleton.dtype, device="meta")
     # The counter sees nothing under inference_mode.
@@ -106,7 +124,7 @@ def _backward(skeleton: Skeleton, input_shape: tuple[int, ...], learns: bool, ne
         return 0
     wanted = [p for p in skeleton.parameters.values() if learns and p.requires_grad]
     wanted += [rows] if needs_input_gradient else []
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False, custom_mapping=_CORRECTED) as counter:
         torch.autograd.grad(out, wanted, torch.empty_like(out), allow_unused=True)
     return int(counter.get_total_flops())
 

@@ -212,7 +212,7 @@ def _changed(plan: Plan) -> Iterator[tuple[str, Plan]]:
         size = config.client.batch_size // 2
         yield f"--set client.batch_size={size}", plan.on(plan.experiment.resized(batch=size))
     rows = config.rows_per_client
-    if config.model.head != "largeV2" and (config.server.micro_batch or 64) > rows:
+    if not plan.experiment.network.mixes_rows and (config.server.micro_batch or 64) > rows:
         yield f"--set server.micro_batch={rows}", with_("server", micro_batch=rows)
     if config.contrast.memory_length > 1000:
         length = config.contrast.memory_length // 2

@@ -24,7 +24,10 @@ from mocosfl_mpi.problem import Problem
 from mocosfl_mpi.record.schema import WORK
 from mocosfl_mpi.server.fed_server import due
 from mocosfl_mpi.split import backbones
+from mocosfl_mpi.split.cut import SplitNetwork
 from mocosfl_mpi.split.engine import ACTIVATIONS, MASTERS, Engine, choose, precision
+from mocosfl_mpi.split.fused import take_apart
+from mocosfl_mpi.split.layers import mixes_rows
 from mocosfl_mpi.streams import Streams
 
 
@@ -39,6 +42,8 @@ class Network:
     input: int
     features: int
     keys: int
+    mixes_rows: bool
+    """Whether the server passes all rows of a step at once, since its BatchNorm looks at all of them."""
 
 
 @dataclass(frozen=True)
@@ -176,12 +181,17 @@ class Elsewhere:
     precision: str
     fused: bool
 
-    def engine(self, compute: Compute) -> Engine:
+    def chosen(self, compute: Compute) -> str:
+        """Precision there."""
+        return self.precision if compute.precision == "auto" else compute.precision
+
+    def engine(self, compute: Compute, network: SplitNetwork) -> Engine:
         """Precision and backend there, as far as they can be told from here."""
-        chosen = self.precision if compute.precision == "auto" else compute.precision
-        backend = compute.backend
+        chosen, backend = self.chosen(compute), compute.backend
         if backend in ("auto", "fused"):
-            backend = "fused" if self.fused and chosen != "fp64" else "stacked"
+            parts = [network.bottom, *([network.trunk.backbone] if network.trunk else [])]
+            known = all(take_apart(part) is not None for part in parts)
+            backend = "fused" if self.fused and chosen != "fp64" and known else "stacked"
         return Engine(chosen, backend)
 
 
@@ -195,11 +205,11 @@ def experiment(config: Config, images: ImageSet, machine: Kernels | Elsewhere | 
     """
     away = machine if isinstance(machine, Elsewhere) else None
     kernels = None if isinstance(machine, Elsewhere) else machine
-    chosen = away.engine(config.compute).precision if away else precision(config.compute, kernels)
+    chosen = away.chosen(config.compute) if away else precision(config.compute, kernels)
     dtype = MASTERS[chosen]
     size = config.views.size or images.side
     split = build_network(config, images.channels, size, Streams(config.seed), dtype)
-    engine = away.engine(config.compute) if away else choose(config.compute, kernels, split)
+    engine = away.engine(config.compute, split) if away else choose(config.compute, kernels, split)
     fused, itemsize = engine.backend == "fused", engine.activations.itemsize
     network = Network(
         bottom=segment(split.bottom, split.input_shape, fused=fused, itemsize=itemsize),
@@ -209,5 +219,6 @@ def experiment(config: Config, images: ImageSet, machine: Kernels | Elsewhere | 
         input=images.channels * size**2,
         features=backbones.feature_dim(config.model),
         keys=split.key_dim,
+        mixes_rows=split.trunk is not None and mixes_rows(split.trunk),
     )
     return Experiment(config.computed(engine.precision, engine.backend), images, network)

@@ -155,7 +155,7 @@ def _chunk(x: Experiment) -> int:
     """Rows that the server passes at once, as `MainServer` chooses them."""
     if x.config.server.micro_batch:
         return min(x.config.server.micro_batch, x.rows)
-    if x.config.model.head == "largeV2":
+    if x.network.mixes_rows:
         return x.rows
     parts, own = -(-x.rows // MICRO_BATCH), x.config.rows_per_client
     return -(-x.rows // own // parts) * own

@@ -32,7 +32,7 @@ NO_SEGMENT = Segment(parameters=0, costs=NOTHING, saved=0, largest=0)
 
 def segment(module: nn.Module, input_shape: tuple[int, ...], *, fused: bool, itemsize: int) -> Segment:
     """Measure ``module`` by shapes alone; ``itemsize`` is that of an activation."""
-    maps = _maps(module, input_shape)
+    maps = _maps(module, input_shape, (nn.Conv2d, nn.ConvTranspose2d))
     if fused:  # of each convolution its output and what the normalisation makes of it
         saved = itemsize * (torch.Size(input_shape).numel() + 2 * sum(maps))
     else:
@@ -43,19 +43,18 @@ def segment(module: nn.Module, input_shape: tuple[int, ...], *, fused: bool, ite
         parameters=sum(p.numel() for p in module.parameters()),
         costs=measure(module, input_shape),
         saved=saved,
-        largest=itemsize * max([*maps, torch.Size(input_shape).numel()]),
+        largest=itemsize * max([*maps, *_maps(module, input_shape, (nn.Linear,)), torch.Size(input_shape).numel()]),
     )
 
 
-def _maps(module: nn.Module, input_shape: tuple[int, ...]) -> list[int]:
-    """Numbers per row in the output of each convolution."""
+def _maps(module: nn.Module, input_shape: tuple[int, ...], kinds: tuple[type[nn.Module], ...]) -> list[int]:
+    """Numbers per row in the output of each layer of these kinds."""
     found: list[int] = []
 
     def note(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
         found.append(output.numel() // _ROWS)
 
-    convolutions = [part for part in module.modules() if isinstance(part, nn.Conv2d | nn.ConvTranspose2d)]
-    handles = [part.register_forward_hook(note) for part in convolutions]
+    handles = [part.register_forward_hook(note) for part in module.modules() if isinstance(part, kinds)]
     try:
         skeleton = Skeleton(module)
         with torch.no_grad():

@@ -10,8 +10,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from mocosfl_mpi.networks import EXPANSION, STAGES
 from mocosfl_mpi.record.reader import Run
 
+_PAIRS = tuple(name for name in STAGES if name not in EXPANSION)
 _AVERAGED = {"mocosfl": "online models are averaged", "monacosfl": "online and momentum models are averaged"}
 _MESSAGES = {
     "query_up": "query data up", "key_up": "key data up", "gradient_down": "gradients down",
@@ -46,8 +48,9 @@ def render(run: Run) -> RenderableType:
 def _header(run: Run, summary: Mapping[str, Any]) -> RenderableType:
     config, attrs = run.attrs["config"], run.attrs
     state = "completed" if summary["completed"] else "NOT completed"
-    cut = _value(config, "model", "cut_layer")
-    papers = f" ({2 * cut - 1} as the papers count)" if isinstance(cut, int) else ""
+    backbone, cut = _value(config, "model", "backbone"), _value(config, "model", "cut_layer")
+    # The papers count convolutions, of networks with two in each block.
+    papers = f" ({2 * cut - 1} as the papers count)" if isinstance(cut, int) and backbone in _PAIRS else ""
     images, clients = run["partition/counts"].sum(axis=1), summary["clients"]
     classes = len(run["class"])
     each = f"{images.min()}" if images.min() == images.max() else f"{images.min()} to {images.max()}"
@@ -60,8 +63,7 @@ def _header(run: Run, summary: Mapping[str, Any]) -> RenderableType:
         f"{_value(config, 'partition', 'kind')!r}, {each} images per client",
         "Clients": f"{clients} simulated, {summary['pool']} take part in an epoch, "
         f"{_value(config, 'client', 'batch_size')} images each per step",
-        "Network": f"{_value(config, 'model', 'backbone')}, width {_value(config, 'model', 'width')}, "
-        f"first {cut} layer(s){papers} on the client",
+        "Network": f"{backbone}, width {_value(config, 'model', 'width')}, first {cut} layer(s){papers} on the client",
         "Progress": f"{summary['epochs']} of {summary['epochs_planned']} epochs, {summary['steps']} steps, "
         f"{summary['syncs']} synchronisations{_wall(summary)}",
         "Computed": f"{summary['ranks']} MPI rank(s) ({summary['launcher']}) on {', '.join(summary['hosts'])}, "

@@ -19,6 +19,7 @@ from mocosfl_mpi.schedules import learning_rate
 from mocosfl_mpi.server.passes import passes
 from mocosfl_mpi.split.cut import Trunk
 from mocosfl_mpi.split.engine import Engine
+from mocosfl_mpi.split.layers import mixes_rows
 from mocosfl_mpi.streams import Streams
 
 SERVER_DECAY = 0.1
@@ -50,6 +51,7 @@ class MainServer:
         self._symmetry = symmetry(config)
         self._wants_gradient = not config.client.frozen
         self.online = trunk.train()
+        self._mixes_rows = mixes_rows(trunk)
         self.momentum = copy.deepcopy(trunk).requires_grad_(False)
         self._online_passes = passes(self.online.backbone, engine)
         self._momentum_passes = passes(self.momentum.backbone, engine)
@@ -85,7 +87,7 @@ class MainServer:
         ``query`` and ``key``: ``[rows, C, h, w]``, equally many rows for each client of ``pool``, in its order.
         Order of work as published: EMA of the trunk, forward and loss, enqueue, backward, SGD. The gradient has
         the shape of ``query``; None when clients are frozen and want none. Micro-batches sum to the same result:
-        negatives come from the memory alone and GroupNorm looks at one sample at a time.
+        negatives come from the memory alone and GroupNorm looks at one sample at a time (BatchNorm: see `_chunk`).
         """
         rows = len(query)
         chunk = self._chunk(rows)
@@ -115,10 +117,13 @@ class MainServer:
         return gradient, StepReport(loss, hits / rows, torch.cat(units), before, fresh.shape[0] * rows)
 
     def _chunk(self, rows: int) -> int:
-        """Rows per pass: as set, or equal parts of whole clients; all rows where BatchNorm looks at them."""
+        """Rows per pass: as set, or equal parts of whole clients; all rows where BatchNorm looks at them.
+
+        Such a BatchNorm mixes the rows of all clients of the pool, as it does in the published code.
+        """
         if self._config.server.micro_batch:
             return self._config.server.micro_batch
-        if self._config.model.head == "largeV2":
+        if self._mixes_rows:
             return rows
         parts, own = -(-rows // MICRO_BATCH), self._config.rows_per_client
         return -(-rows // own // parts) * own

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mocosfl_mpi.config import Model
 from mocosfl_mpi.errors import BadInput
+from mocosfl_mpi.networks import entries
 from mocosfl_mpi.split import backbones, heads
 from mocosfl_mpi.split.bottleneck import Bottleneck
 from mocosfl_mpi.split.layers import initialise, seeded
@@ -130,7 +131,7 @@ def whole(
 ) -> SplitNetwork:
     """The same network, from the same stream, with everything on the client."""
     with seeded(streams.torch_seed("weights")):
-        uncut = model.model_copy(update={"cut_layer": backbones.entries(model)})
+        uncut = model.model_copy(update={"cut_layer": entries(model.backbone)})
         layers = backbones.build(uncut, channels, image_size)
         head = heads.projector(model, heads.BatchNorm)
         behind = heads.predictor(model) if predictor else None

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from mocosfl_mpi.native.kernels import Kernels, Shape, lanes_last
+from mocosfl_mpi.split.backbones.resnet import BottleneckBlock
 from mocosfl_mpi.split.layers import BasicBlock, Stem, WSConv2d
 
 Span = tuple[int, int]
@@ -41,10 +42,12 @@ class Unit:
 
 @dataclass(frozen=True)
 class Residual:
-    """A residual block: two units, and the unit of its shortcut; ``identity`` where the input itself is added."""
+    """A residual block: its units in order, and that of its shortcut; ``identity`` where the input itself is added.
 
-    first: Unit
-    second: Unit
+    The sum is taken in the last unit.
+    """
+
+    path: tuple[Unit, ...]
     shortcut: Unit | None
     identity: bool
 
@@ -76,12 +79,14 @@ def take_apart(module: nn.Module) -> list[Unit | Residual] | None:
     for layer in module.children():
         if isinstance(layer, Stem):
             units.append(unit(layer.conv, layer.norm, relu=True))
-        elif isinstance(layer, BasicBlock):
+        elif isinstance(layer, BasicBlock | BottleneckBlock):
             mapped = isinstance(layer.shortcut, nn.Sequential)
+            path = [(layer.conv1, layer.norm1), (layer.conv2, layer.norm2)]
+            if isinstance(layer, BottleneckBlock):
+                path.append((layer.conv3, layer.norm3))
             units.append(
                 Residual(
-                    unit(layer.conv1, layer.norm1, relu=True),
-                    unit(layer.conv2, layer.norm2, relu=True),
+                    tuple(unit(conv, norm, relu=True) for conv, norm in path),
                     unit(layer.shortcut[0], layer.shortcut[1], relu=False) if mapped else None,  # type: ignore[index]
                     identity=layer.residual and not mapped,
                 )
@@ -138,7 +143,7 @@ class FusedNetwork:
 def _parts(unit: Unit | Residual) -> list[Unit]:
     if isinstance(unit, Unit):
         return [unit]
-    return [unit.first, unit.second, *([unit.shortcut] if unit.shortcut else [])]
+    return [*unit.path, *([unit.shortcut] if unit.shortcut else [])]
 
 
 def _patches(x: Tensor, shape: Shape) -> Tensor:
@@ -209,11 +214,13 @@ class Prepared:
             if isinstance(unit, Unit):
                 y = self._unit(unit, y, None, step)
             else:
-                hidden = self._unit(unit.first, y, None, step)
+                hidden = y
+                for part in unit.path[:-1]:
+                    hidden = self._unit(part, hidden, None, step)
                 residual = y if unit.identity else None
                 if unit.shortcut:
                     residual = self._unit(unit.shortcut, y, None, step)
-                y = self._unit(unit.second, hidden, residual, step)
+                y = self._unit(unit.path[-1], hidden, residual, step)
             if saved is not None:
                 saved.append(step)
         return y
@@ -318,12 +325,13 @@ class Prepared:
             if isinstance(unit, Unit):
                 dy, _ = self._unit_backward(unit, step[0], dy, wanted)
                 continue
-            dhidden, dresidual = self._unit_backward(unit.second, step[-1], dy, True)
-            assert dhidden is not None
-            dy, _ = self._unit_backward(unit.first, step[0], dhidden, wanted)
+            dy, dresidual = self._unit_backward(unit.path[-1], step[-1], dy, True)
+            for place in range(len(unit.path) - 2, -1, -1):
+                assert dy is not None
+                dy, _ = self._unit_backward(unit.path[place], step[place], dy, wanted or place > 0)
             if unit.shortcut:
                 assert dresidual is not None
-                dresidual, _ = self._unit_backward(unit.shortcut, step[1], dresidual, wanted)
+                dresidual, _ = self._unit_backward(unit.shortcut, step[-2], dresidual, wanted)
             if wanted and dresidual is not None:
                 assert dy is not None
                 dy.add_(dresidual)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mocosfl_mpi.config import Model
+from mocosfl_mpi.networks import EXPANSION
 from mocosfl_mpi.split import backbones
 
 KEY_DIM = {"V1": 128, "smallV2": 512, "V2": 1024, "largeV2": 2048}
@@ -14,27 +15,24 @@ KEY_DIM = {"V1": 128, "smallV2": 512, "V2": 1024, "largeV2": 2048}
 def head_dims(model: Model) -> tuple[int, int]:
     """``(hidden, key)`` dimensions of the projector: as set, or as published for the head and backbone."""
     key = model.key_dim or KEY_DIM[model.head]
-    return model.hidden_dim or (4096 if model.head == "largeV2" else key), key
+    published = 4096 if model.head == "largeV2" else key * EXPANSION.get(model.backbone, 1)
+    return model.hidden_dim or published, key
 
 
-class BatchNorm(nn.Module):
-    """BatchNorm over the rows of one client, without running statistics: at evaluation, too, the batch is its own norm.
+class BatchNorm(nn.BatchNorm1d):
+    """BatchNorm by the statistics of the rows at hand, in training and evaluation alike; it keeps none.
 
     A client's network is a row of numbers that is averaged; running statistics would be state beside it, of which the
-    published code averages some and forgets others (spec: bugs 7 to 9). Only projections pass through here, and only
-    their kNN score depends on what stands in a batch.
+    published code averages some and forgets others (see ``layers.BatchNorm``). Only projections pass through here, and
+    only their kNN score depends on what is encoded together.
     """
 
-    def __init__(self, width: int, eps: float = 1e-5) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(width))
-        self.bias = nn.Parameter(torch.zeros(width))
-        self.eps = eps
+    def __init__(self, width: int) -> None:
+        super().__init__(width, track_running_stats=False)
 
     def forward(self, rows: Tensor) -> Tensor:
         """``[n, width]`` to the same."""
-        variance, mean = torch.var_mean(rows, dim=0, correction=0)
-        return (rows - mean) * torch.rsqrt(variance + self.eps) * self.weight + self.bias
+        return torch.batch_norm(rows, self.weight, self.bias, None, None, True, 0.0, self.eps, False)
 
 
 def projector(model: Model, norm: type[nn.Module]) -> nn.Module:

@@ -27,7 +27,8 @@ class WSConv2d(nn.Conv2d):
         filters = self.weight
         centred = filters - filters.mean(dim=(1, 2, 3), keepdim=True)
         deviation = filters.flatten(1).std(dim=1).view(-1, 1, 1, 1) + 1e-5
-        return F.conv2d(images, *in_type_of(images, centred / deviation, self.bias), self.stride, self.padding)
+        weight, bias = in_type_of(images, centred / deviation, self.bias)
+        return F.conv2d(images, weight, bias, self.stride, self.padding, groups=self.groups)
 
 
 class PlainConv2d(nn.Conv2d):
@@ -35,7 +36,16 @@ class PlainConv2d(nn.Conv2d):
 
     def forward(self, images: Tensor) -> Tensor:
         """``[n, in, H, W]`` to ``[n, out, h, w]``."""
-        return F.conv2d(images, *in_type_of(images, self.weight, self.bias), self.stride, self.padding)
+        weight, bias = in_type_of(images, self.weight, self.bias)
+        return F.conv2d(images, weight, bias, self.stride, self.padding, groups=self.groups)
+
+
+class PlainLinear(nn.Linear):
+    """Linear layer in the type of what it gets."""
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """``[…, in]`` to ``[…, out]``."""
+        return F.linear(tokens, *in_type_of(tokens, self.weight, self.bias))
 
 
 class PlainConvTranspose2d(nn.ConvTranspose2d):
@@ -56,6 +66,38 @@ class GroupNorm(nn.GroupNorm):
         return super().forward(images.to(self.weight.dtype)).to(images.dtype)
 
 
+class LayerNorm(nn.LayerNorm):
+    """LayerNorm whose sums are taken in the type of its weights."""
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """``[…, C]`` to the same."""
+        return super().forward(tokens.to(self.weight.dtype)).to(tokens.dtype)
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """BatchNorm by the statistics of the images at hand, in training and evaluation alike; it keeps none.
+
+    The published code keeps running statistics and evaluates with them. Those of its momentum copies are wrong: client
+    0's copy is left in evaluation mode and divides by the initial ones, the others' drift by their own data beside
+    parameters that follow the online model. Here nothing is kept that could be wrong, at a price: an evaluated image's
+    features depend on the images that are encoded together with it, which are more than a client trains with.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, track_running_stats=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """``[n, C, H, W]`` to the same; statistics over n, H and W in the type of the weights, a single value too."""
+        x = images.to(self.weight.dtype)
+        y = torch.batch_norm(x, self.weight, self.bias, None, None, True, 0.0, self.eps, False)
+        return y.to(images.dtype)
+
+
+def mixes_rows(module: nn.Module) -> bool:
+    """Whether a row's output depends on the rows that are passed with it: whether there is a BatchNorm."""
+    return any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in module.modules())
+
+
 def in_type_of(images: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
     """Weight and bias in the type of ``images``."""
     return weight.to(images.dtype), bias.to(images.dtype) if bias is not None else None
@@ -66,10 +108,39 @@ def group_norm(channels: int) -> nn.GroupNorm:
     return GroupNorm(max(channels // CHANNELS_PER_GROUP, 1), channels)
 
 
-def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1, *, standardised: bool = True) -> nn.Conv2d:
-    """A same-padded convolution without bias, weight-standardised unless told otherwise."""
+def convolution(
+    inputs: int,
+    outputs: int,
+    kernel: int,
+    stride: int = 1,
+    *,
+    standardised: bool = True,
+    groups: int = 1,
+    bias: bool = False,
+) -> nn.Conv2d:
+    """A same-padded convolution, weight-standardised unless told otherwise."""
     kind = WSConv2d if standardised else PlainConv2d
-    return kind(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=False)
+    return kind(inputs, outputs, kernel, stride=stride, padding=kernel // 2, groups=groups, bias=bias)
+
+
+class ConvUnit(nn.Module):
+    """Convolution, GroupNorm and, unless told otherwise, ReLU."""
+
+    def __init__(self, conv: nn.Conv2d, *, relu: bool = True) -> None:
+        super().__init__()
+        self.conv = conv
+        self.norm = group_norm(conv.out_channels)
+        self.relu = relu
+
+    def forward(self, images: Tensor) -> Tensor:
+        """``[n, in, H, W]`` to ``[n, out, h, w]``."""
+        out: Tensor = self.norm(self.conv(images))
+        return F.relu(out) if self.relu else out
+
+
+def stem_stride(image_size: int) -> int:
+    """Stride of the first convolution: 2 for images of 64 and 224 pixels, as published, otherwise 1."""
+    return 2 if image_size in (64, 224) else 1
 
 
 class Stem(nn.Module):
@@ -80,8 +151,7 @@ class Stem(nn.Module):
 
     def __init__(self, channels: int, width: int, image_size: int) -> None:
         super().__init__()
-        kernel, stride = {224: (7, 2), 64: (3, 2)}.get(image_size, (3, 1))
-        self.conv = convolution(channels, width, kernel, stride)
+        self.conv = convolution(channels, width, 7 if image_size == 224 else 3, stem_stride(image_size))
         self.norm = group_norm(width)
 
     def forward(self, images: Tensor) -> Tensor:

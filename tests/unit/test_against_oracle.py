@@ -10,9 +10,10 @@ from torch.nn import functional as F
 
 from mocosfl_mpi import results, simulation
 from mocosfl_mpi.clients.participation import pool as draw_pool
-from mocosfl_mpi.config import STAGES, apply_settings, parse
+from mocosfl_mpi.config import apply_settings, parse
 from mocosfl_mpi.cost.flops import Costs, SegmentCost
 from mocosfl_mpi.cost.memory import ClientMemory
+from mocosfl_mpi.networks import BLOCKS, STAGES
 from mocosfl_mpi.record.schema import MEMORY
 from mocosfl_mpi.simulation import Conduct, Simulation
 from mocosfl_mpi.split import cut
@@ -133,6 +134,16 @@ CASES = {
     "no weight standardisation": ["model.weight_standardization=false", "model.cut_layer=3"],
     "batch norm in the head": ["model.head=largeV2", "model.hidden_dim=8", "contrast.momentum=0.5"],
     "linear head, whole backbone on the client": ["model.head=V1", "model.cut_layer=5"],
+    "resnet50": ["model.backbone=resnet50", "compute.block_size=2"],
+    "vgg11": ["model.backbone=vgg11", "model.cut_layer=4", "method=monacosfl"],
+    "mobilenetv2": ["model.backbone=mobilenetv2", "model.cut_layer=3", "compute.block_size=4"],
+    "mobilenetv2 as published, on both sides": [
+        "model.backbone=mobilenetv2_published",
+        "model.width=16",
+        "model.cut_layer=2",
+        "method=monacosfl",
+    ],
+    "vision transformer": ["model.backbone=vit", "contrast.symmetric=both_views", "compute.block_size=2"],
     "one client": ["client.count=1", "client.batch_size=4"],
     "more keys than memory": ["contrast.memory_length=5"],
     "more keys than private memory": ["contrast.memory_length=12", "contrast.share_features=false"],
@@ -145,7 +156,9 @@ def _quick(monkeypatch):
     monkeypatch.setattr(simulation, "measure", lambda *_: Costs(SegmentCost(2, 2, 2, 2), SegmentCost(2, 2, 2, 2)))
     monkeypatch.setattr(results, "measure", lambda *_: Costs(SegmentCost(2, 2, 2, 2), SegmentCost(2, 2, 2, 2)))
     monkeypatch.setattr(results.memory, "measure", lambda *_, **__: ClientMemory(*[1] * len(MEMORY)))
-    monkeypatch.setitem(STAGES, "resnet18", (1, 1, 1, 1))  # a stem and four blocks do
+    for name in ("resnet18", "resnet50"):
+        monkeypatch.setitem(STAGES, name, (1, 1, 1, 1))  # a stem and four blocks do
+    monkeypatch.setitem(BLOCKS, "vit", 2)
     torch.set_num_threads(1)
 
 

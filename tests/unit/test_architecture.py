@@ -13,7 +13,7 @@ PACKAGE = Path(mocosfl_mpi.__file__).parent
 ROOT = PACKAGE.parent
 
 LAYERS = [
-    {"errors", "signals", "__init__"},
+    {"errors", "signals", "networks", "__init__"},
     {"config", "streams", "schedules", "cadence"},
     {"meter", "presets"},
     {"comm"},

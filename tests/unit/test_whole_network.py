@@ -8,9 +8,9 @@ from mocosfl_mpi import results, simulation
 from mocosfl_mpi.algorithms import ALGORITHMS
 from mocosfl_mpi.algorithms import network as build_network
 from mocosfl_mpi.clients.participation import pool as draw_pool
-from mocosfl_mpi.config import STAGES
 from mocosfl_mpi.cost.flops import Costs, SegmentCost
 from mocosfl_mpi.cost.memory import ClientMemory
+from mocosfl_mpi.networks import STAGES
 from mocosfl_mpi.objectives.feature_memory import noise
 from mocosfl_mpi.record.reader import open_run
 from mocosfl_mpi.record.schema import MEMORY

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from mocosfl_mpi import networks
 from mocosfl_mpi.config import apply_settings, parse
 from mocosfl_mpi.errors import BadInput
 from mocosfl_mpi.plan.estimate import Plan, best_layout, changes, largest_batch, most_clients
@@ -15,6 +16,7 @@ from mocosfl_mpi.plan.memory import rank_memory
 from mocosfl_mpi.plan.profile import Machine, Profile, Rehearsal, cached, read_profile, remember, write_profile
 from mocosfl_mpi.plan.timing import Layout, explained, load, step_time
 from mocosfl_mpi.presets import load as preset
+from mocosfl_mpi.split.backbones import mobilenetv2
 
 GIB = 2**30
 
@@ -82,6 +84,30 @@ def test_memory_of_clients_is_counted_by_hand():
     assert host.held["models that wait for their turn"] == 2 * 32 * state  # momentum and velocity stay private
     assert server.held["feature memory"] == 64 * 16 * 4
     assert alone.peak > host.held["models of the pool"]
+
+
+def test_networks_are_planned_as_they_are_computed(monkeypatch):
+    monkeypatch.setitem(networks.STAGES, "resnet50", (1, 1))
+    monkeypatch.setitem(networks.BLOCKS, "vit", 1)
+    assert planned("smoke", "model.backbone=resnet50").config.compute.backend == "fused"
+    found = planned("smoke", "model.backbone=vit")
+    assert found.config.compute.backend == "stacked"
+    assert found.network.bottom.largest == 2 * 4 * 12 * 64, "hidden units of 8 x 8 tokens of 12 channels, in bf16"
+
+
+def test_batch_norm_on_the_server_takes_all_rows_at_once(monkeypatch):
+    monkeypatch.setattr(mobilenetv2, "MOBILENETV2", ((1, 16, 1, 1), (6, 24, 1, 1)))
+
+    def step(backbone):
+        width = ("client.count=100", "client.sampling_ratio=1.0", "model.width=16", f"model.backbone={backbone}")
+        found = plan("smoke", *width)
+        names = [name for name, _ in changes(found)]
+        return rank_memory(found.experiment, 2)[0].moments["training step"], any("micro_batch" in n for n in names)
+
+    published, splits = step("mobilenetv2_published")
+    corrected, may_split = step("mobilenetv2")
+    assert published > 2 * corrected
+    assert (splits, may_split) == (False, True)
 
 
 def test_memory_grows_with_what_needs_it():

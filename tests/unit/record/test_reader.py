@@ -271,6 +271,15 @@ def test_show_explains_itself_and_is_not_fooled_by_control_sequences(finished):
     assert str(finished) in shown.replace("\n", "").replace(" ", "")
 
 
+@pytest.mark.parametrize(("backbone", "counted"), [("resnet34", True), ("resnet50", False), ("vit", False)])
+def test_layers_are_those_of_the_papers_where_these_count(tmp_path, backbone, counted):
+    config = parse({**CONFIG, "model": {"backbone": backbone, "cut_layer": 3}}, "test")
+    with create(tmp_path / "run.h5", config=config), open_run(tmp_path) as run:
+        shown = printed(run)
+    assert f"{backbone}, width 64, first 3 layer(s)" in shown
+    assert ("5 as the papers count" in shown) == counted
+
+
 def test_size_units():
     assert [size(n) for n in (0, 1023, 1536, 3 << 20, 5 << 30)] == ["0 B", "1023 B", "1.5 KiB", "3.0 MiB", "5.0 GiB"]
 

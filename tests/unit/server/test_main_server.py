@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from mocosfl_mpi.config import parse
+from mocosfl_mpi.server import main_server as main_server_module
 from mocosfl_mpi.server.main_server import MainServer
 from mocosfl_mpi.split import cut
 from mocosfl_mpi.split.engine import Engine
@@ -76,6 +77,31 @@ def test_micro_batches_sum_to_the_whole(symmetric, shared, chunk):
         assert results[0][1].accuracy == results[1][1].accuracy
         assert torch.allclose(results[0][1].queries, results[1][1].queries, rtol=0, atol=1e-12)
     assert torch.allclose(state(whole), state(parts), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("model", "parts"),
+    [
+        ({}, [8, 4]),
+        ({"head": "largeV2", "hidden_dim": 8}, [12]),
+        ({"backbone": "mobilenetv2", "width": 16}, [8, 4]),
+        ({"backbone": "mobilenetv2_published", "width": 16}, [12]),
+        ({"backbone": "mobilenetv2_published", "width": 16, "cut_layer": 8}, [8, 4]),
+    ],
+)
+def test_rows_that_batch_norm_looks_at_pass_together(monkeypatch, model, parts):
+    monkeypatch.setattr(main_server_module, "MICRO_BATCH", 8)
+    settings = config(model=model)
+    found = server(settings)
+    passed, forward = [], found._online_passes.forward_with_pullback
+
+    def watch(rows, **options):
+        passed.append(len(rows))
+        return forward(rows, **options)
+
+    monkeypatch.setattr(found._online_passes, "forward_with_pullback", watch)
+    found.step(*smashed(0, settings), POOL)
+    assert passed == [rows for rows in parts for _ in range(2)], "each part for both terms of the loss"
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

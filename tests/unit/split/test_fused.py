@@ -9,6 +9,7 @@ from torch import nn
 
 from mocosfl_mpi.config import Model
 from mocosfl_mpi.native import load
+from mocosfl_mpi.networks import STAGES
 from mocosfl_mpi.server.passes import FusedPasses, TorchPasses
 from mocosfl_mpi.split import cut
 from mocosfl_mpi.split.engine import Engine, choose
@@ -26,13 +27,23 @@ NETWORKS = {
     "plain convolutions": {"cut_layer": 4, "weight_standardization": False},
     "bottleneck": {"cut_layer": 2, "bottleneck": "C4S2"},
     "bottleneck of two stages": {"cut_layer": 1, "bottleneck": "C2S4"},
+    "blocks of three convolutions": {"cut_layer": 3, "backbone": "resnet50"},
+    "a strided block of three": {"cut_layer": 4, "backbone": "resnet50"},
+    "no shortcuts over three": {"cut_layer": 2, "backbone": "resnet50", "client_residual": False},
     "narrow bottleneck": {"cut_layer": 1, "bottleneck": "K5C2noRELU"},
 }
+SERVERS = [
+    {"cut_layer": 1},
+    {"cut_layer": 2, "bottleneck": "C4S2"},
+    {"cut_layer": 9},
+    {"cut_layer": 4, "backbone": "resnet50"},
+]
 
 
 @pytest.fixture(autouse=True)
-def _one_thread():
+def _small(monkeypatch):
     kernels_or_skip(torch.float32)
+    monkeypatch.setitem(STAGES, "resnet50", (2, 1, 1, 2))  # rounding grows with depth
     torch.set_num_threads(1)
 
 
@@ -80,7 +91,7 @@ def test_clients(name, precision, output, gradient):
 
 
 @pytest.mark.parametrize(("precision", "output", "gradient"), [("fp32", 1e-5, 1e-3), ("bf16", 0.05, 0.4)])
-@pytest.mark.parametrize("settings", [{"cut_layer": 1}, {"cut_layer": 2, "bottleneck": "C4S2"}, {"cut_layer": 9}])
+@pytest.mark.parametrize("settings", SERVERS)
 def test_server(precision, output, gradient, settings):
     exact = network(settings, dtype=torch.float64).trunk.backbone
     mine = network(settings).trunk.backbone
