@@ -138,11 +138,16 @@ class Account:
             self.epochs, self.images, self._floats, self._parameters, self.syncs, self.config.client.frozen
         )
 
+    @property
+    def published_computation(self) -> tuple[float, float]:
+        """Operations of the client by the papers' count: per image, and of the whole training."""
+        image = self._passes * self._operations[0]
+        return image, image * self.epochs * self.images
+
     def published(self, whole_network: int) -> Figures:
         """As the papers count; ``whole_network``: operations of the FL baseline, of which the client has its share."""
-        sent, image = self.published_traffic, self._passes * self._operations[0]
-        share = self._operations[0] / whole_network
-        return Figures(sent.weights, sent.latents, image, image * self.epochs * self.images, share)
+        sent = self.published_traffic
+        return Figures(sent.weights, sent.latents, *self.published_computation, self._operations[0] / whole_network)
 
     @cached_property
     def _ledger(self) -> tuple[dict[str, float], dict[str, float]]:
