@@ -6,6 +6,7 @@ order, and its seed.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,10 @@ from mocosfl_mpi.presets import load
 _LABEL = re.compile(r"[A-Za-z0-9_.+]+")
 _PLACE = re.compile(r"\{(\w+)\}")
 
-Axis = list[str | int | float] | dict[str, dict[str, Any]]
+MOST_TRIALS = 10_000
+"""A grid of more is taken for an oversight."""
+
+Axis = list[bool | str | int | float] | dict[str, dict[str, Any]]
 
 
 class Description(Section):
@@ -112,8 +116,13 @@ def read_grid(path: Path, assignments: Sequence[str] = ()) -> Grid:
     for name in _PLACE.findall(found.preset):
         if name not in axes:
             raise BadInput(f"{path}: preset = {found.preset!r}: there is no axis {name!r}")
+    count = math.prod([len(found.seeds), *map(len, axes.values())])
+    if count > MOST_TRIALS:
+        raise BadInput(f"{path} asks for {count} runs; at most {MOST_TRIALS} are taken for meant: shorten an axis")
     cells = tuple(_cells(found, axes, assignments))
     trials = tuple(_trials(path, cells, found.seeds))
+    if len({trial.name for trial in trials}) < len(trials):
+        raise BadInput(f"{path}: two runs would have the same name; let no seed and no place on an axis stand twice")
     return Grid(
         name=found.name or path.stem,
         title=found.title,
@@ -185,8 +194,8 @@ def _cells(
 
 
 def _word(axis: str, label: str) -> str:
-    """A number needs its axis to be understood, a word does not."""
-    return f"{axis}{label}" if label[0].isdigit() else label
+    """A number, true and false need their axis to be understood, another word does not."""
+    return f"{axis}{label}" if label[0].isdigit() or label in ("True", "False") else label
 
 
 def _trials(path: Path, cells: Sequence[Cell], seeds: Sequence[int]) -> Iterator[Trial]:

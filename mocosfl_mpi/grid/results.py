@@ -75,11 +75,14 @@ def table(grid: Grid, directory: Path) -> str:
         header += [METRICS[name].title, *(["published"] if name in published else [])]
     header += ["runs"] if needs_runs else []
     rows = [_row(grid, cell, directory, published, needs_runs=needs_runs) for cell in grid.cells]
-    note = [
-        "Mean ± standard deviation over seeds, at the last step; no epoch is selected.",
-        *([f"Published: {grid.source}"] if grid.source else []),
-    ]
-    return "\n".join([f"# {grid.title}", "", *_markdown(header, rows), "", *note]) + "\n"
+    notes = []
+    if needs_runs:
+        notes.append("Mean ± standard deviation over seeds, at the last step; no epoch is selected.")
+    if any(METRICS[name].of_plan for name in grid.metrics):
+        notes.append("Costs are known without a run; in float32 where compute.precision is auto.")
+    if grid.source:
+        notes.append(f"Published: {grid.source}")
+    return "\n".join([f"# {grid.title}", "", *_markdown(header, rows), "", *notes]) + "\n"
 
 
 def _row(grid: Grid, cell: Cell, directory: Path, published: set[str], *, needs_runs: bool) -> list[str]:

@@ -85,6 +85,19 @@ def test_a_grid_without_axes_is_one_cell(tmp_path):
     assert grid.published == {("linear_top1", ()): 50.0}
 
 
+def test_places_of_every_type(tmp_path):
+    axes = 'axes = { "client.frozen" = [true, false], "client.lr" = [0.5, 1], "data.source" = ["svhn"] }'
+    grid = described(tmp_path, f'title = "types"\n{axes}\n')
+    assert grid.cells[0].name == "frozenTrue-lr0.5-svhn"
+    assert [trial.config.client.frozen for trial in grid.trials] == [True, True, False, False]
+    assert [trial.config.client.lr for trial in grid.trials] == [0.5, 1.0, 0.5, 1.0]
+
+
+def test_names_are_told_apart(tmp_path):
+    with pytest.raises(BadInput, match="two runs would have the same name"):
+        described(tmp_path, 'title = "a"\n[axes.a]\n5 = { epochs = 1 }\na5 = { epochs = 2 }\n')
+
+
 def test_only(tmp_path):
     grid = described(tmp_path).only("cut2")
     assert (len(grid.cells), len(grid.trials)) == (4, 8)
@@ -113,6 +126,9 @@ def test_only(tmp_path):
         (('title = "a grid"', 'title = "a"\nextends = "grid.toml"'), "extends itself"),
         (('title = "a grid"', 'title = "a"\nextends = "none.toml"'), "cannot read"),
         (('title = "a grid"', 'title = "a"\nextends = 3'), "extends = 3"),
+        (("[3, 4]", "[3, 3]"), "two runs would have the same name"),
+        (("20 = { client", "clients5 = { client"), "neither a preset"),
+        (("[3, 4]", str(list(range(1300)))), "asks for 10400 runs"),
     ],
 )
 def test_refusals_name_the_place(tmp_path, change, says):
