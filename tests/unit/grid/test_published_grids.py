@@ -8,7 +8,7 @@ from typing import get_args
 
 import pytest
 
-from mocosfl_mpi.config import STAGES, Method, parse, read_toml, to_toml
+from mocosfl_mpi.config import Method, Model, parse, read_toml, to_toml
 from mocosfl_mpi.data.partition import partition
 from mocosfl_mpi.errors import BadInput
 from mocosfl_mpi.grid.description import read_grid
@@ -32,7 +32,7 @@ def name_of(path):
 
 
 def known():
-    return {*get_args(Method), *STAGES}
+    return {*get_args(Method), *get_args(Model.model_fields["backbone"].annotation)}
 
 
 READY = [path for path in GRIDS if NEEDS.get(path.stem) in {None, *known()}]
