@@ -14,6 +14,7 @@ from mocosfl_mpi.commands import (
     diff,
     doctor,
     download,
+    grid,
     inspect,
     partition,
     plan,
@@ -25,7 +26,7 @@ from mocosfl_mpi.commands import (
 )
 from mocosfl_mpi.errors import BadInput, RunFailed
 
-COMMANDS = (run, plan, slurm, presets, inspect, retime, diff, recover, partition, doctor, download)
+COMMANDS = (run, plan, slurm, grid, presets, inspect, retime, diff, recover, partition, doctor, download)
 """In the order of ``mocosfl --help``."""
 
 

@@ -31,6 +31,10 @@ IN_BATCH = frozenset({"fl_simclr", "fl_simsiam"})
 Backbone = Literal[
     "resnet18", "resnet34", "resnet50", "vgg11", "vgg13", "vgg16", "mobilenetv2", "mobilenetv2_published", "vit"
 ]
+DEEPEST = 50
+"""Levels of tables in a file that is read."""
+
+
 Schedule = Literal["cosine", "multi_step", "constant"]
 
 
@@ -419,11 +423,23 @@ def _explain(item: Mapping[str, Any]) -> str:
 def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file into nested values; a syntax error or unreadable file is bad input."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"cannot read the configuration {path}: {error}") from None
     except (ValueError, RecursionError) as error:  # TOMLDecodeError is a ValueError; huge numbers raise a plain one
         raise BadInput(f"{path} is not valid TOML: {error}") from None
+    if _deeper(values, DEEPEST):
+        raise BadInput(f"{path} has tables in tables over more than {DEEPEST} levels; a configuration has two")
+    return values
+
+
+def _deeper(values: Any, most: int) -> bool:
+    """Whether there are more than ``most`` levels of tables and lists: what recurses over them would fail."""
+    level = [values]
+    for _ in range(most):
+        insides = [inner for outer in level for inner in (outer.values() if isinstance(outer, dict) else outer)]
+        level = [inner for inner in insides if isinstance(inner, dict | list)]
+    return bool(level)
 
 
 def apply_settings(values: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:

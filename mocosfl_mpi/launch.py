@@ -98,9 +98,7 @@ def environment(kind: str, inherited: Mapping[str, str], *, ranks: int) -> dict[
 def start(arguments: Sequence[str], ranks: int, *, keep_going: bool = False) -> int:
     """Run ``mpiexec -n ranks python -m mocosfl_mpi arguments`` and return its exit code; one rank needs no mpiexec.
 
-    One rank: this process becomes it. More: this process waits, and translates signals, as Open MPI's mpiexec ends its
-    ranks on SIGTERM without asking them, and both pass on SIGUSR1: SIGTERM, SIGUSR1 and the first Ctrl-C ask for an
-    orderly stop; the second Ctrl-C ends everything. Should this process be killed, mpiexec is told to end.
+    One rank: this process becomes it. More: this process attends mpiexec.
     """
     command = [sys.executable, "-m", "mocosfl_mpi", *arguments]
     sys.stdout.flush()
@@ -116,9 +114,20 @@ def start(arguments: Sequence[str], ranks: int, *, keep_going: bool = False) -> 
                 f"continues a run that has died"
             )
         survive = ["--with-ft", "ulfm"]
+    environ = environment(kind, os.environ, ranks=ranks) | (DETECTOR if keep_going else {})
+    return attend([path, *survive, "-n", str(ranks), *command], environ)
+
+
+def attend(command: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Run ``command``, an mpiexec or a ``mocosfl run``, to its end and return its exit code, translating signals.
+
+    Open MPI's mpiexec ends its ranks on SIGTERM without asking them, and both MPI libraries pass on SIGUSR1: so
+    SIGTERM, SIGUSR1 and the first Ctrl-C ask for an orderly stop; the second Ctrl-C ends everything. Should this
+    process be killed, the other is told to end.
+    """
     process = subprocess.Popen(
-        [path, *survive, "-n", str(ranks), *command],
-        env=environment(kind, os.environ, ranks=ranks) | (DETECTOR if keep_going else {}),
+        command,
+        env=environ,
         stdin=subprocess.DEVNULL,
         start_new_session=True,  # a Ctrl-C comes here alone
         preexec_fn=_end_with_parent,  # noqa: PLW1509 - there is one thread here

@@ -63,6 +63,9 @@ class Job:
     ``time`` is the limit of one allocation (SLURM's formats), ``memory`` that of one node. ``python`` starts the
     package's commands; ``arguments`` are those of ``mocosfl run`` without ``-n`` and ``--out``. Without ``out``
     results go to ``runs/NAME-JOBNUMBER`` in the directory of submission.
+
+    With ``tasks`` it is an array of as many jobs, at most ``at_once`` at a time: the task NAME runs ``NAME.toml`` in
+    the directory ``arguments[0]``, into ``out/NAME``.
     """
 
     name: str
@@ -77,6 +80,8 @@ class Job:
     out: str | None = None
     partition: str | None = None
     account: str | None = None
+    tasks: tuple[str, ...] = ()
+    at_once: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse what SLURM would refuse, or what would mean something else inside a script.
@@ -104,7 +109,11 @@ class Job:
         for option, value in (("--partition", self.partition), ("--account", self.account)):
             if value is not None and not _NAME.fullmatch(value):
                 raise BadInput(f"{option} {value!r}: letters, digits and _ . , - only")
-        for word in (self.python, *self.arguments, *([self.out] if self.out else [])):
+        if self.at_once is not None and self.at_once < 1:
+            raise BadInput(f"--at-once {self.at_once}: at least one job has to run")
+        if self.tasks and not (self.arguments and self.out):
+            raise ValueError("an array needs a directory of configurations and one for results")
+        for word in (self.python, *self.tasks, *self.arguments, *([self.out] if self.out else [])):
             if not word.isprintable():
                 raise BadInput(f"{word!r} cannot stand in a batch script: it holds a control character")
 
@@ -129,6 +138,7 @@ def script(job: Job) -> str:
     """The batch script: requests with the source of each number, environment, command, continuation."""
     requests = {
         "job-name": (job.label, ""),
+        **({"array": (_array(job), f"{len(job.tasks)} runs")} if job.tasks else {}),
         "nodes": (job.nodes, ""),
         "ntasks": (job.ranks, "ranks: one main server, the others host clients"),
         "ntasks-per-node": (job.ranks_per_node, ""),
@@ -137,21 +147,33 @@ def script(job: Job) -> str:
         "time": (job.time.text, job.time.source),
         **({"partition": (job.partition, "")} if job.partition else {}),
         **({"account": (job.account, "")} if job.account else {}),
-        "output": (f"{job.label}-%j.log", ""),
+        "output": (f"{job.label}-{'%A_%a' if job.tasks else '%j'}.log", ""),
         "open-mode": ("append", "one log for all allocations of the run"),
         "requeue": (None, "after a node's failure, too, the run continues from its checkpoint"),
         "signal": (f"B:USR1@{WARNING_SECONDS}", "seconds before the time limit"),
     }
+    author = "`mocosfl grid`" if job.tasks else "`mocosfl slurm`"
     lines = [
         "#!/bin/bash",
-        f"# {job.label}: {job.ranks} ranks on {job.nodes} node{'s' * (job.nodes > 1)}, written by `mocosfl slurm`.",
+        f"# {job.label}: {job.ranks} ranks on {job.nodes} node{'s' * (job.nodes > 1)}, written by {author}.",
         "# A run longer than one allocation continues in the next until it is complete.",
     ]
     for option, (value, note) in requests.items():
         request = f"#SBATCH --{option}" + ("" if value is None else f"={value}")
         lines.append(f"{request:<38} # {note}" if note else request)
-    lines += ["", *_environment(job), "", f"command=({_command(job)})", "", CONTINUE]
+    lines += ["", *_environment(job), "", *_tasks(job), f"command=({_command(job)})", "", CONTINUE]
     return "\n".join(lines)
+
+
+def _array(job: Job) -> str:
+    return f"0-{len(job.tasks) - 1}" + (f"%{job.at_once}" if job.at_once else "")
+
+
+def _tasks(job: Job) -> Sequence[str]:
+    if not job.tasks:
+        return []
+    names = "\n".join(f"    {shlex.quote(name)}" for name in job.tasks)
+    return [f"tasks=(\n{names}\n)", "task=${tasks[SLURM_ARRAY_TASK_ID]:?--array asks for more tasks than there are}"]
 
 
 def _environment(job: Job) -> Sequence[str]:
@@ -173,11 +195,16 @@ def _environment(job: Job) -> Sequence[str]:
 
 
 def _command(job: Job) -> str:
-    words = [job.python, "-m", "mocosfl_mpi", "run", *job.arguments]
-    start = shlex.join(words)
+    words = [job.python, "-m", "mocosfl_mpi", "run"]
+    given = [shlex.quote(word) for word in job.arguments]
+    if job.tasks:
+        given[0] += '/"$task".toml'
+    start = " ".join([shlex.join(words), *given])
     if job.launch == "mpirun":
         start += f" -n {job.ranks}"
     else:
         start = f"srun --mpi={job.launch} --wait=60 {start}"
     out = shlex.quote(job.out) if job.out else f'"runs/{job.label}-$SLURM_JOB_ID"'
+    if job.tasks:
+        out += '/"$task"'
     return f"{start} --out {out}"

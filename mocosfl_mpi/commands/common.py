@@ -18,6 +18,12 @@ Subcommands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 def add_configuration(command: argparse.ArgumentParser) -> None:
     """The arguments of every command that takes an experiment: CONFIG, ``--set``, ``--data-dir``."""
     command.add_argument("config", metavar="CONFIG", help="a preset's name (see `mocosfl presets`) or a TOML file")
+    add_settings(command)
+    add_data_dir(command)
+
+
+def add_settings(command: argparse.ArgumentParser) -> None:
+    """The argument ``--set``."""
     command.add_argument(
         "--set",
         dest="settings",
@@ -26,6 +32,10 @@ def add_configuration(command: argparse.ArgumentParser) -> None:
         metavar="a.b=v",
         help="override one setting; may be repeated",
     )
+
+
+def add_data_dir(command: argparse.ArgumentParser) -> None:
+    """The argument ``--data-dir``."""
     command.add_argument("--data-dir", type=Path, help=f"where data sets lie (default: ${DATA_VARIABLE})")
 
 

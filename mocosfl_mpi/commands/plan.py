@@ -43,11 +43,19 @@ def add(commands: Subcommands) -> None:
         choices=["clients", "ranks", "batch"],
         help="find the largest number of clients, the best number of ranks, or the largest batch that fits",
     )
+    plan.add_argument(
+        "--published-accounting",
+        action="store_true",
+        help="instead of the plan: what the run costs a client as the papers count, beside the truth, and why they "
+        "differ; measures nothing",
+    )
     plan.add_argument("--json", action="store_true", help="one JSON object instead of tables")
     plan.set_defaults(action=_run)
 
 
 def _run(options: argparse.Namespace) -> int:
+    if options.published_accounting:
+        return _account(options)
     from mocosfl_mpi.plan.estimate import changes
     from mocosfl_mpi.plan.show import render
     from mocosfl_mpi.speaker import console
@@ -62,6 +70,31 @@ def _run(options: argparse.Namespace) -> int:
     else:
         console().print(render(summary, remedies, str(solution.get("text", ""))))
     return 0 if plan.fits else DOES_NOT_FIT
+
+
+def _account(options: argparse.Namespace) -> int:
+    """The papers' accounting: from shapes and the seed alone, on no machine in particular."""
+    from mocosfl_mpi.plan.accounting import accounting
+    from mocosfl_mpi.plan.accounting_show import render
+    from mocosfl_mpi.plan.images import image_set
+    from mocosfl_mpi.speaker import console
+
+    for name in ("profile", "save_profile", "memory_limit", "solve"):
+        if getattr(options, name) is not None:
+            option = f"--{name.replace('_', '-')}"
+            raise BadInput(f"--published-accounting counts and measures nothing; leave {option} out, or ask for a plan")
+    _, config = configuration(options)
+    if config.whole_network:
+        raise BadInput(
+            f"--published-accounting is about networks that are cut, and method = {config.method} has no cut; add "
+            f"--set method=mocosfl (the FL row of its table is the whole network's)"
+        )
+    found = accounting(config, image_set(config, data_dir(options)))
+    if options.json:
+        print(json.dumps(found.summary()))
+    else:
+        console().print(render(found))
+    return 0
 
 
 def _plan(options: argparse.Namespace) -> Plan:

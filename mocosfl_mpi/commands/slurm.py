@@ -25,25 +25,30 @@ def add(commands: Subcommands) -> None:
         "continues in further allocations by itself.",
     )
     add_configuration(slurm)
-    slurm.add_argument("--nodes", type=int, default=1, metavar="N", help="nodes (default: 1)")
-    slurm.add_argument("-n", dest="ranks", type=int, metavar="RANKS", help="MPI ranks in all (default: 4 per node)")
-    slurm.add_argument("--cores-per-rank", type=int, default=1, metavar="C", help="cores of each rank (default: 1)")
-    slurm.add_argument("--time", metavar="H:MM:SS", help=f"limit of one allocation (default: {DEFAULT_TIME})")
-    slurm.add_argument("--mem", metavar="SIZE", help="memory of a node, as 16G (default: 4G, and 2G per rank on it)")
-    slurm.add_argument("--partition", metavar="P", help="default: the cluster's")
-    slurm.add_argument("--account", metavar="A", help="default: the cluster's")
+    add_requests(slurm)
     slurm.add_argument(
+        "--out", type=Path, metavar="DIR", help="directory for the results (default: runs/CONFIG-JOBNUMBER)"
+    )
+    slurm.add_argument("--submit", action="store_true", help="hand the script to sbatch instead of printing it")
+    slurm.set_defaults(action=_run)
+
+
+def add_requests(command: argparse.ArgumentParser) -> None:
+    """The arguments that say what is asked of SLURM."""
+    command.add_argument("--nodes", type=int, default=1, metavar="N", help="nodes (default: 1)")
+    command.add_argument("-n", dest="ranks", type=int, metavar="RANKS", help="MPI ranks in all (default: 4 per node)")
+    command.add_argument("--cores-per-rank", type=int, default=1, metavar="C", help="cores of each rank (default: 1)")
+    command.add_argument("--time", metavar="H:MM:SS", help=f"limit of one allocation (default: {DEFAULT_TIME})")
+    command.add_argument("--mem", metavar="SIZE", help="memory of a node, as 16G (default: 4G, and 2G per rank on it)")
+    command.add_argument("--partition", metavar="P", help="default: the cluster's")
+    command.add_argument("--account", metavar="A", help="default: the cluster's")
+    command.add_argument(
         "--launch",
         choices=LAUNCHES,
         help="how ranks are started; "
         + "; ".join(f"{name}: {text}" for name, text in LAUNCHES.items())
         + " (default: mpirun on one node or with Open MPI, else pmi2)",
     )
-    slurm.add_argument(
-        "--out", type=Path, metavar="DIR", help="directory for the results (default: runs/CONFIG-JOBNUMBER)"
-    )
-    slurm.add_argument("--submit", action="store_true", help="hand the script to sbatch instead of printing it")
-    slurm.set_defaults(action=_run)
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -53,9 +58,26 @@ def _run(options: argparse.Namespace) -> int:
     name, config = configuration(options)
     folder = data_dir(options)
     check(config.data, folder)
-    ranks = options.ranks if options.ranks is not None else 4 * max(options.nodes, 1)
     known = options.config in presets()
-    job = Job(
+    job = request(
+        options,
+        name,
+        (
+            options.config if known else str(Path(options.config).absolute()),
+            *(f"--set={setting}" for setting in options.settings),
+            *(["--data-dir", str(folder.absolute())] if folder else []),
+        ),
+        str(options.out.absolute()) if options.out else None,
+    )
+    return deliver(script(job), submit=options.submit)
+
+
+def request(
+    options: argparse.Namespace, name: str, arguments: tuple[str, ...], out: str | None, tasks: tuple[str, ...] = ()
+) -> Job:
+    """What ``options`` (of ``add_requests``) ask of SLURM for a run, or for an array of ``tasks``."""
+    ranks = options.ranks if options.ranks is not None else 4 * max(options.nodes, 1)
+    return Job(
         name=name,
         nodes=options.nodes,
         ranks=ranks,
@@ -64,16 +86,18 @@ def _run(options: argparse.Namespace) -> int:
         memory=Figure(options.mem, "--mem") if options.mem else default_memory(max(ranks, 1), max(options.nodes, 1)),
         launch=options.launch or _launch(options.nodes),
         python=sys.executable,
-        arguments=(
-            options.config if known else str(Path(options.config).absolute()),
-            *(f"--set={setting}" for setting in options.settings),
-            *(["--data-dir", str(folder.absolute())] if folder else []),
-        ),
-        out=str(options.out.absolute()) if options.out else None,
+        arguments=arguments,
+        out=out,
         partition=options.partition,
         account=options.account,
+        tasks=tasks,
+        at_once=options.at_once if tasks else None,
     )
-    return _submit(script(job)) if options.submit else _print(script(job))
+
+
+def deliver(text: str, *, submit: bool) -> int:
+    """Print the script, or hand it to sbatch."""
+    return _submit(text) if submit else _print(text)
 
 
 def _print(text: str) -> int:

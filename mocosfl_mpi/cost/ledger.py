@@ -5,17 +5,10 @@ It counts payloads: shapes times item size, no headers. What this run moves betw
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 
 from mocosfl_mpi.record.schema import MESSAGES
-
-MEBIBYTE = 2**20
-"""Bytes in what the papers call MB."""
-
-_FLOAT = 4
 
 Members = slice | npt.NDArray[np.int64] | npt.NDArray[np.bool_] | None
 Counts = npt.NDArray[np.int64]
@@ -65,33 +58,3 @@ class Ledger:
         self._bytes[:] = 0
         self._messages[:] = 0
         return taken
-
-
-@dataclass(frozen=True)
-class PublishedTraffic:
-    """Traffic of one client over a whole training by the papers' formula, in MB of 2^20 bytes."""
-
-    latents: float
-    weights: float
-
-    @property
-    def total(self) -> float:
-        """Latents and weights together."""
-        return self.latents + self.weights
-
-
-def published_megabytes(
-    epochs: int, images: int, activation_floats: int, parameters: int, syncs: int, frozen: bool = False
-) -> PublishedTraffic:
-    """The one-way formula behind MocoSFL's Table 1 and Fig. 7 (``overhead_calculator.py``, spec 8.1), for comparison.
-
-    Latents 2·epochs·images·A·4 B; weights syncs·P·4 B. ``images`` and ``epochs`` are one client's, A =
-    ``activation_floats`` the floats of one image at the cut, P = ``parameters`` of the client. It leaves out a third
-    of the latents (query up, key up, gradient down make 3 A) and the downlink of the weights: the ledger counts all.
-    ``frozen`` (TAResSFL): half the latents, no weights.
-    """
-    copies = 1 if frozen else 2
-    return PublishedTraffic(
-        latents=copies * epochs * images * activation_floats * _FLOAT / MEBIBYTE,
-        weights=0.0 if frozen else syncs * parameters * _FLOAT / MEBIBYTE,
-    )

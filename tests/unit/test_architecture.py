@@ -27,6 +27,7 @@ LAYERS = [
     {"results", "checkpoints"},
     {"simulation"},
     {"plan"},
+    {"grid"},
     {"commands"},
     {"cli"},
     {"__main__"},

@@ -388,3 +388,13 @@ def test_published_presets_are_100000_steps_of_about_100_images():
         assert (config.server.lr, config.contrast.memory_length, config.contrast.temperature) == (0.06, 6000, 0.1)
         assert (config.contrast.symmetric, config.client.schedule_step) == ("published", "published")
         assert config.contrast.momentum == 0.99
+
+
+def test_tables_in_tables_without_end_are_refused(tmp_path):
+    file = tmp_path / "deep.toml"
+    file.write_text(".".join("a" * 50) + " = 1\n")
+    assert read_toml(file)["a"]["a"]
+    for text in (".".join("a" * 51) + " = 1", ".".join("a" * 3000) + " = 1"):
+        file.write_text(text)
+        with pytest.raises(BadInput, match="more than 50 levels"):
+            read_toml(file)

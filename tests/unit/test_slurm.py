@@ -29,11 +29,14 @@ JOB = Job(
 )
 
 
-def command_words(text):
-    """The words that bash makes of the script's ``command``."""
+def command_words(text, task=None):
+    """The words that bash makes of the script's ``command``, in this task of an array."""
     line = next(line for line in text.splitlines() if line.startswith("command="))
+    if task is not None:
+        line = text[text.index("tasks=(") : text.index("command=")] + line
     code = f"{line}\nprintf '%s\\0' \"${{command[@]}}\""
-    done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=True, env={"SLURM_JOB_ID": "7"})
+    environ = {"SLURM_JOB_ID": "7"} | ({} if task is None else {"SLURM_ARRAY_TASK_ID": str(task)})
+    done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=True, env=environ)
     return done.stdout.split("\0")[:-1]
 
 
@@ -79,11 +82,29 @@ def test_what_a_user_types_stays_one_word(evil):
         ({"account": "-x"}, "'-x'"),
         ({"launch": "ssh"}, "'ssh'"),
         ({"out": "a\nb"}, "control character"),
+        ({"tasks": ("a\nb",), "out": "a"}, "control character"),
+        ({"tasks": ("a",), "out": "a", "at_once": 0}, "--at-once 0"),
     ],
 )
 def test_refusals(change, named):
     with pytest.raises(BadInput, match=named.replace("-", r"\-").replace("(", r"\(")):
         replace(JOB, **change)
+
+
+@pytest.mark.parametrize("launch", ["mpirun", "pmi2"])
+def test_an_array_runs_each_task_in_its_place(launch):
+    evil = "$(touch x)'"
+    job = replace(JOB, launch=launch, arguments=("/a b/configs", "--data-dir", "/d e"), out="/o u", tasks=("a", evil))
+    text = script(job)
+    assert subprocess.run(["bash", "-n"], input=text, text=True, check=False).returncode == 0
+    assert "#SBATCH --array=0-1 " in text
+    assert "%A_%a.log" in text
+    for task, name in enumerate(job.tasks):
+        words = command_words(text, task)
+        assert words[words.index("run") + 1 :][:3] == [f"/a b/configs/{name}.toml", "--data-dir", "/d e"]
+        assert words[-2:] == ["--out", f"/o u/{name}"]
+    with pytest.raises(subprocess.CalledProcessError):
+        command_words(text, 2)
 
 
 def test_memory_grows_with_the_ranks_of_a_node():

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mocosfl_mpi.cost.ledger import MESSAGES, Ledger, published_megabytes
+from mocosfl_mpi.cost.ledger import MESSAGES, Ledger
 
 
 def test_counts_bytes_and_messages_and_starts_anew():
@@ -63,17 +63,3 @@ def test_bad_calls_are_refused():
         Ledger(0)
     with pytest.raises(IndexError):
         Ledger(2).count("key_up", 1, np.array([2]))
-
-
-def test_table_1_of_the_paper():
-    cut1 = published_megabytes(200, 50, 65536, 1856, 200)
-    cut2 = published_megabytes(200, 50, 65536, 75840, 200)
-    assert cut1.latents == cut2.latents == 5000.0
-    assert round(cut1.weights, 3) == 1.416
-    assert round(cut2.weights, 2) == 57.86
-    assert round(cut1.total, 1) == 5001.4
-    assert round(cut2.total, 1) == 5057.9
-    frozen = published_megabytes(200, 50, 1024, 78148, 200, frozen=True)
-    assert round(frozen.total, 2) == 39.06
-    # FL: nothing but 100 rounds of 21,677,121 scalars.
-    assert round(published_megabytes(500, 10_000, 0, 21_677_121, 100).total, 2) == 8269.17

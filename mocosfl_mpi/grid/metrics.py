@@ -1,0 +1,53 @@
+"""What the table of a grid can show: figures of finished runs, and costs, which are known without a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from mocosfl_mpi.config import Config
+from mocosfl_mpi.cost.published import GIBI, MEBIBYTE
+from mocosfl_mpi.plan.account import Account
+from mocosfl_mpi.plan.images import image_set
+from mocosfl_mpi.record.reader import Run
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One column; either ``of_run`` or ``of_plan`` gives its figure."""
+
+    title: str
+    digits: int = 1
+    of_run: Callable[[Run], float | None] | None = None
+    of_plan: Callable[[Account], float] | None = None
+
+
+def _divergence(run: Run) -> float | None:
+    """MocoSFL eq. 4: mean over synchronisations and clients of the L2 distances from the mean, summed over layers."""
+    norms = run["divergence/online_mean"].astype(np.float64)
+    return float(norms.sum(axis=-1).mean()) if norms.size else None
+
+
+METRICS = {
+    "linear_top1": Metric("linear probe, %", 2, of_run=lambda run: run.result("linear_top1")),
+    "knn_top1": Metric("kNN, %", 2, of_run=lambda run: run.result("knn_top1")),
+    "knn_projector_top1": Metric("kNN on projections, %", 2, of_run=lambda run: run.result("knn_projector_top1")),
+    "divergence": Metric("client divergence (L2)", 2, of_run=_divergence),
+    "mebibytes": Metric("MiB a client sends and receives", of_plan=lambda account: account.true.total),
+    "megaflops": Metric("MFLOP of a client an image", of_plan=lambda account: account.true.image / 1e6),
+    "published_megabytes": Metric("MB as the papers count", of_plan=lambda account: account.published_traffic.total),
+    "published_image": Metric(
+        "M an image as the papers count", 2, of_plan=lambda account: account.published_computation[0] / MEBIBYTE
+    ),
+    "published_whole": Metric("G as the papers count", of_plan=lambda account: account.published_computation[1] / GIBI),
+}
+"""By the name that a grid's description uses."""
+
+
+def account(config: Config) -> Account:
+    """The costs of ``config``, in float32 where it leaves the precision open, from published sizes of its data."""
+    if config.compute.precision == "auto":
+        config = config.computed("fp32", config.compute.backend)
+    return Account(config, image_set(config, None))
