@@ -44,8 +44,12 @@ def open_record(
     cost: SegmentCost,
     hosts: list[str],
     server_threads: int,
+    beside: int,
 ) -> Recorder:
-    """Create ``run.h5`` with all that is known before training, or with the rows of the run it continues (rank 0)."""
+    """Create ``run.h5`` with all that is known before training, or with the rows of the run it continues (rank 0).
+
+    ``beside``: bytes that a client keeps beside its models for their alignment.
+    """
     assert source is not None
     frozen = config.client.frozen
     server_costs = measure(network.trunk, network.smashed_shape)
@@ -53,7 +57,7 @@ def open_record(
     flops = np.array([list(per_image(cost, frozen).values()), list(per_image(server_cost, False).values())])
     if SYMMETRIES[config.contrast.symmetric].server_swap:  # the second loss passes the trunk again, and no further down
         flops[1] += list(per_image(server_costs.last, False).values())
-    client_memory = memory.measure(network.bottom, network.input_shape, config.rows_per_client, frozen)
+    client_memory = memory.measure(network.bottom, network.input_shape, config.rows_per_client, frozen, beside)
     keys_per_update = config.pool_size * config.client.batch_size * (1 if config.contrast.symmetric == "off" else 2)
     placed = deal(np.arange(config.pool_size), config.block_size, cluster.hosts)
     threads = [server_threads if rank == 0 else config.compute.host_threads for rank in range(cluster.size)]
@@ -122,7 +126,7 @@ class Results:
     def encoder(self) -> Encoder:
         """The global client model and the server's trunk as one function (rank 0 only)."""
         assert self._server is not None
-        bottom, server = self._clients.shared["online"][None], self._server
+        bottom, server = self._clients.average[None], self._server
 
         def encode(images: Tensor) -> tuple[Tensor, Tensor]:
             return server.encode(self._model.forward(bottom, images[None])[0])

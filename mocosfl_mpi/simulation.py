@@ -12,7 +12,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from mocosfl_mpi.algorithms import ALGORITHMS
+from mocosfl_mpi.algorithms import ALGORITHMS, alignment
 from mocosfl_mpi.boundary import GO, STOP, Boundary, seconds_left
 from mocosfl_mpi.cadence import Cadence
 from mocosfl_mpi.checkpoints import Checkpoints
@@ -40,7 +40,7 @@ from mocosfl_mpi.record.show import show
 from mocosfl_mpi.results import Results, open_record
 from mocosfl_mpi.resumption import Found, Resumption
 from mocosfl_mpi.routes import AtServer
-from mocosfl_mpi.server.fed_server import FedServer, due
+from mocosfl_mpi.server.fed_server import FedServer, due, number
 from mocosfl_mpi.server.main_server import MainServer
 from mocosfl_mpi.signals import ignore
 from mocosfl_mpi.speaker import Speaker, console
@@ -197,7 +197,7 @@ class Simulation:
         engine = choose(config.compute, kernels, network)
         config = self.config = config.computed(engine.precision, engine.backend)
         model = StackedModel(network.bottom, engine)
-        aligned = ALGORITHMS[config.method].alignment
+        aligned = cluster.everywhere(lambda: alignment(config, model.names, model.spans))
         views = ViewMaker(config.views, size, self.problem.mean, self.problem.std, dtype)
 
         def prepare(pixels: Tensor) -> Tensor:
@@ -207,7 +207,7 @@ class Simulation:
             config,
             model,
             exchange.broadcast(model.flat(network.bottom)),
-            aligned.states,
+            aligned.kept,
             Feed(self.problem.pixels, self.problem.parts, config.client.batch_size, views, streams),
             cluster,
             exchange,
@@ -235,13 +235,23 @@ class Simulation:
         )
         sizes = WireSizes(
             config.rows_per_client * network.smashed_floats * engine.activations.itemsize,
-            model.parameters * engine.weights.itemsize,
+            aligned.traffic(engine.weights.itemsize),
         )
         facts = cluster.root_decides(lambda: self._facts(source, server_threads, found))
         hosts = cluster.gather_json(cluster.host_name)
         recorder = cluster.root_decides(
             lambda: open_record(
-                resumption, config, cluster, conduct.preset, source, network, model, cost, hosts or [], server_threads
+                resumption,
+                config,
+                cluster,
+                conduct.preset,
+                source,
+                network,
+                model,
+                cost,
+                hosts or [],
+                server_threads,
+                aligned.copies * engine.weights.itemsize,
             )
         )
         self.results = Results(resumption.out, recorder, self.clients, self.main_server, model, cluster)
@@ -260,7 +270,7 @@ class Simulation:
             self.meter,
             self.speaker,
             recorder,
-            Simulated(config, sizes, cost, self.fed_server.states),
+            Simulated(config, sizes, cost),
             self.results.path,
         )
         self.checkpoints = Checkpoints(
@@ -360,7 +370,7 @@ class Simulation:
         begin, first = self.position
         self.speaker.begin(chronicle.steps)
         for epoch in range(begin, config.epochs):
-            pool = draw_pool(config, self.streams, epoch)
+            pool = draw_pool(config, self.streams, epoch, self.problem.images)
             clients.enter(pool)
             chronicle.enter(pool, self.main_server.begin_epoch(epoch) if self.main_server else 0.0)
             if first:
@@ -377,7 +387,8 @@ class Simulation:
                     clients.backward(gradient, epoch)
                 chronicle.step(epoch, self.route.report)
                 if not config.client.frozen and due(step, self.steps, config.federation.sync_freq):
-                    drift = self.fed_server.synchronise(clients, self.problem.images[pool])
+                    sync = number(epoch, step, self.steps, config.federation.sync_freq)
+                    drift = self.fed_server.synchronise(clients, self.problem.images[pool], sync)
                     chronicle.synchronised(epoch, drift)
                 yield epoch
                 if not last:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -29,13 +30,29 @@ SLAB = 2**26
 Ids = npt.NDArray[np.int64]
 
 
+@dataclass(frozen=True)
+class Keep:
+    """Columns of a state that each client keeps for itself between epochs."""
+
+    state: str
+    columns: tuple[tuple[int, int], ...]
+    """(start, stop) of each run of columns."""
+    lapses: bool = False
+    """Whether a value is lost when the state is made common while the client is away."""
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers these are."""
+        return sum(stop - start for start, stop in self.columns)
+
+
 class Population:
     """The clients of this run; this rank holds the blocks that were dealt to it.
 
     After a synchronisation most state is common to all clients and is kept once (``shared``). What is private
-    (momentum models in MocoSFL, velocities unless reset or averaged) waits, for clients that are not in the
-    pool, on the rank that used it last, and travels when the client is dealt elsewhere. Clients that never took
-    part have no state of their own at all.
+    (momentum models in MocoSFL, velocities unless reset or averaged: what no synchronisation made common) waits, for
+    clients that are not in the pool, on the rank that used it last, and travels when the client is dealt elsewhere.
+    Clients that never took part have no state of their own at all.
     """
 
     def __init__(
@@ -43,7 +60,7 @@ class Population:
         config: Config,
         model: StackedModel,
         initial: Tensor,
-        aligned: Sequence[str],
+        private: Sequence[Keep],
         feed: Feed,
         cluster: Cluster,
         exchange: Exchange,
@@ -58,10 +75,18 @@ class Population:
         self._symmetry = SYMMETRIES[config.contrast.symmetric]
         self.dtype = initial.dtype
         self.shared = {"online": initial, "momentum": initial.clone(), "velocity": torch.zeros_like(initial)}
-        common = set(aligned)
-        if config.client.velocity_at_sync != "kept":
-            common.add("velocity")
-        self.private = () if config.client.frozen else tuple(s for s in STATES if s not in common and s != "online")
+        self.private = tuple(private)
+        self.states = (*STATES, *dict.fromkeys(keep.state for keep in private if keep.state not in STATES))
+        for state in self.states[len(STATES) :]:  # what clients keep for the alignment alone, the fed server keeps too
+            self.shared[f"server_{state}"] = torch.zeros_like(initial)
+        if any(keep.state == "online" for keep in private):
+            self.shared["average"] = initial.clone()
+        self._width = sum(keep.numbers for keep in private)
+        self._lapsing = {keep.state for keep in private if keep.lapses}
+        self._loads = 0
+        """Times that a state which lapses was made common."""
+        self._left = np.zeros(config.client.count, dtype=np.int64)
+        """``_loads`` when each client was last at work."""
         self._parked: dict[int, Tensor] = {}
         self._where = np.full(config.client.count, -1, dtype=np.int64)
         self._steps = np.zeros(config.client.count, dtype=np.int64)
@@ -82,8 +107,7 @@ class Population:
             moves = [
                 (int(c), int(self._where[c]), int(o)) for c, o in zip(pool, owners, strict=True) if self._where[c] >= 0
             ]
-            width = len(self.private) * self._model.parameters
-            self._parked |= self._exchange.relocate(self._parked, width, self.dtype, moves)
+            self._parked |= self._exchange.relocate(self._parked, self._width, self.dtype, moves)
             self._where[pool] = owners
         self.blocks = [
             Block(clients, self._states(clients), self._model, self._config.client)
@@ -93,21 +117,31 @@ class Population:
 
     def leave(self) -> None:
         """Park what is private to the pool's clients and count their steps."""
+        assert self._deal is not None
+        pieces = [(keep.state, slice(*span)) for keep in self.private for span in keep.columns]
         for block in self.blocks:
             for lane, client in enumerate(block.clients):
-                if self.private:
-                    self._parked[int(client)] = torch.cat([block.state[name][lane] for name in self.private])
+                if pieces:
+                    self._parked[int(client)] = torch.cat([block.state[name][lane, part] for name, part in pieces])
+        self._left[self._deal.pool] = self._loads
         self.blocks = []
         self._deal = None
 
     def _states(self, clients: npt.NDArray[np.int64]) -> dict[str, Tensor]:
         """Stacked states ``[lanes, P]`` of ``clients``: shared values, overlaid by what is parked here."""
-        stacks = {name: self.shared[name].expand(len(clients), -1).clone() for name in STATES}
+        nothing = torch.zeros_like(self.shared["velocity"])
+        stacks = {name: self.shared.get(name, nothing).expand(len(clients), -1).clone() for name in self.states}
         for lane, client in enumerate(clients):
             row = self._parked.pop(int(client), None)
-            if row is not None:
-                for name, part in zip(self.private, row.split(self._model.parameters), strict=True):
-                    stacks[name][lane] = part
+            if row is None:
+                continue
+            lapsed, begin = self._left[client] != self._loads, 0
+            for keep in self.private:
+                for start, stop in keep.columns:
+                    end = begin + stop - start
+                    if not (keep.lapses and lapsed):
+                        stacks[keep.state][lane, start:stop] = row[begin:end]
+                    begin = end
         return stacks
 
     @property
@@ -173,39 +207,63 @@ class Population:
 
     # ------------------------------------------------------------------------------------------ state
 
-    def load(self, name: str, mean: Tensor) -> None:
-        """Make ``mean [P]`` the value of state ``name`` for every client, in the pool or not."""
-        self.shared[name] = mean
-        for block in self.blocks:
-            block.state[name].copy_(mean.expand_as(block.state[name]))
+    def load(self, name: str, mean: Tensor, columns: Sequence[tuple[int, int]] | None = None) -> None:
+        """Make ``mean [P]`` the value of state ``name`` for every client, in the pool or not; in ``columns`` if given.
+
+        Clients that are not in the pool get it when they come back.
+        """
+        value = self.shared[name].clone()
+        for start, stop in ((0, len(mean)),) if columns is None else columns:
+            value[start:stop] = mean[start:stop]
+            for block in self.blocks:
+                block.state[name][:, start:stop] = mean[start:stop]
+        self.shared[name] = value
+        self._loads += name in self._lapsing
+
+    def averaged(self, online: Tensor) -> None:
+        """Take note of the mean ``[P]`` of the pool's online models, where it is not what clients share anyway."""
+        if "average" in self.shared:
+            self.shared["average"] = online
+
+    @property
+    def average(self) -> Tensor:
+        """The mean ``[P]`` of the pool's online models at the last synchronisation: the model that is evaluated."""
+        return self.shared.get("average", self.shared["online"])
 
     def state(self) -> Iterator[tuple[str, dict[str, Tensor]]]:
         """Everything that training changes, a bounded part at a time: on the server; nothing elsewhere (collective).
 
-        ``shared``; ``parked-…`` private rows ``[n, private · P]`` of clients that wait; ``pool-…`` all states
-        ``[n, 3P]`` of the clients at work, in the middle of an epoch. Clients in order.
+        ``shared``; ``parked-…`` private rows of clients that wait; ``pool-…`` all states ``[n, states · P]`` of the
+        clients at work, in the middle of an epoch. Clients in order.
         """
         if self._cluster.serves:
-            yield "shared", self.shared | {"steps": torch.from_numpy(self._steps)}
+            yield "shared", self.shared | self._counts()
         parked = self._where >= 0
         working = self._deal
         if working is not None:
             parked[working.pool] = False
         waiting = np.flatnonzero(parked)
-        yield from self._rows("parked", waiting, self._where[waiting], len(self.private), self._parked)
+        yield from self._rows("parked", waiting, self._where[waiting], self._width, self._parked)
         if working is not None:
             rows = {
-                int(client): torch.cat([block.state[name][lane] for name in STATES])
+                int(client): torch.cat([block.state[name][lane] for name in self.states])
                 for block in self.blocks
                 for lane, client in enumerate(block.clients)
             }
-            yield from self._rows("pool", working.pool, working.owner_of_clients(), len(STATES), rows)
+            width = len(self.states) * self._model.parameters
+            yield from self._rows("pool", working.pool, working.owner_of_clients(), width, rows)
+
+    def _counts(self) -> dict[str, Tensor]:
+        """Whole numbers that belong to the state, in place: steps, and what tells whether private state has lapsed."""
+        counts = {"steps": torch.from_numpy(self._steps)}
+        if self._lapsing:
+            counts |= {"left": torch.from_numpy(self._left), "loads": torch.tensor([self._loads])}
+        return counts
 
     def _rows(
-        self, kind: str, clients: Ids, owners: Ids, states: int, rows: Mapping[int, Tensor]
+        self, kind: str, clients: Ids, owners: Ids, width: int, rows: Mapping[int, Tensor]
     ) -> Iterator[tuple[str, dict[str, Tensor]]]:
-        """Rows of ``clients`` from their owners to the server, in slabs."""
-        width = states * self._model.parameters
+        """Rows ``[width]`` of ``clients`` from their owners to the server, in slabs."""
         slab = max(1, SLAB // max(1, width * self.dtype.itemsize))
         for number, start in enumerate(range(0, len(clients), slab)):
             part, sources = clients[start : start + slab], owners[start : start + slab]
@@ -222,12 +280,14 @@ class Population:
             if saved is not None:
                 vector.copy_(saved[name])
             self._exchange.broadcast(vector)
-        steps = torch.from_numpy(self._steps)
-        if saved is not None:
-            steps.copy_(saved["steps"])
-        self._exchange.broadcast(steps)
+        counts = self._counts()
+        for name, vector in counts.items():
+            if saved is not None:
+                vector.copy_(saved[name])
+            self._exchange.broadcast(vector)
+        self._loads = int(counts["loads"]) if "loads" in counts else 0
         hosts = self._cluster.hosts
-        for clients, arrived in self._scatter(parked, len(self.private), lambda c: hosts[c % len(hosts)]):
+        for clients, arrived in self._scatter(parked, self._width, lambda c: hosts[c % len(hosts)]):
             self._parked |= arrived
             self._where[clients] = [hosts[c % len(hosts)] for c in clients]
 
@@ -236,15 +296,16 @@ class Population:
         assert self._deal is not None
         owners = dict(zip(self._deal.pool.tolist(), self._deal.owner_of_clients().tolist(), strict=True))
         rows: dict[int, Tensor] = {}
-        for _, arrived in self._scatter(pool, len(STATES), owners.__getitem__):
+        width = len(self.states) * self._model.parameters
+        for _, arrived in self._scatter(pool, width, owners.__getitem__):
             rows |= arrived
         for block in self.blocks:
             for lane, client in enumerate(block.clients):
-                for name, part in zip(STATES, rows[int(client)].split(self._model.parameters), strict=True):
+                for name, part in zip(self.states, rows[int(client)].split(self._model.parameters), strict=True):
                     block.state[name][lane] = part
 
     def _scatter(
-        self, parts: Iterable[Mapping[str, Tensor]], states: int, owner: Callable[[int], int]
+        self, parts: Iterable[Mapping[str, Tensor]], width: int, owner: Callable[[int], int]
     ) -> Iterator[tuple[list[int], dict[int, Tensor]]]:
         """Slabs of rows from the server to their owners: all clients of a slab, and the rows that came here."""
         source = iter(parts)
@@ -254,7 +315,6 @@ class Population:
             if clients is None:
                 return
             rows = dict(zip(clients, part["rows"], strict=True)) if part else {}
-            width = states * self._model.parameters
             arrived = self._exchange.relocate(rows, width, self.dtype, [(c, 0, owner(c)) for c in clients])
             yield clients, rows | arrived
 
@@ -265,8 +325,8 @@ class Population:
         ]
 
     def digest_shared(self) -> str:
-        """sha256 of what all clients share and of their step counts."""
+        """sha256 of what is kept once for all clients, and of their step counts."""
         digest = hashlib.sha256(self._steps.tobytes())
-        for name in STATES:
-            digest.update(self.shared[name].numpy().tobytes())
+        for vector in self.shared.values():
+            digest.update(vector.numpy().tobytes())
         return digest.hexdigest()

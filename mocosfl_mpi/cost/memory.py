@@ -27,7 +27,7 @@ class ClientMemory:
     weights: int
     """Online model: parameters and buffers."""
     momentum_weights: int
-    """Momentum model, as large."""
+    """Momentum model, as large, and what its compressed alignment needs: the last common one and a residual."""
     velocity: int
     """SGD momentum buffers; 0 for a frozen client."""
     gradients: int
@@ -40,8 +40,10 @@ class ClientMemory:
     """Most bytes alive at once during a training step, weights, momentum weights and velocity included."""
 
 
-def measure(module: nn.Module, input_shape: tuple[int, ...], rows: int, frozen: bool) -> ClientMemory:
+def measure(module: nn.Module, input_shape: tuple[int, ...], rows: int, frozen: bool, beside: int = 0) -> ClientMemory:
     """Memory of a client whose segment is ``module``, for ``rows`` rows of ``input_shape`` (no batch dim) per view.
+
+    ``beside``: bytes that it keeps beside its models for their alignment.
 
     The step that is followed: both views are there; key forward without graph, its output sent and freed with its
     view; online forward; the gradient at the cut arrives, as large as the output, which is kept; backward.
@@ -61,12 +63,12 @@ def measure(module: nn.Module, input_shape: tuple[int, ...], rows: int, frozen: 
     view = torch.empty(rows, *input_shape, dtype=skeleton.dtype, device="meta")
     return ClientMemory(
         weights=weights,
-        momentum_weights=weights,
+        momentum_weights=weights + beside,
         velocity=learning,
         gradients=learning,
         input=2 * _bytes(view),
         activations=0 if frozen else _saved_bytes(skeleton.bind(learns=True), view, tensors),
-        peak=2 * weights + learning + _live_peak(skeleton, view.shape, frozen),
+        peak=2 * weights + beside + learning + _live_peak(skeleton, view.shape, frozen),
     )
 
 

@@ -52,5 +52,5 @@ def checkpoint_bytes(experiment: Experiment) -> int:
     config, network = experiment.config, experiment.network
     state = network.bottom.parameters * experiment.weight
     server = 3 * network.trunk.parameters + config.contrast.memory_length * network.keys
-    own = experiment.private * experiment.participants * state
-    return server * experiment.weight + 3 * state + own + 3 * 8 * config.client.count + HEADER
+    own = experiment.private * experiment.participants * experiment.weight
+    return server * experiment.weight + experiment.shared * state + own + 3 * 8 * config.client.count + HEADER

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import accumulate, pairwise
 
 import numpy as np
 import numpy.typing as npt
 
-from mocosfl_mpi.algorithms import ALGORITHMS
+from mocosfl_mpi.algorithms import alignment
 from mocosfl_mpi.chronicle import WireSizes
 from mocosfl_mpi.clients.participation import pool
+from mocosfl_mpi.clients.population import STATES
 from mocosfl_mpi.config import Compute, Config
 from mocosfl_mpi.cost.flops import totals
 from mocosfl_mpi.data.partition import partition
@@ -21,6 +23,7 @@ from mocosfl_mpi.plan.images import ImageSet
 from mocosfl_mpi.plan.segment import Segment, segment
 from mocosfl_mpi.problem import Problem
 from mocosfl_mpi.record.schema import WORK
+from mocosfl_mpi.server.alignments import Alignment
 from mocosfl_mpi.server.fed_server import due
 from mocosfl_mpi.split import backbones, cut
 from mocosfl_mpi.split.engine import ACTIVATIONS, MASTERS, Engine, choose, precision
@@ -34,6 +37,8 @@ class Network:
     bottom: Segment
     trunk: Segment
     layers: tuple[str, ...]
+    spans: tuple[tuple[int, int], ...]
+    """(start, stop) of each of the bottom's ``layers``."""
     smashed: int
     input: int
     features: int
@@ -67,25 +72,31 @@ class Experiment:
     def sizes(self) -> WireSizes:
         """Bytes of one message of a simulated client."""
         smashed = self.config.rows_per_client * self.network.smashed * self.activation
-        return WireSizes(smashed, self.network.bottom.parameters * self.weight)
+        return WireSizes(smashed, self.alignment.traffic(self.weight))
 
-    @property
-    def aligned(self) -> tuple[str, ...]:
-        """States that a synchronisation makes common to all clients and that travel for it."""
-        averaged = ("velocity",) if self.config.client.velocity_at_sync == "averaged" else ()
-        return (*ALGORITHMS[self.config.method].alignment.states, *averaged)
+    @cached_property
+    def alignment(self) -> Alignment:
+        """What synchronisations make common to all clients. BadInput where it names layers that they do not have."""
+        return alignment(self.config, self.network.layers, self.network.spans)
 
     @property
     def private(self) -> int:
-        """States that each client keeps for itself between epochs, of momentum and velocity."""
-        if self.config.client.frozen:
-            return 0
-        common = set(self.aligned) | ({"velocity"} if self.config.client.velocity_at_sync != "kept" else set())
-        return len({"momentum", "velocity"} - common)
+        """Numbers that each client keeps for itself between epochs."""
+        return sum(keep.numbers for keep in self.alignment.kept)
+
+    @property
+    def states(self) -> int:
+        """States of a client at work, each as large as its part of the network."""
+        return len({*STATES, *(keep.state for keep in self.alignment.kept)})
+
+    @property
+    def shared(self) -> int:
+        """States as large that are kept once."""
+        return self.states + any(keep.state == "online" for keep in self.alignment.kept)
 
     @cached_property
-    def steps(self) -> int:
-        """Steps of an epoch. BadInput where the partition is impossible."""
+    def owners(self) -> Problem:
+        """Who owns which images. BadInput where the partition is impossible."""
         parts = partition(
             self.config.partition,
             self.images.labels,
@@ -93,7 +104,12 @@ class Experiment:
             len(self.images.classes),
             Streams(self.config.seed),
         )
-        return Problem(np.empty(0, dtype=np.uint8), parts, (), ()).steps_per_epoch(self.config)
+        return Problem(np.empty(0, dtype=np.uint8), parts, (), ())
+
+    @cached_property
+    def steps(self) -> int:
+        """Steps of an epoch. BadInput where the partition is impossible."""
+        return self.owners.steps_per_epoch(self.config)
 
     @cached_property
     def syncs(self) -> int:
@@ -104,7 +120,7 @@ class Experiment:
     def pools(self) -> Iterator[npt.NDArray[np.int64]]:
         """The clients of every epoch, as the run will draw them."""
         streams = Streams(self.config.seed)
-        return (pool(self.config, streams, epoch) for epoch in range(self.config.epochs))
+        return (pool(self.config, streams, epoch, self.owners.images) for epoch in range(self.config.epochs))
 
     @cached_property
     def participants(self) -> int:
@@ -181,6 +197,7 @@ def experiment(config: Config, images: ImageSet, machine: Kernels | Elsewhere | 
         bottom=segment(split.bottom, split.input_shape, fused=fused, itemsize=itemsize),
         trunk=segment(split.trunk, split.smashed_shape, fused=fused, itemsize=itemsize),
         layers=tuple(name for name, _ in split.bottom.named_parameters()),
+        spans=tuple(pairwise(accumulate((p.numel() for p in split.bottom.parameters()), initial=0))),
         smashed=split.smashed_floats,
         input=images.channels * size**2,
         features=backbones.feature_dim(config.model),

@@ -84,15 +84,15 @@ def rank_memory(experiment: Experiment, ranks: int, *, evaluates: bool = True) -
 
 
 def _common(x: Experiment) -> Uses:
-    """What every rank has: the three states that clients share."""
-    return {"shared client states": 3 * x.network.bottom.parameters * x.weight}
+    """What every rank has: the states that clients share."""
+    return {"shared client states": x.shared * x.network.bottom.parameters * x.weight}
 
 
 def _client_models(x: Experiment, clients: int, hosts: int) -> Uses:
     state = x.network.bottom.parameters * x.weight
     return {
-        "models of the pool": 3 * clients * state,
-        "models that wait for their turn": x.private * state * x.participants // hosts,
+        "models of the pool": x.states * clients * state,
+        "models that wait for their turn": x.private * x.weight * x.participants // hosts,
     }
 
 

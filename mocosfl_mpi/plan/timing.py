@@ -100,7 +100,7 @@ def load(experiment: Experiment, ranks: int) -> Load:
         client_flops=rows * flops,
         views=2 * clients * config.client.batch_size * network.input,
         moved=(2 if frozen else 3) * experiment.rows * network.smashed * experiment.activation,
-        averaged=config.pool_size * network.bottom.parameters * len({*experiment.aligned, "momentum"}),
+        averaged=config.pool_size * network.bottom.parameters * experiment.alignment.means,
         server_row=server / experiment.rows,
         client_row=flops,
     )
