@@ -145,7 +145,7 @@ class Cleared:
     every: ClassVar[int] = 1
     own: ClassVar[tuple[str, ...]] = ()
 
-    def synchronise(self, clients: Population, means: Means, scope: Scope) -> None:
+    def synchronise(self, clients: Population, means: Means, scope: Scope) -> None:  # noqa: ARG002 - the protocol's
         """Load zeros into every client."""
         clients.load(self.state, torch.zeros_like(clients.shared[self.state]), scope.columns)
 
