@@ -35,6 +35,11 @@ def machine():
         ("client.velocity_at_sync=reset", "federation.sync_freq=3", "compute.backend=stacked"),
         ("client.frozen=true", "epochs=3"),
         ("contrast.share_features=false", "contrast.memory_length=60"),
+        ("federation.alignment=none", "client.sampling=round_robin"),
+        ("federation.alignment=momentum_reset", "client.sampling=by_data", "partition.kind=volumes"),
+        ("method=monacosfl", "federation.momentum_every=3", "federation.momentum_compression=int8", "epochs=4"),
+        ("method=monacosfl", "federation.momentum_compression=topk", "federation.aligned_layers=['block1']"),
+        ("client.sampling=trace", "client.availability=['10', '11', '01']"),
     ],
 )
 def test_bytes_flops_and_sizes_are_those_of_the_run(tmp_path, settings):
