@@ -7,7 +7,7 @@ docs/alignment.md has the strategies, their equations and their bytes on one pag
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 import torch
@@ -219,7 +219,7 @@ class Alignment:
 
     parts: tuple[Part, ...]
     scope: Scope
-    frozen: bool = field(default=False)
+    frozen: bool = False
     """Clients that never learn are never synchronised and have no state of their own."""
 
     def due(self, number: int) -> Sequence[Part]:
