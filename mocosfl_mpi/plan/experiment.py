@@ -183,7 +183,7 @@ def experiment(config: Config, images: ImageSet, machine: Kernels | Elsewhere | 
     Raises
     ------
     BadInput
-        The network does not fit the images.
+        The network does not fit the images, or has no layers of the names that are to be aligned.
     """
     away = machine if isinstance(machine, Elsewhere) else None
     kernels = None if isinstance(machine, Elsewhere) else machine
@@ -203,4 +203,5 @@ def experiment(config: Config, images: ImageSet, machine: Kernels | Elsewhere | 
         features=backbones.feature_dim(config.model),
         keys=split.key_dim,
     )
+    alignment(config, network.layers, network.spans)  # refuses layers that are not there
     return Experiment(config.computed(engine.precision, engine.backend), images, network)

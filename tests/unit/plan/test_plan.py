@@ -58,6 +58,13 @@ def test_a_rehearsed_step_takes_what_it_took():
     assert found.time.idle[0] < found.time.idle[1]
 
 
+def test_layers_that_are_not_there_are_refused_before_any_rehearsal():
+    with pytest.raises(
+        BadInput, match="names 'block7', and the clients' part of the network consists of stem, block1;"
+    ):
+        planned("smoke", "federation.aligned_layers=['block7']")
+
+
 def test_time_grows_with_the_rows():
     found = plan()
     twice = found.on(found.experiment.resized(batch=4))
