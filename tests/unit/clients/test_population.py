@@ -119,6 +119,40 @@ def test_what_lapses_is_lost_to_clients_that_were_away_when_it_was_made_common()
     assert torch.equal(lane(clients, 1, "residual"), torch.full_like(initial, 2.0)), "an error waits until it is sent"
 
 
+def test_a_restored_population_knows_what_has_lapsed_and_what_is_kept():
+    whole = ((0, len(initial_weights())),)
+    kept = (Keep("online", ((0, 5),)), Keep("momentum", whole, lapses=True), Keep("residual", whole))
+    clients, initial = population(kept)
+    clients.enter(np.array([1, 2]))
+    for block in clients.blocks:
+        for state in ("online", "momentum", "residual"):
+            block.state[state] += 1.0
+    clients.leave()
+    clients.enter(np.array([2, 3]))
+    clients.load("momentum", torch.full_like(initial, 0.5), whole)
+    clients.averaged(torch.full_like(initial, 0.75))
+    clients.shared["server_residual"] = torch.full_like(initial, 0.1)
+    clients.leave()
+    clients.enter(np.array([3, 4]))
+    for block in clients.blocks:
+        block.state["momentum"] += 2.0
+    clients.leave()
+
+    saved = dict(clients.state())
+    again, _ = population(kept)
+    again.restore(saved["shared"], [saved[name] for name in saved if name.startswith("parked")])
+    assert again.digest_shared() == clients.digest_shared()
+    assert sorted(again.digests()) == sorted(clients.digests())
+    assert torch.equal(again.average, clients.average)
+    for found in (clients, again):
+        found.enter(np.arange(1, 6))
+    for client in range(1, 6):
+        for state in ("online", "momentum", "residual"):
+            assert torch.equal(lane(again, client, state), lane(clients, client, state)), (client, state)
+    assert torch.equal(lane(again, 1, "momentum"), torch.full_like(initial, 0.5)), "lapsed"
+    assert torch.equal(lane(again, 3, "momentum"), torch.full_like(initial, 2.5)), "kept"
+
+
 def test_published_rates_follow_each_clients_own_steps():
     clients, _ = population(schedule_step="published", lr=0.06)
     everyone = np.arange(6)
