@@ -218,7 +218,7 @@ def _averaged(config: Mapping[str, Any], method: Any) -> str:
     layers = config["federation"].get("aligned_layers") if isinstance(config.get("federation"), Mapping) else None
     words = [
         _AVERAGED.get(str(strategy), ""),
-        "" if every in (1, "?") else f"momentum at every {every}th time",
+        "" if every in (1, "?") else f"momentum one time in {every}",
         "" if compression in ("none", "?") else f"momentum sent by {compression}",
         f"layers {', '.join(map(str, layers))} only" if isinstance(layers, list) and layers else "",
     ]

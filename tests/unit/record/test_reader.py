@@ -283,7 +283,7 @@ def test_show_explains_itself_and_is_not_fooled_by_control_sequences(finished):
         ),
         (
             ["method=monacosfl", "federation.momentum_every=4", "federation.momentum_compression=int8"],
-            "are averaged, momentum at every 4th time, momentum sent by int8, 10 times",
+            "are averaged, momentum one time in 4, momentum sent by int8, 10 times",
         ),
         (["client.sampling=round_robin", "client.sampling_ratio=0.5"], "take part in an epoch (round_robin)"),
     ],
