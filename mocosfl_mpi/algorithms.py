@@ -5,13 +5,26 @@ A method is a row of small pieces; the training loop knows none of them by name.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 
-from mocosfl_mpi.config import Config
+from mocosfl_mpi.config import Config, Federation
 from mocosfl_mpi.objectives.local import BYOL, MOCO, SIMCLR, SIMSIAM, LocalObjective
-from mocosfl_mpi.server.alignments import ONLINE, ONLINE_AND_MOMENTUM, Alignment
+from mocosfl_mpi.server.alignments import (
+    MOMENTUM,
+    ONLINE,
+    ONLINE_AND_MOMENTUM,
+    STRATEGIES,
+    Alignment,
+    Averaged,
+    Cleared,
+    Compressed,
+    Part,
+    scope,
+)
+from mocosfl_mpi.server.compression import Int8, TopK
 from mocosfl_mpi.split import cut
 from mocosfl_mpi.split.cut import SplitNetwork
 from mocosfl_mpi.streams import Streams
@@ -23,7 +36,7 @@ class Algorithm:
 
     title: str
     paper: str
-    alignment: Alignment
+    alignment: tuple[Part, ...]
     local: LocalObjective | None = None
     """What clients minimise by themselves, with the whole network; None = the main server does, behind the cut."""
 
@@ -31,6 +44,15 @@ class Algorithm:
     def momentum(self) -> bool:
         """Whether clients have momentum models."""
         return self.local is None or self.local.momentum
+
+    def widths(self, config: Config, parameters: int, key_dim: int) -> dict[str, int]:
+        """Numbers in each state of a client whose network has ``parameters``; past keys have ``key_dim`` each."""
+        widths = dict.fromkeys(("online", "momentum", "velocity"), parameters)
+        if not self.momentum:
+            del widths["momentum"]
+        if self.local and self.local.memory:
+            widths["memory"] = config.contrast.memory_length * key_dim
+        return widths
 
 
 ALGORITHMS = {
@@ -96,3 +118,35 @@ def network(config: Config, channels: int, image_size: int, streams: Streams, dt
     if local is None:
         return cut.build(config.model, channels, image_size, streams, dtype)
     return cut.whole(config.model, channels, image_size, streams, dtype, predictor=local.predictor)
+
+
+VELOCITIES: dict[str, tuple[Part, ...]] = {
+    "kept": (),
+    "reset": (Cleared("velocity"),),
+    "averaged": (Averaged("velocity"),),
+}
+"""What `client.velocity_at_sync` adds to an alignment."""
+
+MOMENTA: dict[str, Callable[[Federation], Part]] = {
+    "none": lambda f: Averaged("momentum", f.momentum_every),
+    "int8": lambda f: Compressed("momentum", Int8(), f.momentum_every),
+    "topk": lambda f: Compressed("momentum", TopK(f.momentum_topk), f.momentum_every),
+}
+"""How momentum models are aligned where they are, by `federation.momentum_compression`."""
+
+
+def alignment(config: Config, names: Sequence[str], spans: Sequence[tuple[int, int]], key_dim: int) -> Alignment:
+    """What is aligned: the method's row or what replaces it, on a client with parameter tensors of these spans.
+
+    Raises
+    ------
+    BadInput
+        `federation.aligned_layers` names a layer that clients do not have.
+    """
+    federation, algorithm = config.federation, ALGORITHMS[config.method]
+    row = algorithm.alignment if federation.alignment == "method" else STRATEGIES[federation.alignment]
+    momentum = MOMENTA[federation.momentum_compression](federation)
+    parts = (*(momentum if part == MOMENTUM else part for part in row), *VELOCITIES[config.client.velocity_at_sync])
+    aligned = scope(federation.aligned_layers, names, spans)
+    widths = algorithm.widths(config, aligned.parameters, key_dim)
+    return Alignment(parts, aligned, widths, config.client.frozen)

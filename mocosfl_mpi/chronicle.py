@@ -23,6 +23,7 @@ from mocosfl_mpi.evaluation.health import effective_rank, feature_std, hardness
 from mocosfl_mpi.evaluation.judge import Monitor
 from mocosfl_mpi.meter import Meter
 from mocosfl_mpi.record.writer import Recorder
+from mocosfl_mpi.server.alignments import Traffic
 from mocosfl_mpi.server.fed_server import Drift
 from mocosfl_mpi.server.main_server import StepReport
 from mocosfl_mpi.speaker import Speaker
@@ -44,42 +45,40 @@ class WireSizes:
 
     step: dict[str, int]
     """In every step, by kind."""
-    weights: int
-    """One copy of its weights."""
+    models: tuple[Traffic, ...]
+    """For the alignment."""
 
     @classmethod
-    def of(cls, config: Config, smashed: int, weights: int) -> WireSizes:
-        """``smashed``: bytes of its smashed data; ``weights``: of its model. Two go up, a gradient comes down."""
+    def of(cls, config: Config, smashed: int, models: tuple[Traffic, ...]) -> WireSizes:
+        """``smashed``: bytes of its smashed data, of which two go up and a gradient comes down."""
         step = {} if config.whole_network else {"query_up": smashed, "key_up": smashed, "gradient_down": smashed}
         if config.client.frozen:
             step.pop("gradient_down")
-        return cls(step, weights)
+        return cls(step, models)
 
 
 class Simulated:
-    """What real clients would have sent and computed. A client holds the last model it was sent."""
+    """What real clients would have sent and computed. A client holds the last models it was sent."""
 
-    def __init__(
-        self, config: Config, sizes: WireSizes, cost: SegmentCost, aligned: tuple[str, ...], *, momentum: bool
-    ) -> None:
+    def __init__(self, config: Config, sizes: WireSizes, cost: SegmentCost, *, momentum: bool) -> None:
         self._config = config
         self._sizes = sizes
         self._cost = cost
         self._momentum = momentum
-        self._kinds = [kind for kind in ("weights", "momentum", "velocity") if _state(kind) in aligned]
-        self._version = 0
+        self._syncs = 0
         self._held = np.zeros(config.client.count, dtype=np.int64)
+        """Synchronisations until each client was last served."""
         self._pool: Ids = np.empty(0, dtype=np.int64)
         self._ledger = Ledger(config.pool_size)
         self._steps = 0
 
     def enter(self, pool: Ids) -> None:
-        """Clients of the pool whose model is out of date download the current one first."""
+        """Clients of the pool whose models are out of date download the current ones first."""
         self._pool = pool
-        stale = np.flatnonzero(self._held[pool] != self._version)
-        for kind in self._kinds:
-            self._ledger.count(f"{kind}_down", self._sizes.weights, stale)
-        self._held[pool] = self._version
+        for model in self._sizes.models:
+            stale = np.flatnonzero(self._held[pool] // model.every != self._syncs // model.every)
+            self._ledger.count(f"{model.kind}_down", model.copy, stale)
+        self._held[pool] = self._syncs
 
     def step(self) -> None:
         """Every client of the pool does a step and sends and receives what belongs to it."""
@@ -88,12 +87,13 @@ class Simulated:
             self._ledger.count(message, size)
 
     def synchronise(self) -> None:
-        """Every client of the pool sends its aligned states up and gets the means down."""
-        for kind in self._kinds:
-            self._ledger.count(f"{kind}_up", self._sizes.weights)
-            self._ledger.count(f"{kind}_down", self._sizes.weights)
-        self._version += 1
-        self._held[self._pool] = self._version
+        """Every client of the pool sends up what is due to be aligned and gets what became of it down."""
+        self._syncs += 1
+        for model in self._sizes.models:
+            if self._syncs % model.every == 0:
+                self._ledger.count(f"{model.kind}_up", model.each_way)
+                self._ledger.count(f"{model.kind}_down", model.each_way)
+        self._held[self._pool] = self._syncs
 
     def take(self) -> dict[str, npt.NDArray[np.int64]]:
         """The epoch's rows: bytes, messages and FLOPs of each client of the pool."""
@@ -112,18 +112,14 @@ class Simulated:
     def state(self) -> Arrays:
         """What has been counted and is not yet recorded, and who holds which model."""
         size, messages = self._ledger.state()
-        counts = np.array([self._version, self._steps], dtype=np.int64)
+        counts = np.array([self._syncs, self._steps], dtype=np.int64)
         return {"held": self._held.copy(), "bytes": size, "messages": messages, "counts": counts}
 
     def restore(self, state: Arrays) -> None:
         """The inverse of ``state``. ValueError for other shapes."""
         self._held[...] = state["held"]
         self._ledger.restore(state["bytes"], state["messages"])
-        self._version, self._steps = (int(count) for count in state["counts"])
-
-
-def _state(kind: str) -> str:
-    return {"weights": "online"}.get(kind, kind)
+        self._syncs, self._steps = (int(count) for count in state["counts"])
 
 
 class Chronicle:

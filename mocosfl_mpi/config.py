@@ -24,10 +24,22 @@ Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(gt=0.0, le=1.0)]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Method = Literal["mocosfl", "monacosfl", "fl_moco", "fl_byol", "fl_simclr", "fl_simsiam", "central"]
+ALIGNED = {
+    "mocosfl": "online",
+    "monacosfl": "online_and_momentum",
+    "fl_moco": "online",
+    "fl_byol": "online",
+    "fl_simclr": "online",
+    "fl_simsiam": "online",
+    "central": "online",
+}
+"""What each method's fed server aligns, as `federation.alignment` would say it."""
+MOMENTUM_ALIGNED = frozenset({"online_and_momentum", "momentum_reset"})
+"""Values of `federation.alignment` that are about momentum models."""
 WHOLE_NETWORK = frozenset({"fl_moco", "fl_byol", "fl_simclr", "fl_simsiam", "central"})
 """Methods whose clients hold the whole network, projector included: there is no cut and no main server."""
 IN_BATCH = frozenset({"fl_simclr", "fl_simsiam"})
-"""Methods that compare the two views of a batch with each other, so both are always needed."""
+"""Methods that compare the two views of a batch with each other: both are always needed, a momentum model is not."""
 Backbone = Literal[
     "resnet18", "resnet34", "resnet50", "vgg11", "vgg13", "vgg16", "mobilenetv2", "mobilenetv2_published", "vit"
 ]
@@ -175,6 +187,13 @@ class Client(Section):
     """Images per client and step."""
     sampling_ratio: Fraction = 1.0
     """Share of the clients that takes part in an epoch, drawn afresh for each."""
+    sampling: Literal["uniform", "by_data", "round_robin", "trace"] = "uniform"
+    """Who takes part. `uniform`: drawn alike; `by_data`: one after the other with probabilities proportional to image
+    counts; `round_robin`: in turns, in one shuffled order; `trace`: drawn alike from those that `availability`
+    allows."""
+    availability: tuple[Annotated[str, Field(pattern="^[01]+$")], ...] = ()
+    """`trace` only: rows of 1 (there) and 0 (away), all as long; client i follows row i modulo their number, epoch e
+    reads column e modulo their length. For example ["110", "011"]."""
     lr: Annotated[float, Field(ge=0.0)] = 0.06
     """Initial learning rate."""
     momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
@@ -202,6 +221,19 @@ class Federation(Section):
     """Synchronisations per epoch; one more at the end where it does not divide the steps (as published)."""
     weighting: Literal["uniform", "data"] = "uniform"
     """`uniform`: plain mean over the pool; `data`: weighted by the clients' image counts."""
+    alignment: Literal["method", "none", "online", "online_and_momentum", "momentum_reset"] = "method"
+    """What becomes common to all clients. `method`: as the method says; `none`: nothing; `online`: online models;
+    `online_and_momentum`: momentum models too; `momentum_reset`: momentum models become the mean online model."""
+    momentum_every: Positive = 1
+    """Momentum models are aligned at every so-manieth synchronisation of the run."""
+    momentum_compression: Literal["none", "int8", "topk"] = "none"
+    """How updates of momentum models travel, with error feedback both ways: in full, as 8-bit integers, or the largest
+    numbers only."""
+    momentum_topk: Fraction = 0.05
+    """`topk` only: share of each parameter tensor's numbers that travels."""
+    aligned_layers: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Layers of the client's part that are aligned, for example ["stem", "block1"]; the others stay with each client.
+    Empty = all."""
 
 
 class Evaluation(Section):
@@ -294,6 +326,8 @@ class Config(Section):
             )
         if not self.evaluation.probe_l2:
             raise ValueError("evaluation.probe_l2 is empty; name at least one penalty, for example [1e-3]")
+        self._check_alignment()
+        self._check_sampling(pool)
         if self.data.source == "image-folder" and not (self.data.folder and self.data.image_size):
             raise ValueError("data.source = image-folder needs data.folder and data.image_size")
         return self
@@ -348,6 +382,71 @@ class Config(Section):
                 f"method = central is one client that owns all images, not client.count = {self.client.count}; "
                 f"set client.count = 1 and partition.kind = iid"
             )
+
+    def _check_alignment(self) -> None:
+        """Refuse settings of the alignment that would have no effect (ValueError)."""
+        federation = self.federation
+        strategy = ALIGNED[self.method] if federation.alignment == "method" else federation.alignment
+        changes = [
+            f"federation.{name} = {getattr(federation, name)!r}"
+            for name in ("momentum_every", "momentum_compression")
+            if getattr(federation, name) != Federation.model_fields[name].default
+        ]
+        if self.method in IN_BATCH and (changes or strategy in MOMENTUM_ALIGNED):
+            named = [*([f"federation.alignment = {strategy!r}"] if strategy in MOMENTUM_ALIGNED else []), *changes]
+            raise ValueError(
+                f"{' and '.join(named)} speaks of momentum models, and clients of method = {self.method!r} have none; "
+                f"set federation.alignment to online or none and leave momentum_every and momentum_compression out, or "
+                f"choose method = fl_moco or fl_byol"
+            )
+        if changes and strategy != "online_and_momentum":
+            raise ValueError(
+                f"{' and '.join(changes)} of momentum models that are not averaged (method = {self.method!r}, "
+                f"federation.alignment = {federation.alignment!r}); set federation.alignment = online_and_momentum"
+            )
+        if federation.aligned_layers and strategy == "none":
+            raise ValueError(
+                "federation.aligned_layers of federation.alignment = none; name what is aligned with "
+                "federation.alignment, or leave aligned_layers empty"
+            )
+        if strategy == "none" and self.client.velocity_at_sync != "kept":
+            raise ValueError(
+                f"client.velocity_at_sync = {self.client.velocity_at_sync!r} belongs to the averaging of models, and "
+                f"federation.alignment = none averages none; set velocity_at_sync = kept"
+            )
+        if self.client.frozen and (changes or federation.aligned_layers or federation.alignment != "method"):
+            raise ValueError(
+                "client.frozen = true synchronises no model, so nothing in federation can choose what is aligned; set "
+                "client.frozen = false, or leave alignment, momentum_every, momentum_compression and aligned_layers out"
+            )
+
+    def _check_sampling(self, pool: int) -> None:
+        """Refuse a trace that is missing, unused, ragged, or leaves a pool short in any epoch (ValueError)."""
+        rows, trace = self.client.availability, self.client.sampling == "trace"
+        if trace != bool(rows):
+            raise ValueError(
+                'client.sampling = trace needs client.availability, for example ["110", "011"]'
+                if trace
+                else f"client.availability is for client.sampling = trace, which is {self.client.sampling!r}"
+            )
+        if not trace:
+            return
+        if len({len(row) for row in rows}) > 1:
+            raise ValueError("client.availability has rows of different lengths; write one character per epoch in each")
+        if len(rows) > self.client.count:
+            raise ValueError(
+                f"client.availability has {len(rows)} rows for client.count = {self.client.count} clients; "
+                f"leave out those that nobody follows"
+            )
+        followers = [len(range(index, self.client.count, len(rows))) for index in range(len(rows))]
+        for epoch in range(min(self.epochs, len(rows[0]))):
+            there = sum(count for row, count in zip(rows, followers, strict=True) if row[epoch] == "1")
+            if there < pool:
+                raise ValueError(
+                    f"client.availability leaves {there} of {self.client.count} clients in epoch {epoch}, and a pool "
+                    f"takes {pool}; lower client.sampling_ratio to at most {there / self.client.count:.4g}, or "
+                    f"let more clients be there"
+                )
 
     @property
     def whole_network(self) -> bool:

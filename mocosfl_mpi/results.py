@@ -47,8 +47,12 @@ def open_record(
     cost: SegmentCost,
     hosts: list[str],
     server_threads: int,
+    beside: int,
 ) -> Recorder:
-    """Create ``run.h5`` with all that is known before training, or with the rows of the run it continues (rank 0)."""
+    """Create ``run.h5`` with all that is known before training, or with the rows of the run it continues (rank 0).
+
+    ``beside``: bytes that a client keeps beside its models for their alignment.
+    """
     assert source is not None
     frozen = config.client.frozen
     algorithm = ALGORITHMS[config.method]
@@ -59,9 +63,9 @@ def open_record(
     if symmetry(config).server_swap:  # the second loss passes the trunk again, and no further down
         flops[1] += list(per_image(server_costs.last, False).values())
     client_memory = memory.measure(
-        network.bottom, network.input_shape, config.rows_per_client, frozen, algorithm.momentum
+        network.bottom, network.input_shape, config.rows_per_client, frozen, algorithm.momentum, beside
     )
-    own_memory = config.contrast.memory_length * network.key_dim if algorithm.local and algorithm.local.memory else 0
+    own_memory = algorithm.widths(config, model.parameters, network.key_dim).get("memory", 0)
     keys_per_update = config.pool_size * config.client.batch_size * (1 if config.contrast.symmetric == "off" else 2)
     placed = deal(np.arange(config.pool_size), config.block_size, cluster.hosts)
     threads = [server_threads if rank == 0 else config.compute.host_threads for rank in range(cluster.size)]
@@ -133,8 +137,8 @@ class Results:
         self._cluster = cluster
 
     def encoder(self) -> Encoder:
-        """The global encoder: the clients' common model, and behind it the server's trunk if there is one (rank 0)."""
-        return partial(self._encode, self._clients.shared["online"])
+        """The global encoder: the clients' mean model, and behind it the server's trunk if there is one (rank 0)."""
+        return partial(self._encode, self._clients.average)
 
     def _put(self, values: dict[str, Any]) -> None:
         if self._recorder is not None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mocosfl_mpi.algorithms import ALGORITHMS
+from mocosfl_mpi.algorithms import ALGORITHMS, alignment
 from mocosfl_mpi.algorithms import network as build_network
 from mocosfl_mpi.boundary import GO, STOP, Boundary, seconds_left
 from mocosfl_mpi.cadence import Cadence
@@ -43,7 +43,7 @@ from mocosfl_mpi.record.show import show
 from mocosfl_mpi.results import Encode, Results, open_record
 from mocosfl_mpi.resumption import Found, Resumption
 from mocosfl_mpi.routes import AtClient, AtServer, Route
-from mocosfl_mpi.server.fed_server import FedServer, due
+from mocosfl_mpi.server.fed_server import FedServer, due, number
 from mocosfl_mpi.server.main_server import MainServer
 from mocosfl_mpi.signals import ignore
 from mocosfl_mpi.speaker import Speaker, console
@@ -201,8 +201,7 @@ class Simulation:
         engine = choose(config.compute, kernels, network)
         config = self.config = config.computed(engine.precision, engine.backend)
         model = StackedModel(network.bottom, engine)
-        algorithm = ALGORITHMS[config.method]
-        aligned = algorithm.alignment
+        aligned = cluster.everywhere(lambda: alignment(config, model.names, model.spans, network.key_dim))
         views = ViewMaker(config.views, size, self.problem.mean, self.problem.std, dtype)
 
         def prepare(pixels: Tensor) -> Tensor:
@@ -212,7 +211,7 @@ class Simulation:
             config,
             model,
             self._initial(exchange.broadcast(model.flat(network.bottom)), network.key_dim),
-            aligned.states,
+            aligned.kept,
             Feed(self.problem.pixels, self.problem.parts, config.client.batch_size, views, streams),
             cluster,
             exchange,
@@ -235,13 +234,23 @@ class Simulation:
         sizes = WireSizes.of(
             config,
             config.rows_per_client * network.smashed_floats * engine.activations.itemsize,
-            model.parameters * engine.weights.itemsize,
+            aligned.traffic(engine.weights.itemsize),
         )
         facts = cluster.root_decides(lambda: self._facts(source, server_threads, found))
         hosts = cluster.gather_json(cluster.host_name)
         recorder = cluster.root_decides(
             lambda: open_record(
-                resumption, config, cluster, conduct.preset, source, network, model, cost, hosts or [], server_threads
+                resumption,
+                config,
+                cluster,
+                conduct.preset,
+                source,
+                network,
+                model,
+                cost,
+                hosts or [],
+                server_threads,
+                aligned.copies * engine.weights.itemsize,
             )
         )
         self.results = Results(
@@ -262,7 +271,7 @@ class Simulation:
             self.meter,
             self.speaker,
             recorder,
-            Simulated(config, sizes, cost, self.fed_server.states, momentum=algorithm.momentum),
+            Simulated(config, sizes, cost, momentum=ALGORITHMS[config.method].momentum),
             self.results.path,
         )
         self.checkpoints = Checkpoints(
@@ -283,15 +292,13 @@ class Simulation:
             self.speaker.say(line)
 
     def _initial(self, online: Tensor, key_dim: int) -> dict[str, Tensor]:
-        """What every client begins with, by state."""
-        config, algorithm = self.config, ALGORITHMS[self.config.method]
-        initial = {"online": online, "velocity": torch.zeros_like(online)}
-        if algorithm.momentum:
-            initial["momentum"] = online.clone()
-        if algorithm.local and algorithm.local.memory:
-            length = config.contrast.memory_length
+        """What every client begins with, in the states that clients of the method have."""
+        states = ALGORITHMS[self.config.method].widths(self.config, len(online), key_dim)
+        initial = {"online": online, "momentum": online.clone(), "velocity": torch.zeros_like(online)}
+        if "memory" in states:
+            length = self.config.contrast.memory_length
             initial["memory"] = noise(1, length, key_dim, self.streams, online.dtype).flatten()
-        return initial
+        return {state: initial[state] for state in states}
 
     def _route(self, network: SplitNetwork, exchange: Exchange, engine: Engine) -> Route:
         config, local = self.config, ALGORITHMS[self.config.method].local
@@ -406,7 +413,7 @@ class Simulation:
         begin, first = self.position
         self.speaker.begin(chronicle.steps)
         for epoch in range(begin, config.epochs):
-            pool = draw_pool(config, self.streams, epoch)
+            pool = draw_pool(config, self.streams, epoch, self.problem.images)
             clients.enter(pool)
             chronicle.enter(pool, self.main_server.begin_epoch(epoch) if self.main_server else 0.0)
             if first:
@@ -423,7 +430,8 @@ class Simulation:
                     clients.backward(gradient, epoch)
                 chronicle.step(epoch, self.route.report)
                 if not config.client.frozen and due(step, self.steps, config.federation.sync_freq):
-                    drift = self.fed_server.synchronise(clients, self.problem.images[pool])
+                    sync = number(epoch, step, self.steps, config.federation.sync_freq)
+                    drift = self.fed_server.synchronise(clients, self.problem.images[pool], sync)
                     chronicle.synchronised(epoch, drift)
                 yield epoch
                 if not last:

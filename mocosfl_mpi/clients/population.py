@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -30,13 +31,29 @@ SLAB = 2**26
 Ids = npt.NDArray[np.int64]
 
 
+@dataclass(frozen=True)
+class Keep:
+    """Columns of a state that each client keeps for itself between epochs."""
+
+    state: str
+    columns: tuple[tuple[int, int], ...]
+    """(start, stop) of each run of columns."""
+    lapses: bool = False
+    """Whether a value is lost when the state is made common while the client is away."""
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers these are."""
+        return sum(stop - start for start, stop in self.columns)
+
+
 class Population:
     """The clients of this run; this rank holds the blocks that were dealt to it.
 
     After a synchronisation most state is common to all clients and is kept once (``shared``). What is private
-    (momentum models in MocoSFL, velocities unless reset or averaged) waits, for clients that are not in the
-    pool, on the rank that used it last, and travels when the client is dealt elsewhere. Clients that never took
-    part have no state of their own at all.
+    (momentum models in MocoSFL, velocities unless reset or averaged: what no synchronisation made common) waits, for
+    clients that are not in the pool, on the rank that used it last, and travels when the client is dealt elsewhere.
+    Clients that never took part have no state of their own at all.
 
     ``initial``: values ``[width]`` of the states that this method has, of `online`, `momentum`, `velocity`, `memory`.
     """
@@ -45,8 +62,8 @@ class Population:
         self,
         config: Config,
         model: StackedModel,
-        initial: dict[str, Tensor],
-        aligned: Sequence[str],
+        initial: Mapping[str, Tensor],
+        private: Sequence[Keep],
         feed: Feed,
         cluster: Cluster,
         exchange: Exchange,
@@ -61,11 +78,21 @@ class Population:
         self._symmetry = symmetry(config)
         self.dtype = initial["online"].dtype
         self.shared = {name: initial[name] for name in STATES if name in initial}
-        common = set(aligned)
-        if config.client.velocity_at_sync != "kept":
-            common.add("velocity")
-        own = tuple(s for s in self.shared if s not in common and s != "online")
-        self.private = () if config.client.frozen else own
+        self.private = tuple(private)
+        self._widths = {name: len(value) for name, value in self.shared.items()}
+        """Numbers of each state of a client at work."""
+        for state in dict.fromkeys(keep.state for keep in private if keep.state not in initial):
+            # What clients keep for the alignment alone, the fed server keeps too.
+            self._widths[state] = model.parameters
+            self.shared[f"server_{state}"] = torch.zeros_like(initial["online"])
+        if any(keep.state == "online" for keep in private):
+            self.shared["average"] = initial["online"].clone()
+        self._width = sum(keep.numbers for keep in private)
+        self._lapsing = {keep.state for keep in private if keep.lapses}
+        self._loads = 0
+        """Times that a state which lapses was made common."""
+        self._left = np.zeros(config.client.count, dtype=np.int64)
+        """``_loads`` when each client was last at work."""
         self._parked: dict[int, Tensor] = {}
         self._where = np.full(config.client.count, -1, dtype=np.int64)
         self._steps = np.zeros(config.client.count, dtype=np.int64)
@@ -86,8 +113,7 @@ class Population:
             moves = [
                 (int(c), int(self._where[c]), int(o)) for c, o in zip(pool, owners, strict=True) if self._where[c] >= 0
             ]
-            width = sum(self._widths(self.private))
-            self._parked |= self._exchange.relocate(self._parked, width, self.dtype, moves)
+            self._parked |= self._exchange.relocate(self._parked, self._width, self.dtype, moves)
             self._where[pool] = owners
         self.blocks = [
             Block(clients, self._states(clients), self._model, self._config.client)
@@ -97,24 +123,31 @@ class Population:
 
     def leave(self) -> None:
         """Park what is private to the pool's clients and count their steps."""
+        assert self._deal is not None
+        pieces = [(keep.state, slice(*span)) for keep in self.private for span in keep.columns]
         for block in self.blocks:
             for lane, client in enumerate(block.clients):
-                if self.private:
-                    self._parked[int(client)] = torch.cat([block.state[name][lane] for name in self.private])
+                if pieces:
+                    self._parked[int(client)] = torch.cat([block.state[name][lane, part] for name, part in pieces])
+        self._left[self._deal.pool] = self._loads
         self.blocks = []
         self._deal = None
 
-    def _widths(self, states: Iterable[str]) -> list[int]:
-        return [len(self.shared[name]) for name in states]
-
     def _states(self, clients: npt.NDArray[np.int64]) -> dict[str, Tensor]:
         """Stacked states ``[lanes, width]`` of ``clients``: shared values, overlaid by what is parked here."""
-        stacks = {name: value.expand(len(clients), -1).clone() for name, value in self.shared.items()}
+        nothing = torch.zeros_like(self.shared["velocity"])
+        stacks = {name: self.shared.get(name, nothing).expand(len(clients), -1).clone() for name in self._widths}
         for lane, client in enumerate(clients):
             row = self._parked.pop(int(client), None)
-            if row is not None:
-                for name, part in zip(self.private, row.split(self._widths(self.private)), strict=True):
-                    stacks[name][lane] = part
+            if row is None:
+                continue
+            lapsed, begin = self._left[client] != self._loads, 0
+            for keep in self.private:
+                for start, stop in keep.columns:
+                    end = begin + stop - start
+                    if not (keep.lapses and lapsed):
+                        stacks[keep.state][lane, start:stop] = row[begin:end]
+                    begin = end
         return {"momentum": stacks["online"], **stacks}
 
     @property
@@ -186,11 +219,28 @@ class Population:
 
     # ------------------------------------------------------------------------------------------ state
 
-    def load(self, name: str, mean: Tensor) -> None:
-        """Make ``mean [P]`` the value of state ``name`` for every client, in the pool or not."""
-        self.shared[name] = mean
-        for block in self.blocks:
-            block.state[name].copy_(mean.expand_as(block.state[name]))
+    def load(self, name: str, mean: Tensor, columns: Sequence[tuple[int, int]] | None = None) -> None:
+        """Make ``mean [P]`` the value of state ``name`` for every client, in the pool or not; in ``columns`` if given.
+
+        Clients that are not in the pool get it when they come back.
+        """
+        value = self.shared[name].clone()
+        for start, stop in ((0, len(mean)),) if columns is None else columns:
+            value[start:stop] = mean[start:stop]
+            for block in self.blocks:
+                block.state[name][:, start:stop] = mean[start:stop]
+        self.shared[name] = value
+        self._loads += name in self._lapsing
+
+    def averaged(self, online: Tensor) -> None:
+        """Take note of the mean ``[P]`` of the pool's online models, where it is not what clients share anyway."""
+        if "average" in self.shared:
+            self.shared["average"] = online
+
+    @property
+    def average(self) -> Tensor:
+        """The mean ``[P]`` of the pool's online models at the last synchronisation: the model that is evaluated."""
+        return self.shared.get("average", self.shared["online"])
 
     def state(self) -> Iterator[tuple[str, dict[str, Tensor]]]:
         """Everything that training changes, a bounded part at a time: on the server; nothing elsewhere (collective).
@@ -199,26 +249,33 @@ class Population:
         ``[n, width]`` of the clients at work, in the middle of an epoch. Clients in order.
         """
         if self._cluster.serves:
-            yield "shared", self.shared | {"steps": torch.from_numpy(self._steps)}
+            yield "shared", self.shared | self._counts()
         parked = self._where >= 0
         working = self._deal
         if working is not None:
             parked[working.pool] = False
         waiting = np.flatnonzero(parked)
-        yield from self._rows("parked", waiting, self._where[waiting], self.private, self._parked)
+        yield from self._rows("parked", waiting, self._where[waiting], self._width, self._parked)
         if working is not None:
             rows = {
-                int(client): torch.cat([block.state[name][lane] for name in self.shared])
+                int(client): torch.cat([block.state[name][lane] for name in self._widths])
                 for block in self.blocks
                 for lane, client in enumerate(block.clients)
             }
-            yield from self._rows("pool", working.pool, working.owner_of_clients(), tuple(self.shared), rows)
+            width = sum(self._widths.values())
+            yield from self._rows("pool", working.pool, working.owner_of_clients(), width, rows)
+
+    def _counts(self) -> dict[str, Tensor]:
+        """Whole numbers that belong to the state, in place: steps, and what tells whether private state has lapsed."""
+        counts = {"steps": torch.from_numpy(self._steps)}
+        if self._lapsing:
+            counts |= {"left": torch.from_numpy(self._left), "loads": torch.tensor([self._loads])}
+        return counts
 
     def _rows(
-        self, kind: str, clients: Ids, owners: Ids, states: Sequence[str], rows: Mapping[int, Tensor]
+        self, kind: str, clients: Ids, owners: Ids, width: int, rows: Mapping[int, Tensor]
     ) -> Iterator[tuple[str, dict[str, Tensor]]]:
-        """Rows of ``clients`` from their owners to the server, in slabs."""
-        width = sum(self._widths(states))
+        """Rows ``[width]`` of ``clients`` from their owners to the server, in slabs."""
         slab = max(1, SLAB // max(1, width * self.dtype.itemsize))
         for number, start in enumerate(range(0, len(clients), slab)):
             part, sources = clients[start : start + slab], owners[start : start + slab]
@@ -235,12 +292,14 @@ class Population:
             if saved is not None:
                 vector.copy_(saved[name])
             self._exchange.broadcast(vector)
-        steps = torch.from_numpy(self._steps)
-        if saved is not None:
-            steps.copy_(saved["steps"])
-        self._exchange.broadcast(steps)
+        counts = self._counts()
+        for name, vector in counts.items():
+            if saved is not None:
+                vector.copy_(saved[name])
+            self._exchange.broadcast(vector)
+        self._loads = int(counts["loads"]) if "loads" in counts else 0
         hosts = self._cluster.hosts
-        for clients, arrived in self._scatter(parked, self.private, lambda c: hosts[c % len(hosts)]):
+        for clients, arrived in self._scatter(parked, self._width, lambda c: hosts[c % len(hosts)]):
             self._parked |= arrived
             self._where[clients] = [hosts[c % len(hosts)] for c in clients]
 
@@ -249,15 +308,16 @@ class Population:
         assert self._deal is not None
         owners = dict(zip(self._deal.pool.tolist(), self._deal.owner_of_clients().tolist(), strict=True))
         rows: dict[int, Tensor] = {}
-        for _, arrived in self._scatter(pool, tuple(self.shared), owners.__getitem__):
+        widths = list(self._widths.values())
+        for _, arrived in self._scatter(pool, sum(widths), owners.__getitem__):
             rows |= arrived
         for block in self.blocks:
             for lane, client in enumerate(block.clients):
-                for name, part in zip(self.shared, rows[int(client)].split(self._widths(self.shared)), strict=True):
+                for name, part in zip(self._widths, rows[int(client)].split(widths), strict=True):
                     block.state[name][lane] = part
 
     def _scatter(
-        self, parts: Iterable[Mapping[str, Tensor]], states: Sequence[str], owner: Callable[[int], int]
+        self, parts: Iterable[Mapping[str, Tensor]], width: int, owner: Callable[[int], int]
     ) -> Iterator[tuple[list[int], dict[int, Tensor]]]:
         """Slabs of rows from the server to their owners: all clients of a slab, and the rows that came here."""
         source = iter(parts)
@@ -267,7 +327,6 @@ class Population:
             if clients is None:
                 return
             rows = dict(zip(clients, part["rows"], strict=True)) if part else {}
-            width = sum(self._widths(states))
             arrived = self._exchange.relocate(rows, width, self.dtype, [(c, 0, owner(c)) for c in clients])
             yield clients, rows | arrived
 
@@ -278,8 +337,8 @@ class Population:
         ]
 
     def digest_shared(self) -> str:
-        """sha256 of what all clients share and of their step counts."""
+        """sha256 of what is kept once for all clients, and of their step counts."""
         digest = hashlib.sha256(self._steps.tobytes())
-        for value in self.shared.values():
-            digest.update(value.numpy().tobytes())
+        for vector in self.shared.values():
+            digest.update(vector.numpy().tobytes())
         return digest.hexdigest()

@@ -27,7 +27,8 @@ class ClientMemory:
     weights: int
     """Online model: parameters and buffers."""
     momentum_weights: int
-    """Momentum model, as large; 0 where the method has none."""
+    """Momentum model, as large (0 where the method has none), and what its compressed alignment needs: the last common
+    one and a residual."""
     velocity: int
     """SGD momentum buffers; 0 for a frozen client."""
     gradients: int
@@ -41,9 +42,11 @@ class ClientMemory:
 
 
 def measure(
-    module: nn.Module, input_shape: tuple[int, ...], rows: int, frozen: bool, momentum: bool = True
+    module: nn.Module, input_shape: tuple[int, ...], rows: int, frozen: bool, momentum: bool = True, beside: int = 0
 ) -> ClientMemory:
     """Memory of a client whose segment is ``module``, for ``rows`` rows of ``input_shape`` (no batch dim) per view.
+
+    ``beside``: bytes that it keeps beside its models for their alignment.
 
     The step that is followed: both views are there; key forward without graph, if there is a ``momentum`` model, its
     output sent and freed with its view; online forward; the gradient at the cut arrives, as large as the output, which
@@ -64,12 +67,12 @@ def measure(
     view = torch.empty(rows, *input_shape, dtype=skeleton.dtype, device="meta")
     return ClientMemory(
         weights=weights,
-        momentum_weights=weights if momentum else 0,
+        momentum_weights=momentum * weights + beside,
         velocity=learning,
         gradients=learning,
         input=2 * _bytes(view),
         activations=0 if frozen else _saved_bytes(skeleton.bind(learns=True), view, tensors),
-        peak=(1 + momentum) * weights + learning + _live_peak(skeleton, view.shape, frozen, momentum),
+        peak=(1 + momentum) * weights + beside + learning + _live_peak(skeleton, view.shape, frozen, momentum),
     )
 
 

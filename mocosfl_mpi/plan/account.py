@@ -218,13 +218,22 @@ class Account:
         sent *= self._found.weight / 4
         if self._found.weight != 4:
             steps.append((f"numbers of {self._found.weight} bytes (compute.precision)", sent))
+        models = self._found.sizes.models
+        aligned = sum(model.each_way for model in models if model.kind == "weights")
+        share = aligned / (self._found.network.bottom.parameters * self._found.weight)
+        if share != 1:
+            sent *= share
+            why = "only some layers are aligned (federation.aligned_layers)" if share else "no models are averaged"
+            steps.append((why, sent))
         up = ledger["weights_up"] / MEBIBYTE
         if not _close(up, sent):
             steps.append(("synchronisations at the end of an epoch", up))
-        steps.append(("the mean comes down as well", 2 * up))
-        states = len(self._found.aligned)
-        if states > 1:
-            steps.append((f"{' and '.join(self._found.aligned[1:])} models are averaged, too", 2 * states * up))
+        if up:
+            steps.append(("the mean comes down as well", 2 * up))
+        more = [model.kind for model in models if model.kind != "weights"]
+        if more:
+            all_up = sum(ledger[f"{model.kind}_up"] for model in models) / MEBIBYTE
+            steps.append((f"{' and '.join(more)} models are averaged, too", 2 * all_up))
         return _ended(steps, self.true.weights, "who was not drawn fetches the newest mean")
 
     def computation(self) -> Steps:

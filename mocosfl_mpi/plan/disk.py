@@ -51,6 +51,5 @@ def checkpoint_bytes(experiment: Experiment) -> int:
     """Bytes of the whole trained state at the end: the server's, what clients share, and each client's own."""
     config, network = experiment.config, experiment.network
     server = 3 * network.trunk.parameters + experiment.server_memory
-    common = experiment.models * network.bottom.parameters + experiment.own_memory
     own = experiment.private * experiment.participants
-    return (server + common + own) * experiment.weight + 3 * 8 * config.client.count + HEADER
+    return (server + experiment.shared + own) * experiment.weight + 3 * 8 * config.client.count + HEADER

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import accumulate, pairwise
 
 import numpy as np
 import numpy.typing as npt
 
-from mocosfl_mpi.algorithms import ALGORITHMS, Algorithm
+from mocosfl_mpi.algorithms import ALGORITHMS, Algorithm, alignment
 from mocosfl_mpi.algorithms import network as build_network
 from mocosfl_mpi.chronicle import WireSizes
 from mocosfl_mpi.clients.participation import pool
@@ -22,6 +23,7 @@ from mocosfl_mpi.plan.images import ImageSet
 from mocosfl_mpi.plan.segment import NO_SEGMENT, Segment, segment
 from mocosfl_mpi.problem import Problem
 from mocosfl_mpi.record.schema import WORK
+from mocosfl_mpi.server.alignments import Alignment
 from mocosfl_mpi.server.fed_server import due
 from mocosfl_mpi.split import backbones
 from mocosfl_mpi.split.cut import SplitNetwork
@@ -38,6 +40,8 @@ class Network:
     bottom: Segment
     trunk: Segment
     layers: tuple[str, ...]
+    spans: tuple[tuple[int, int], ...]
+    """(start, stop) of each of the bottom's ``layers``."""
     smashed: int
     input: int
     features: int
@@ -73,18 +77,17 @@ class Experiment:
     def sizes(self) -> WireSizes:
         """Bytes of one message of a simulated client."""
         smashed = self.config.rows_per_client * self.network.smashed * self.activation
-        return WireSizes.of(self.config, smashed, self.network.bottom.parameters * self.weight)
+        return WireSizes.of(self.config, smashed, self.alignment.traffic(self.weight))
 
     @property
     def algorithm(self) -> Algorithm:
         """The method's row."""
         return ALGORITHMS[self.config.method]
 
-    @property
-    def own_memory(self) -> int:
-        """Numbers in the feature memory that each client keeps for itself."""
-        local = self.algorithm.local
-        return self.config.contrast.memory_length * self.network.keys if local and local.memory else 0
+    @cached_property
+    def alignment(self) -> Alignment:
+        """What synchronisations make common to all clients. BadInput where it names layers that they do not have."""
+        return alignment(self.config, self.network.layers, self.network.spans, self.network.keys)
 
     @property
     def server_memory(self) -> int:
@@ -92,28 +95,26 @@ class Experiment:
         return 0 if self.config.whole_network else self.config.contrast.memory_length * self.network.keys
 
     @property
-    def models(self) -> int:
-        """Vectors as long as a client's weights that a client has: online, momentum if the method has it, velocity."""
-        return 3 if self.algorithm.momentum else 2
-
-    @property
-    def aligned(self) -> tuple[str, ...]:
-        """States that a synchronisation makes common to all clients and that travel for it."""
-        averaged = ("velocity",) if self.config.client.velocity_at_sync == "averaged" else ()
-        return (*self.algorithm.alignment.states, *averaged)
-
-    @property
     def private(self) -> int:
-        """Numbers that each client keeps for itself between epochs: of momentum and velocity, and its past keys."""
-        if self.config.client.frozen:
-            return 0
-        common = set(self.aligned) | ({"velocity"} if self.config.client.velocity_at_sync != "kept" else set())
-        models = {"momentum", "velocity"} if self.algorithm.momentum else {"velocity"}
-        return len(models - common) * self.network.bottom.parameters + self.own_memory
+        """Numbers that each client keeps for itself between epochs."""
+        return sum(keep.numbers for keep in self.alignment.kept)
+
+    @property
+    def working(self) -> int:
+        """Numbers in all states of a client at work: its models, its past keys, what it keeps for the alignment."""
+        widths, kept = self.alignment.widths, self.alignment.kept
+        beside = {keep.state for keep in kept} - set(widths)
+        return sum(widths.values()) + len(beside) * self.network.bottom.parameters
+
+    @property
+    def shared(self) -> int:
+        """Numbers that are kept once for all clients: as many, and the mean online model where it is not common."""
+        average = any(keep.state == "online" for keep in self.alignment.kept)
+        return self.working + average * self.network.bottom.parameters
 
     @cached_property
-    def steps(self) -> int:
-        """Steps of an epoch. BadInput where the partition is impossible."""
+    def owners(self) -> Problem:
+        """Who owns which images. BadInput where the partition is impossible."""
         parts = partition(
             self.config.partition,
             self.images.labels,
@@ -121,7 +122,12 @@ class Experiment:
             len(self.images.classes),
             Streams(self.config.seed),
         )
-        return Problem(np.empty(0, dtype=np.uint8), parts, (), ()).steps_per_epoch(self.config)
+        return Problem(np.empty(0, dtype=np.uint8), parts, (), ())
+
+    @cached_property
+    def steps(self) -> int:
+        """Steps of an epoch. BadInput where the partition is impossible."""
+        return self.owners.steps_per_epoch(self.config)
 
     @cached_property
     def syncs(self) -> int:
@@ -132,7 +138,7 @@ class Experiment:
     def pools(self) -> Iterator[npt.NDArray[np.int64]]:
         """The clients of every epoch, as the run will draw them."""
         streams = Streams(self.config.seed)
-        return (pool(self.config, streams, epoch) for epoch in range(self.config.epochs))
+        return (pool(self.config, streams, epoch, self.owners.images) for epoch in range(self.config.epochs))
 
     @cached_property
     def participants(self) -> int:
@@ -201,7 +207,7 @@ def experiment(config: Config, images: ImageSet, machine: Kernels | Elsewhere | 
     Raises
     ------
     BadInput
-        The network does not fit the images.
+        The network does not fit the images, or has no layers of the names that are to be aligned.
     """
     away = machine if isinstance(machine, Elsewhere) else None
     kernels = None if isinstance(machine, Elsewhere) else machine
@@ -215,10 +221,13 @@ def experiment(config: Config, images: ImageSet, machine: Kernels | Elsewhere | 
         bottom=segment(split.bottom, split.input_shape, fused=fused, itemsize=itemsize),
         trunk=segment(split.trunk, split.smashed_shape, fused=fused, itemsize=itemsize) if split.trunk else NO_SEGMENT,
         layers=tuple(name for name, _ in split.bottom.named_parameters()),
+        spans=tuple(pairwise(accumulate((p.numel() for p in split.bottom.parameters()), initial=0))),
         smashed=split.smashed_floats,
         input=images.channels * size**2,
         features=backbones.feature_dim(config.model),
         keys=split.key_dim,
         mixes_rows=split.trunk is not None and mixes_rows(split.trunk),
     )
-    return Experiment(config.computed(engine.precision, engine.backend), images, network)
+    found = Experiment(config.computed(engine.precision, engine.backend), images, network)
+    assert found.alignment  # refuses layers that are not there
+    return found

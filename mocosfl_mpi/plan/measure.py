@@ -74,7 +74,9 @@ def rehearsed(planned: Experiment, layout: Layout) -> Experiment:
         "epochs": EPOCHS,
         "steps_per_epoch": steps,
         "contrast": config.contrast.model_copy(update={"memory_length": memory}),
-        "client": config.client.model_copy(update={"count": clients, "sampling_ratio": 1.0, "lr": 1e-3}),
+        "client": config.client.model_copy(
+            update={"count": clients, "sampling_ratio": 1.0, "sampling": "uniform", "availability": (), "lr": 1e-3}
+        ),
         "server": config.server.model_copy(update={"lr": 1e-3}),
         "federation": config.federation.model_copy(update={"sync_freq": 1}),
         "evaluation": config.evaluation.model_copy(update={"every": 0, "linear_probe": False}),

@@ -85,13 +85,12 @@ def rank_memory(experiment: Experiment, ranks: int, *, evaluates: bool = True) -
 
 def _common(x: Experiment) -> Uses:
     """What every rank has: the states that clients share."""
-    return {"shared client states": (x.models * x.network.bottom.parameters + x.own_memory) * x.weight}
+    return {"shared client states": x.shared * x.weight}
 
 
 def _client_models(x: Experiment, clients: int, hosts: int) -> Uses:
-    state = x.models * x.network.bottom.parameters + x.own_memory
     return {
-        "models of the pool": clients * state * x.weight,
+        "models of the pool": clients * x.working * x.weight,
         "models that wait for their turn": x.private * x.weight * x.participants // hosts,
     }
 

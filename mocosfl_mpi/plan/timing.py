@@ -103,7 +103,7 @@ def load(experiment: Experiment, ranks: int) -> Load:
         client_flops=rows * flops,
         views=2 * clients * config.client.batch_size * network.input,
         moved=config.pool_size * (sum(experiment.sizes.step.values()) or REPORT),
-        averaged=config.pool_size * network.bottom.parameters * len({*experiment.aligned, "momentum"}),
+        averaged=config.pool_size * network.bottom.parameters * experiment.alignment.means,
         server_row=max(server / experiment.rows, 1.0),  # without a main server there is nothing to compare
         client_row=flops,
     )

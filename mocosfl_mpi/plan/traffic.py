@@ -9,8 +9,6 @@ from mocosfl_mpi.plan.experiment import Experiment
 from mocosfl_mpi.record.schema import MESSAGES, WORK
 
 Counts = npt.NDArray[np.int64]
-STATES = {"weights": "online", "momentum": "momentum", "velocity": "velocity"}
-"""What a message of this kind carries."""
 
 
 def traffic(experiment: Experiment) -> tuple[Counts, Counts]:
@@ -19,21 +17,23 @@ def traffic(experiment: Experiment) -> tuple[Counts, Counts]:
     Pools come from the seed's streams, so this is what the run will record, to the byte.
     """
     config, steps, syncs = experiment.config, experiment.steps, experiment.syncs
-    joined, stale, held = (np.zeros(config.client.count, dtype=np.int64) for _ in range(3))
-    version = 0
+    models = experiment.sizes.models
+    joined, held = (np.zeros(config.client.count, dtype=np.int64) for _ in range(2))
+    exchanged, fetched = (np.zeros((len(models), config.client.count), dtype=np.int64) for _ in range(2))
+    done = 0
     for pool in experiment.pools():
         joined[pool] += 1
-        stale[pool] += held[pool] != version
-        version += syncs
-        held[pool] = version
-    sizes = experiment.sizes
-    bytes_of = {message: joined * steps * size for message, size in sizes.step.items()}
-    for kind, state in STATES.items():
-        if state in experiment.aligned:
-            bytes_of[f"{kind}_up"] = joined * syncs * sizes.weights
-            bytes_of[f"{kind}_down"] = (joined * syncs + stale) * sizes.weights
+        for row, model in enumerate(models):
+            fetched[row, pool] += held[pool] // model.every != done // model.every
+            exchanged[row, pool] += (done + syncs) // model.every - done // model.every
+        done += syncs
+        held[pool] = done
+    sizes = {message: joined * steps * size for message, size in experiment.sizes.step.items()}
+    for row, model in enumerate(models):
+        sizes[f"{model.kind}_up"] = exchanged[row] * model.each_way
+        sizes[f"{model.kind}_down"] = exchanged[row] * model.each_way + fetched[row] * model.copy
     sent = np.zeros((config.client.count, len(MESSAGES)), dtype=np.int64)
-    for message, size in bytes_of.items():
+    for message, size in sizes.items():
         sent[:, MESSAGES.index(message)] = size
     work = np.array([experiment.client_flops[kind] for kind in WORK], dtype=np.int64)
     return sent, joined[:, None] * work

@@ -10,11 +10,17 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from mocosfl_mpi.config import ALIGNED
 from mocosfl_mpi.networks import EXPANSION, STAGES
 from mocosfl_mpi.record.reader import Run
 
 _PAIRS = tuple(name for name in STAGES if name not in EXPANSION)
-_AVERAGED = {"mocosfl": "online models are averaged", "monacosfl": "online and momentum models are averaged"}
+_AVERAGED = {
+    "none": "no models are averaged",
+    "online": "online models are averaged",
+    "online_and_momentum": "online and momentum models are averaged",
+    "momentum_reset": "online models are averaged, momentum models reset to their mean",
+}
 _MESSAGES = {
     "query_up": "query data up", "key_up": "key data up", "gradient_down": "gradients down",
     "weights_up": "online models up", "weights_down": "online models down",
@@ -54,14 +60,15 @@ def _header(run: Run, summary: Mapping[str, Any]) -> RenderableType:
     images, clients = run["partition/counts"].sum(axis=1), summary["clients"]
     classes = len(run["class"])
     each = f"{images.min()}" if images.min() == images.max() else f"{images.min()} to {images.max()}"
-    averaged = _AVERAGED.get(summary["method"], "")
+    averaged, sampling = _averaged(config, summary["method"]), _value(config, "client", "sampling")
+    drawn = "" if sampling in ("uniform", "?") else f" ({sampling})"
     rows = {
         "Run": f"{summary['preset']}, {state}",
         "Method": f"{summary['method']}{': ' if averaged else ''}{averaged}, "
         f"{_value(config, 'federation', 'sync_freq')} times per epoch; seed {summary['seed']}",
         "Data": f"{_value(config, 'data', 'source')}, {classes} classes, partition "
         f"{_value(config, 'partition', 'kind')!r}, {each} images per client",
-        "Clients": f"{clients} simulated, {summary['pool']} take part in an epoch, "
+        "Clients": f"{clients} simulated, {summary['pool']} take part in an epoch{drawn}, "
         f"{_value(config, 'client', 'batch_size')} images each per step",
         "Network": f"{backbone}, width {_value(config, 'model', 'width')}, first {cut} layer(s){papers} on the client",
         "Progress": f"{summary['epochs']} of {summary['epochs_planned']} epochs, {summary['steps']} steps, "
@@ -203,6 +210,21 @@ def operations(count: float) -> str:
 
 def _figure(value: float | None, digits: int, signed: bool = False) -> str:
     return "–" if value is None else f"{value:{'+' if signed else ''}.{digits}f}"
+
+
+def _averaged(config: Mapping[str, Any], method: Any) -> str:
+    """What synchronisations make common, in words; nothing for a method of another version."""
+    strategy = _value(config, "federation", "alignment")
+    strategy = ALIGNED.get(method) if strategy in ("method", "?") else strategy
+    every, compression = (_value(config, "federation", f"momentum_{name}") for name in ("every", "compression"))
+    layers = config["federation"].get("aligned_layers") if isinstance(config.get("federation"), Mapping) else None
+    words = [
+        _AVERAGED.get(str(strategy), ""),
+        "" if every in (1, "?") else f"momentum one time in {every}",
+        "" if compression in ("none", "?") else f"momentum sent by {compression}",
+        f"layers {', '.join(map(str, layers))} only" if isinstance(layers, list) and layers else "",
+    ]
+    return ", ".join(word for word in words if word)
 
 
 def _value(config: Mapping[str, Any], *names: str) -> Any:

@@ -5,8 +5,9 @@ every step lasts as long as its slowest client, who computes, sends its smashed 
 server's computing, which needs everybody's data; every synchronisation as long as the slowest exchange of models.
 
 The ledger has one row per epoch and member. Steps of an epoch are equal, so a step's share is the row divided by the
-epoch's number of steps (``steps/epoch``), a synchronisation's share by their number (``syncs/epoch``). Messages of
-one kind have one size; those of a model that came down without one going up were fetched when the epoch began.
+epoch's number of steps (``steps/epoch``), a synchronisation's share by their number (``syncs/epoch``). What a
+synchronisation exchanges has one size in both directions; models that came down without one going up were fetched when
+the epoch began.
 
 Not in the model: overlap of computing and sending, the server's averaging, evaluations, drop-outs, and the memory
 traffic of the device beyond what its sustained speed says.
@@ -195,10 +196,12 @@ class _Ledger:
         fetched: list[tuple[Array, Array]] = []
         for model in _MODELS:
             size, count = columns.get(f"{model}_down", nothing)
-            one = size / np.maximum(count, 1)
-            paired = np.minimum(count, columns.get(f"{model}_up", nothing)[1])
-            together.append((one * paired, paired))
-            fetched.append((one * (count - paired), count - paired))
+            sent, sendings = columns.get(f"{model}_up", nothing)
+            paired = np.minimum(count, sendings)
+            answer = sent * paired / np.maximum(sendings, 1)  # what is exchanged has one size in both directions
+            answers = np.where(count > paired, np.minimum(size, answer), size)
+            together.append((answers, paired))
+            fetched.append((size - answers, count - paired))
         self.sync = {"up": of(f"{model}_up" for model in _MODELS), "down": _pair(together)}
         self.fetch = _pair(fetched)
 

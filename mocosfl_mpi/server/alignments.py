@@ -1,19 +1,291 @@
-"""What the fed server makes equal across clients at a synchronisation."""
+"""What the fed server makes equal across clients at a synchronisation, and what travels for it.
+
+An alignment is a row of parts, one for each state that becomes common. What no part covers stays with the client.
+docs/alignment.md has the strategies, their equations and their bytes on one page.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import torch
+from torch import Tensor
+
+from mocosfl_mpi.clients.population import Keep, Population
+from mocosfl_mpi.errors import BadInput
+from mocosfl_mpi.server.compression import Compressor
+
+KINDS = {"online": "weights", "momentum": "momentum", "velocity": "velocity"}
+"""What a message that carries a state is called in the ledger."""
+
+Spans = tuple[tuple[int, int], ...]
+
+
+class Means:
+    """Means over the pool at one synchronisation, each taken once. Collective."""
+
+    def __init__(self, over: Callable[[Sequence[Tensor]], Tensor], clients: Population) -> None:
+        self.over = over
+        """The mean ``[P]`` of rows ``[lanes, P]`` per block."""
+        self._clients = clients
+        self._known: dict[str, Tensor] = {}
+
+    def of(self, state: str) -> Tensor:
+        """The mean ``[P]`` of a state, as it was when first asked for."""
+        if state not in self._known:
+            self._known[state] = self.over([block.state[state] for block in self._clients.blocks])
+        return self._known[state]
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Which of a client's ``parameters`` numbers are aligned: (start, stop) of each aligned parameter tensor."""
+
+    spans: Spans
+    parameters: int
+
+    @property
+    def columns(self) -> Spans:
+        """The same with neighbours joined."""
+        joined: list[tuple[int, int]] = []
+        for start, stop in self.spans:
+            if joined and joined[-1][1] == start:
+                joined[-1] = joined[-1][0], stop
+            else:
+                joined.append((start, stop))
+        return tuple(joined)
+
+    @property
+    def rest(self) -> Spans:
+        """What is not aligned."""
+        edges = [0, *(edge for span in self.columns for edge in span), self.parameters]
+        return tuple((a, b) for a, b in zip(edges[::2], edges[1::2], strict=True) if a < b)
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers are aligned."""
+        return sum(stop - start for start, stop in self.spans)
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Messages of one kind: bytes each way at every ``every``-th synchronisation, and of a full copy."""
+
+    kind: str
+    each_way: int
+    copy: int
+    """What a client downloads that enters with a value that is out of date."""
+    every: int
+
+
+class Part(Protocol):
+    """How one state becomes common to all clients."""
+
+    @property
+    def state(self) -> str:
+        """The state that becomes common."""
+
+    @property
+    def every(self) -> int:
+        """At every so-manieth synchronisation of the run."""
+
+    @property
+    def own(self) -> tuple[str, ...]:
+        """States that every client needs for this alone, always private."""
+
+    def synchronise(self, clients: Population, means: Means, scope: Scope) -> None:
+        """Make it common. Collective."""
+
+    def traffic(self, scope: Scope, itemsize: int) -> Traffic | None:
+        """What travels for it, with weights of ``itemsize`` bytes; None = nothing."""
+
+
+@dataclass(frozen=True)
+class Averaged:
+    """x_i ← mean x_i: up and down in full."""
+
+    state: str
+    every: int = 1
+    own: ClassVar[tuple[str, ...]] = ()
+
+    def synchronise(self, clients: Population, means: Means, scope: Scope) -> None:
+        """Load the mean into every client."""
+        clients.load(self.state, means.of(self.state), scope.columns)
+
+    def traffic(self, scope: Scope, itemsize: int) -> Traffic:
+        """One copy each way."""
+        size = scope.numbers * itemsize
+        return Traffic(KINDS[self.state], size, size, self.every)
+
+
+@dataclass(frozen=True)
+class Copied:
+    """x_i ← mean y_i, which every client receives anyway: nothing travels."""
+
+    state: str
+    source: str
+    every: ClassVar[int] = 1
+    own: ClassVar[tuple[str, ...]] = ()
+
+    def synchronise(self, clients: Population, means: Means, scope: Scope) -> None:
+        """Load the mean of the source into every client."""
+        clients.load(self.state, means.of(self.source), scope.columns)
+
+    def traffic(self, scope: Scope, itemsize: int) -> None:
+        """Nothing."""
+
+
+@dataclass(frozen=True)
+class Cleared:
+    """x_i ← 0, which a client does itself."""
+
+    state: str
+    every: ClassVar[int] = 1
+    own: ClassVar[tuple[str, ...]] = ()
+
+    def synchronise(self, clients: Population, means: Means, scope: Scope) -> None:  # noqa: ARG002 - the protocol's
+        """Load zeros into every client."""
+        clients.load(self.state, torch.zeros_like(clients.shared[self.state]), scope.columns)
+
+    def traffic(self, scope: Scope, itemsize: int) -> None:
+        """Nothing."""
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """x_i ← M, where M is moved by compressed differences, both ways with error feedback.
+
+    Up: u_i = x_i - M + e_i, q_i = Q(u_i), e_i ← u_i - q_i. Down: u = mean q_i + E, q = Q(u), E ← u - q. Then M ← M + q
+    on every client. Error feedback after Seide et al. (Interspeech 2014) and, both ways, Tang et al. (DoubleSqueeze,
+    ICML 2019). A client keeps M and e_i beside its models; one that enters with an old M downloads it in full.
+    """
+
+    state: str
+    compressor: Compressor
+    every: int = 1
+    own: ClassVar[tuple[str, ...]] = ("residual",)
+
+    def synchronise(self, clients: Population, means: Means, scope: Scope) -> None:
+        """Move the common value by what arrived, and load it into every client."""
+        common = clients.shared[self.state]
+        sent = []
+        for block in clients.blocks:
+            received, block.state["residual"] = self._send(
+                block.state[self.state] - common + block.state["residual"], scope
+            )
+            sent.append(received)
+        moved = means.over(sent) + clients.shared["server_residual"]
+        received, left = self._send(moved[None], scope)
+        clients.shared["server_residual"] = left[0]
+        clients.load(self.state, common + received[0], scope.columns)
+
+    def _send(self, rows: Tensor, scope: Scope) -> tuple[Tensor, Tensor]:
+        """What arrives of ``rows [n, P]``, and what is left for the next time; zero outside the scope."""
+        received, left = torch.zeros_like(rows), torch.zeros_like(rows)
+        for start, stop in scope.spans:
+            part = slice(start, stop)
+            received[:, part] = self.compressor(rows[:, part])
+            left[:, part] = rows[:, part] - received[:, part]
+        return received, left
+
+    def traffic(self, scope: Scope, itemsize: int) -> Traffic:
+        """Compressed each way; a copy in full."""
+        size = sum(self.compressor.bytes(stop - start, itemsize) for start, stop in scope.spans)
+        return Traffic(KINDS[self.state], size, scope.numbers * itemsize, self.every)
+
+
+ONLINE: tuple[Part, ...] = (Averaged("online"),)
+"""MocoSFL (Li et al., ICLR 2023): the online models; momentum models keep drifting apart."""
+
+MOMENTUM = Averaged("momentum")
+
+ONLINE_AND_MOMENTUM: tuple[Part, ...] = (*ONLINE, MOMENTUM)
+"""MonAcoSFL (Przewięźlikowski et al., ECML PKDD 2024): C ← mean C_i and C' ← mean C'_i."""
+
+STRATEGIES: dict[str, tuple[Part, ...]] = {
+    "none": (),
+    "online": ONLINE,
+    "online_and_momentum": ONLINE_AND_MOMENTUM,
+    "momentum_reset": (*ONLINE, Copied("momentum", "online")),
+}
+"""What `federation.alignment` can name."""
 
 
 @dataclass(frozen=True)
 class Alignment:
-    """The states that are averaged over the pool and loaded into every client."""
+    """The parts of one experiment's alignment, on a client's network."""
 
-    states: tuple[str, ...]
+    parts: tuple[Part, ...]
+    scope: Scope
+    widths: Mapping[str, int]
+    """Numbers in each state that clients of the method have."""
+    frozen: bool = False
+    """Clients that never learn are never synchronised and have no state of their own."""
+
+    def due(self, number: int) -> Sequence[Part]:
+        """The parts of synchronisation ``number``, counted from 1 over the whole run."""
+        return [part for part in self.parts if number % part.every == 0]
+
+    @property
+    def kept(self) -> tuple[Keep, ...]:
+        """What each client keeps for itself between epochs: all that was not made common at the last synchronisation.
+
+        What becomes common only now and then is kept until it does.
+        """
+        if self.frozen:
+            return ()
+        parts = {part.state: part for part in self.parts}
+        kept = []
+        for state, width in self.widths.items():
+            part = parts.get(state)
+            kept.append(Keep(state, self.scope.rest if part else ((0, width),)))
+            if part and part.every > 1:
+                kept.append(Keep(state, self.scope.columns, lapses=True))
+        own = [Keep(state, self.scope.columns) for part in self.parts for state in part.own]
+        return tuple(keep for keep in (*kept, *own) if keep.columns)
+
+    def traffic(self, itemsize: int) -> tuple[Traffic, ...]:
+        """What travels at synchronisations, with weights of ``itemsize`` bytes."""
+        found = [part.traffic(self.scope, itemsize) for part in self.parts]
+        return tuple(traffic for traffic in found if traffic is not None)
+
+    @property
+    def means(self) -> float:
+        """States over which the pool's mean is taken at a synchronisation, on average.
+
+        Those of online and momentum models are always taken, to measure how far they have drifted.
+        """
+        extra = [part for part in self.parts if part.own or part == Averaged("velocity")]
+        return 2 + sum(1 / part.every for part in extra)
+
+    @property
+    def copies(self) -> int:
+        """Numbers that a real client keeps beside its models and its velocity: references and residuals."""
+        return sum(2 * self.scope.numbers for part in self.parts if part.own)
 
 
-ONLINE = Alignment(("online",))
-"""MocoSFL (Li et al., ICLR 2023): the online models; momentum models keep drifting apart."""
+def scope(layers: Sequence[str], names: Sequence[str], spans: Sequence[tuple[int, int]]) -> Scope:
+    """The parameter tensors of ``layers`` (none = all), of a network with tensors of these names and spans.
 
-ONLINE_AND_MOMENTUM = Alignment(("online", "momentum"))
-"""MonAcoSFL (Przewięźlikowski et al., ECML PKDD 2024): C ← mean C_i and C' ← mean C'_i."""
+    Raises
+    ------
+    BadInput
+        A layer that the clients' part does not have.
+    """
+    known = list(dict.fromkeys(_layer(name) for name in names))
+    strange = [layer for layer in layers if layer not in known]
+    if strange:
+        raise BadInput(
+            f"federation.aligned_layers names {', '.join(map(repr, strange))}, and the clients' part of the network "
+            f"consists of {', '.join(known)}; name some of these, or none for all"
+        )
+    chosen = set(layers or known)
+    aligned = [span for name, span in zip(names, spans, strict=True) if _layer(name) in chosen]
+    return Scope(tuple(aligned), spans[-1][1])
+
+
+def _layer(name: str) -> str:
+    """Of a parameter tensor; those of the backbone have the same names whether clients hold its beginning or all."""
+    return name.removeprefix("backbone.").partition(".")[0]

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from mocosfl_mpi.clients.population import Population
 from mocosfl_mpi.comm.exchange import Exchange
 from mocosfl_mpi.config import Config
 from mocosfl_mpi.cost.divergence import layer_distance, relative_distance, spread
 from mocosfl_mpi.meter import Meter
-from mocosfl_mpi.server.alignments import Alignment
+from mocosfl_mpi.server.alignments import Alignment, Means
 from mocosfl_mpi.split.stacked import StackedModel
 
 
@@ -38,55 +40,58 @@ def due(step: int, steps: int, sync_freq: int) -> bool:
     return step % every == every - 1 or step == steps - 1
 
 
+def number(epoch: int, step: int, steps: int, sync_freq: int) -> int:
+    """Which synchronisation of the run, counted from 1, is the one after ``step`` of ``epoch``, where one is due."""
+    every = steps // sync_freq
+    return epoch * -(-steps // every) + -(-(step + 1) // every)
+
+
 class FedServer:
-    """Averages what the alignment names over the pool and loads it into every client."""
+    """Makes common to all clients what the alignment says, and measures the drift."""
 
     def __init__(
         self, config: Config, alignment: Alignment, model: StackedModel, exchange: Exchange, meter: Meter
     ) -> None:
-        averaged = ("velocity",) if config.client.velocity_at_sync == "averaged" else ()
-        self.states = (*alignment.states, *averaged)
-        self._reset = config.client.velocity_at_sync == "reset"
+        self._alignment = alignment
         self._by_data = config.federation.weighting == "data"
         self._model = model
         self._exchange = exchange
         self._meter = meter
 
-    def synchronise(self, clients: Population, images: npt.NDArray[np.int64]) -> Drift | None:
-        """One synchronisation of the pool; the drift it found, on the server.
+    def synchronise(self, clients: Population, images: npt.NDArray[np.int64], number: int) -> Drift | None:
+        """Synchronisation ``number`` of the run (from 1), by the pool; the drift it found, on the server.
 
-        ``images``: image counts of the pool's clients, the weights where the mean is by data. The momentum mean
-        is also taken where momentum models are not aligned, to measure how far they have drifted.
+        ``images``: image counts of the pool's clients, the weights where the mean is by data. Means of online and
+        momentum models are also taken where they are not aligned, to measure how far these have drifted.
         """
         weights = images.astype(np.float64) if self._by_data else np.ones(len(images))
+
+        def over(stacks: Sequence[Tensor]) -> Tensor:
+            return self._exchange.mean(stacks, self._model.parameters, clients.dtype, weights)
+
         with self._meter.phase("synchronise"):
-            means = {
-                name: self._exchange.mean(
-                    [block.state[name] for block in clients.blocks], self._model.parameters, clients.dtype, weights
-                )
-                for name in dict.fromkeys((*self.states, "momentum"))
-            }
+            means = Means(over, clients)
+            online, momentum = means.of("online"), means.of("momentum")
             spans = self._model.spans
             before = [
                 torch.cat(
                     [
-                        layer_distance(block.state["online"], means["online"], spans),
+                        layer_distance(block.state["online"], online, spans),
                         layer_distance(block.state["online"], block.state["momentum"], spans),
-                        layer_distance(block.state["momentum"], means["momentum"], spans),
+                        layer_distance(block.state["momentum"], momentum, spans),
                     ],
                     dim=1,
                 )
                 for block in clients.blocks
             ]
-            for name in self.states:
-                clients.load(name, means[name])
-            if self._reset:
-                clients.load("velocity", torch.zeros_like(means["online"]))
+            for part in self._alignment.due(number):
+                part.synchronise(clients, means, self._alignment.scope)
+            clients.averaged(online)
             after = [
                 torch.stack(
                     [
                         relative_distance(block.state["online"], block.state["momentum"]),
-                        spread(block.state["momentum"], means["momentum"]),
+                        spread(block.state["momentum"], momentum),
                     ],
                     dim=1,
                 )

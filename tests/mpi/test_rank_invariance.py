@@ -40,6 +40,38 @@ ROWS = {
     "fused fp32": ("compute.backend=fused", "compute.precision=fp32", "model.bottleneck=C4S2"),
     "stacked bf16": ("compute.backend=stacked", "compute.precision=bf16"),
     "stacked fp32": ("compute.backend=stacked", "compute.precision=fp32", "client.velocity_at_sync=reset"),
+    "nothing aligned": ("federation.alignment=none", "epochs=3"),
+    "momentum reset, in turns": ("federation.alignment=momentum_reset", "client.sampling=round_robin"),
+    "momentum every third, by data": (
+        "method=monacosfl",
+        "federation.momentum_every=3",
+        "epochs=4",
+        "client.sampling=by_data",
+        "partition.kind=volumes",
+    ),
+    "int8": ("method=monacosfl", "federation.momentum_compression=int8", "compute.block_size=2", "epochs=3"),
+    "topk, every other": (
+        "method=monacosfl",
+        "federation.momentum_compression=topk",
+        "federation.momentum_every=2",
+        "epochs=3",
+    ),
+    "layers, trace": (
+        "method=monacosfl",
+        "federation.aligned_layers=['block1']",
+        "client.sampling=trace",
+        "client.availability=['110', '011', '101']",
+        "epochs=3",
+    ),
+    "whole networks, layers, int8 every other": (
+        "method=fl_moco",
+        "federation.alignment=online_and_momentum",
+        "federation.momentum_every=2",
+        "federation.momentum_compression=int8",
+        "federation.aligned_layers=['stem', 'head']",
+        "client.batch_size=4",
+        "epochs=3",
+    ),
     "dirichlet": ("partition.kind=dirichlet", "client.schedule_step=published", "server.micro_batch=5"),
 }
 """Settings by name. Smoke samples 6 of 12 clients, so private state travels between ranks."""

@@ -71,6 +71,23 @@ CASES = [
     ("--set", "contrast.share_features=false", "--set", "client.schedule_step=published"),
     ("--set", "model.head=largeV2", "--set", "client.sampling_ratio=1.0", "--set", "compute.backend=stacked"),
     ("--set", "compute.precision=fp64", "--set", "compute.backend=loop", "--set", "server.momentum=0.0"),
+    ("--set", "federation.alignment=none"),
+    ("--set", "federation.alignment=momentum_reset", "--set", "client.sampling=round_robin"),
+    ("--set", "method=monacosfl", "--set", "federation.momentum_every=3", "--set", "client.sampling=by_data"),
+    ("--set", "method=monacosfl", "--set", "federation.momentum_compression=int8"),
+    (
+        *("--set", "method=monacosfl", "--set", "federation.momentum_compression=topk"),
+        *("--set", "federation.momentum_every=3", "--set", "federation.aligned_layers=['block1']"),
+    ),
+    (
+        *("--set", "federation.aligned_layers=['stem']", "--set", "client.velocity_at_sync=averaged"),
+        *("--set", "client.sampling=trace", "--set", "client.availability=['110', '011', '101']"),
+    ),
+    (
+        *("--set", "method=fl_moco", "--set", "federation.alignment=online_and_momentum"),
+        *("--set", "federation.momentum_every=3", "--set", "federation.momentum_compression=topk"),
+        *("--set", "federation.aligned_layers=['stem', 'head']"),
+    ),
 ]
 
 

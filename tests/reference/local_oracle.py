@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from mocosfl_mpi.config import Config
-from tests.reference.oracle import Drift, Views, Weights, best, ema, nce, rate, synchronise, unit, velocities
+from tests.reference.oracle import Drift, FedServer, Views, Weights, best, ema, nce, rate, synchronise, unit, velocities
 
 
 class Client:
@@ -28,6 +28,7 @@ class Client:
             self.online.parameters(), lr=0.0, momentum=config.client.momentum, weight_decay=config.client.weight_decay
         )
         self.queue: list[Tensor] = []
+        self.residual = {name: torch.zeros_like(value) for name, value in network.state_dict().items()}
         self.steps = 0
 
     def velocity(self) -> Weights:
@@ -109,6 +110,7 @@ def run(
     clients = [Client(network, config) for _ in range(config.client.count)]
     for client in clients:
         client.queue = list(memory)
+    fed_server = FedServer(network)
     losses, accuracies, drifts = [], [], []
     for epoch in range(config.epochs):
         pool = list(pools(epoch))
@@ -131,5 +133,5 @@ def run(
             accuracies.append(sum(hits) / len(hits))
             m = steps // config.federation.sync_freq
             if step == steps - 1 or step % m == m - 1:
-                drifts.append(synchronise(config, clients, pool, images))
+                drifts.append(synchronise(config, fed_server, clients, pool, images))
     return Outcome(clients, losses, accuracies, drifts)

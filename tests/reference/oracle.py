@@ -48,6 +48,8 @@ class Outcome:
     losses: list[float]
     accuracies: list[float]
     drifts: list[Drift]
+    residual: list[Weights]
+    server_residual: Weights
 
 
 class Client:
@@ -63,9 +65,21 @@ class Client:
             weight_decay=config.client.weight_decay,
         )
         self.steps = 0
+        self.residual = {name: torch.zeros_like(value) for name, value in bottom.state_dict().items()}
+        """What compressed momentum updates have left out so far."""
 
     def velocity(self) -> Weights:
         return velocities(self.online, self.optimiser)
+
+
+class FedServer:
+    """What the fed server remembers."""
+
+    def __init__(self, bottom: nn.Module) -> None:
+        self.number = 0
+        self.momentum = weights_of(bottom)
+        """The last momentum model that was common to all clients."""
+        self.residual = {name: torch.zeros_like(value) for name, value in self.momentum.items()}
 
 
 # ------------------------------------------------------------------------------------------------ formulas
@@ -119,6 +133,29 @@ def velocities(module: nn.Module, optimiser: torch.optim.SGD) -> Weights:
     return found
 
 
+def quantised(tensor: Tensor) -> Tensor:
+    """Eight-bit integers with one scale, and back."""
+    scale = float(tensor.abs().max()) / 127
+    numbers = [round(float(x) / scale) * scale if scale else 0.0 for x in tensor.reshape(-1)]
+    return torch.tensor(numbers, dtype=tensor.dtype).reshape(tensor.shape)
+
+
+def largest(tensor: Tensor, share: float) -> Tensor:
+    """The largest magnitudes, the earlier of equal ones, and zeros."""
+    numbers = tensor.reshape(-1).tolist()
+    order = sorted(range(len(numbers)), key=lambda place: (-abs(numbers[place]), place))
+    kept = set(order[: math.ceil(round(share * len(numbers), 9))])
+    found = [x if place in kept else 0.0 for place, x in enumerate(numbers)]
+    return torch.tensor(found, dtype=tensor.dtype).reshape(tensor.shape)
+
+
+def squeeze(config: Config, tensor: Tensor) -> Tensor:
+    """What arrives of a tensor of a momentum update."""
+    if config.federation.momentum_compression == "int8":
+        return quantised(tensor)
+    return largest(tensor, config.federation.momentum_topk)
+
+
 def average(models: Sequence[Weights], shares: Sequence[float]) -> Weights:
     total = sum(shares)
     return {
@@ -158,6 +195,7 @@ def run(
         momentum=config.server.momentum,
         weight_decay=config.server.weight_decay,
     )
+    fed_server = FedServer(bottom)
     lengths = [len(keys) for keys in memory]
     queues = [list(keys) for keys in memory]
     losses, accuracies, drifts = [], [], []
@@ -233,7 +271,7 @@ def run(
             # Fed server.
             m = steps // config.federation.sync_freq
             if step == steps - 1 or step % m == m - 1:
-                drifts.append(synchronise(config, clients, pool, images))
+                drifts.append(synchronise(config, fed_server, clients, pool, images))
 
     return Outcome(
         online=[weights_of(client.online) for client in clients],
@@ -246,16 +284,52 @@ def run(
         losses=losses,
         accuracies=accuracies,
         drifts=drifts,
+        residual=[client.residual for client in clients],
+        server_residual=fed_server.residual,
     )
 
 
-def synchronise(config: Config, clients: list[Client], pool: list[int], images: Sequence[int]) -> Drift:
-    """Sections 4.4 and 4.5: average over the pool, load into all clients; distances before and after."""
-    by_data = config.federation.weighting == "data"
+def synchronise(
+    config: Config, fed_server: FedServer, clients: list[Client], pool: list[int], images: Sequence[int]
+) -> Drift:
+    """Sections 4.4 and 4.5: average over the pool, load into all clients; distances before and after.
+
+    Other alignments: docs/alignment.md.
+    """
+    fed_server.number += 1
+    federation = config.federation
+    strategy = federation.alignment
+    if strategy == "method":
+        strategy = "online_and_momentum" if config.method == "monacosfl" else "online"
+    by_data = federation.weighting == "data"
     shares = [float(images[i]) if by_data else 1.0 for i in pool]
     online = average([weights_of(clients[i].online) for i in pool], shares)
     momentum = average([weights_of(clients[i].momentum) for i in pool], shares)
     velocity = average([clients[i].velocity() for i in pool], shares)
+    layers = {name: name.removeprefix("backbone.").split(".")[0] for name in online}
+    aligned = [name for name in online if not federation.aligned_layers or layers[name] in federation.aligned_layers]
+    fresh = None  # the momentum model that every client gets
+    if strategy == "momentum_reset":
+        fresh = online
+    elif strategy == "online_and_momentum" and fed_server.number % federation.momentum_every == 0:
+        fresh = momentum
+        if federation.momentum_compression != "none":
+            updates = []
+            for i in pool:
+                update, slow = {}, weights_of(clients[i].momentum)
+                for name in aligned:
+                    wanted = slow[name] - fed_server.momentum[name] + clients[i].residual[name]
+                    update[name] = squeeze(config, wanted)
+                    clients[i].residual[name] = wanted - update[name]
+                updates.append(update)
+            mean = average(updates, shares)
+            fresh = {}
+            for name in aligned:
+                wanted = mean[name] + fed_server.residual[name]
+                update = squeeze(config, wanted)
+                fed_server.residual[name] = wanted - update
+                fresh[name] = fed_server.momentum[name] + update
+        fed_server.momentum |= fresh
     drift = Drift()
     for i in pool:
         own, slow = weights_of(clients[i].online), weights_of(clients[i].momentum)
@@ -263,13 +337,15 @@ def synchronise(config: Config, clients: list[Client], pool: list[int], images: 
         drift.online_momentum.append([norm([own[name] - slow[name]]) for name in own])
         drift.momentum_mean.append([norm([slow[name] - momentum[name]]) for name in own])
     for client in clients:
-        client.online.load_state_dict(online)
-        if config.method == "monacosfl":
-            client.momentum.load_state_dict(momentum)
-        if config.client.velocity_at_sync == "reset":
-            client.optimiser.state.clear()
-        if config.client.velocity_at_sync == "averaged":
-            for name, parameter in client.online.named_parameters():
+        if strategy == "none":
+            continue
+        client.online.load_state_dict({name: online[name] for name in aligned}, strict=False)
+        if fresh is not None:
+            client.momentum.load_state_dict({name: fresh[name] for name in aligned}, strict=False)
+        for name, parameter in client.online.named_parameters():
+            if name in aligned and config.client.velocity_at_sync == "reset":
+                client.optimiser.state.pop(parameter, None)
+            if name in aligned and config.client.velocity_at_sync == "averaged":
                 client.optimiser.state[parameter]["momentum_buffer"] = velocity[name].clone()
     for i in pool:
         own, slow = weights_of(clients[i].online), weights_of(clients[i].momentum)

@@ -134,6 +134,63 @@ CASES = {
     "no weight standardisation": ["model.weight_standardization=false", "model.cut_layer=3"],
     "batch norm in the head": ["model.head=largeV2", "model.hidden_dim=8", "contrast.momentum=0.5"],
     "linear head, whole backbone on the client": ["model.head=V1", "model.cut_layer=5"],
+    "nothing aligned": ["federation.alignment=none", "compute.block_size=2"],
+    "nothing aligned, sampled": ["federation.alignment=none", "client.sampling_ratio=0.5", "epochs=4"],
+    "online by name": ["method=monacosfl", "federation.alignment=online"],
+    "momentum reset, sampled": ["federation.alignment=momentum_reset", "client.sampling_ratio=0.5", "epochs=4"],
+    "momentum reset, velocity reset": ["federation.alignment=momentum_reset", "client.velocity_at_sync=reset"],
+    "momentum every third": ["method=monacosfl", "federation.momentum_every=3", "epochs=3"],
+    "momentum every third, sampled, averaged": [
+        "method=monacosfl",
+        "federation.momentum_every=3",
+        "client.velocity_at_sync=averaged",
+        "client.sampling_ratio=0.5",
+        "client.count=6",
+        "epochs=6",
+        "compute.block_size=2",
+    ],
+    "int8": ["method=monacosfl", "federation.momentum_compression=int8"],
+    "int8, every third, by data, sampled": [
+        "federation.alignment=online_and_momentum",
+        "federation.momentum_compression=int8",
+        "federation.momentum_every=3",
+        "federation.weighting=data",
+        "partition.kind=volumes",
+        "client.sampling=by_data",
+        "client.sampling_ratio=0.5",
+        "epochs=5",
+        "compute.block_size=1",
+    ],
+    "topk": ["method=monacosfl", "federation.momentum_compression=topk", "compute.block_size=3"],
+    "topk, sampled, in turns": [
+        "method=monacosfl",
+        "federation.momentum_compression=topk",
+        "federation.momentum_topk=0.2",
+        "client.sampling=round_robin",
+        "client.sampling_ratio=0.5",
+        "epochs=4",
+    ],
+    "the stem alone": ["method=monacosfl", "federation.aligned_layers=['stem']", "compute.block_size=2"],
+    "a block alone, sampled by a trace": [
+        "federation.aligned_layers=['block1']",
+        "model.cut_layer=3",
+        "client.velocity_at_sync=reset",
+        "client.sampling=trace",
+        "client.availability=['1101', '1010']",
+        "client.sampling_ratio=0.5",
+        "epochs=4",
+    ],
+    "layers, int8, every third, averaged, sampled": [
+        "method=monacosfl",
+        "model.cut_layer=3",
+        "federation.aligned_layers=['block1']",
+        "federation.momentum_compression=int8",
+        "federation.momentum_every=3",
+        "client.velocity_at_sync=averaged",
+        "client.sampling_ratio=0.5",
+        "epochs=5",
+    ],
+    "all layers by name": ["method=monacosfl", "federation.aligned_layers=['stem', 'block1']"],
     "resnet50": ["model.backbone=resnet50", "compute.block_size=2"],
     "vgg11": ["model.backbone=vgg11", "model.cut_layer=4", "method=monacosfl"],
     "mobilenetv2": ["model.backbone=mobilenetv2", "model.cut_layer=3", "compute.block_size=4"],
@@ -192,10 +249,10 @@ class Watched:
         """``[P]``: a client's state, its own where it has one, else the common one."""
         population = self.sim.clients
         parked = population._parked.get(client)
-        if parked is not None and state in population.private:
-            widths = [len(population.shared[name]) for name in population.private]
-            return parked.split(widths)[population.private.index(state)]
-        return population.shared[state]
+        states = population._states(np.array([client]))
+        if parked is not None:
+            population._parked[client] = parked
+        return states[state][0]
 
 
 def oracle_for(config, sim, initial_memory):
@@ -213,7 +270,7 @@ def oracle_for(config, sim, initial_memory):
         network.trunk,
         initial_memory,
         views,
-        lambda epoch: draw_pool(config, Streams(config.seed), epoch).tolist(),
+        lambda epoch: draw_pool(config, Streams(config.seed), epoch, sim.problem.images).tolist(),
         sim.problem.images.tolist(),
         sim.steps,
     )
@@ -246,6 +303,12 @@ def test_engine_agrees_with_oracle(settings, tmp_path):
         same(run.client(client, "momentum"), flat(expected.momentum[client]), f"client {client} momentum")
         if not config.client.frozen:
             same(run.client(client, "velocity"), flat(expected.velocity[client]), f"client {client} velocity")
+
+    if config.federation.momentum_compression != "none":
+        for client in range(config.client.count):
+            same(run.client(client, "residual"), flat(expected.residual[client]), f"client {client} residual")
+        assert flat(expected.server_residual).any()
+        same(run.sim.clients.shared["server_residual"], flat(expected.server_residual), "server residual")
 
     server = run.sim.main_server
     for name, value in server.online.state_dict().items():
@@ -293,9 +356,14 @@ def test_cases_cover_every_option():
     assert values(lambda c: c.federation.weighting) == {"uniform", "data"}
     assert values(lambda c: c.compute.backend) == {"stacked", "loop"}
     assert len(values(lambda c: c.block_size)) >= 4
+    options = ("method", "none", "online", "online_and_momentum", "momentum_reset")
+    assert values(lambda c: c.federation.alignment) == set(options)
+    assert values(lambda c: c.federation.momentum_compression) == {"none", "int8", "topk"}
+    assert values(lambda c: c.client.sampling) == {"uniform", "by_data", "round_robin", "trace"}
     for config in configs:
         if config.pool_size < config.client.count:
-            pools = {tuple(draw_pool(config, Streams(config.seed), epoch)) for epoch in range(config.epochs)}
+            images = np.arange(1, config.client.count + 1)
+            pools = {tuple(draw_pool(config, Streams(config.seed), epoch, images)) for epoch in range(config.epochs)}
             assert len(pools) > 1, "the pool must change"
 
 

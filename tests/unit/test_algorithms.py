@@ -5,13 +5,14 @@ from typing import get_args
 import pytest
 
 from mocosfl_mpi.algorithms import ALGORITHMS
-from mocosfl_mpi.config import WHOLE_NETWORK, Method
+from mocosfl_mpi.config import IN_BATCH, WHOLE_NETWORK, Method
 from tests.unit.test_architecture import ROOT
 
 
 def test_every_method_has_its_row():
     assert set(ALGORITHMS) == set(get_args(Method))
     assert {name for name, algorithm in ALGORITHMS.items() if algorithm.local} == WHOLE_NETWORK
+    assert {name for name, algorithm in ALGORITHMS.items() if not algorithm.momentum} == IN_BATCH
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)

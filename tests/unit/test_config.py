@@ -80,6 +80,44 @@ REFUSED = [
     ({"model.head": "largeV2", "server.micro_batch": 20}, "BatchNorm"),
     ({"data.source": "image-folder"}, "needs data.folder and data.image_size"),
     ({"data.source": "image-folder", "data.folder": "x"}, "needs data.folder and data.image_size"),
+    (
+        {"federation.momentum_every": 2},
+        "momentum_every = 2 of momentum models that are not averaged .*set federation.ali",
+    ),
+    (
+        {"federation.momentum_compression": "int8", "federation.alignment": "momentum_reset"},
+        "'int8' of momentum models",
+    ),
+    (
+        {"method": "monacosfl", "federation.alignment": "online", "federation.momentum_compression": "topk"},
+        "set federation.alignment = online_and_momentum",
+    ),
+    ({"federation.alignment": "none", "federation.aligned_layers": ["stem"]}, "leave aligned_layers empty"),
+    ({"federation.alignment": "none", "client.velocity_at_sync": "averaged"}, "set velocity_at_sync = kept"),
+    ({"client.frozen": True, "federation.alignment": "online"}, "client.frozen = true synchronises no model"),
+    ({"client.frozen": True, "federation.aligned_layers": ["stem"]}, "set client.frozen = false"),
+    (
+        {"method": "fl_simclr", "federation.alignment": "online_and_momentum"},
+        "alignment = 'online_and_momentum' speaks of momentum models, .* 'fl_simclr' have none; .* fl_moco or fl_byol",
+    ),
+    ({"method": "fl_simsiam", "federation.alignment": "momentum_reset"}, "set federation.alignment to online or none"),
+    ({"method": "fl_simsiam", "federation.momentum_compression": "int8"}, "'int8' speaks of momentum models"),
+    ({"method": "fl_moco", "federation.momentum_every": 2}, "set federation.alignment = online_and_momentum"),
+    ({"federation.momentum_every": 0}, "federation.momentum_every = 0"),
+    ({"federation.momentum_topk": 0}, "federation.momentum_topk = 0"),
+    ({"federation.momentum_topk": 1.5}, "federation.momentum_topk = 1.5"),
+    ({"federation.aligned_layers": [""]}, "federation.aligned_layers.0 = ''"),
+    ({"federation.aligned_layers": "stem"}, "federation.aligned_layers = 'stem'"),
+    ({"client.sampling": "trace"}, "needs client.availability, for example"),
+    ({"client.availability": ["1"]}, "is for client.sampling = trace, which is 'uniform'"),
+    ({"client.sampling": "trace", "client.availability": ["12"]}, "client.availability.0 = '12'"),
+    ({"client.sampling": "trace", "client.availability": [""]}, "client.availability.0 = ''"),
+    ({"client.sampling": "trace", "client.availability": ["11", "1"]}, "rows of different lengths"),
+    ({"client.sampling": "trace", "client.availability": ["1"] * 21}, "21 rows for client.count = 20"),
+    (
+        {"client.sampling": "trace", "client.availability": ["110", "011"], "client.sampling_ratio": 0.6},
+        "leaves 10 of 20 clients in epoch 0, and a pool takes 12; lower client.sampling_ratio to at most 0.5",
+    ),
     ({"method": "fedavg"}, "method = 'fedavg'"),
     ({"seed": -1}, "seed = -1"),
     ({"seed": 2**63}, "seed = "),
@@ -227,6 +265,11 @@ def other_values():
         "client.gradient_scale": "own_rows",
         "client.velocity_at_sync": "reset",
         "federation.weighting": "data",
+        "federation.alignment": "momentum_reset",
+        "federation.momentum_compression": "int8",
+        "federation.aligned_layers": ["stem"],
+        "client.sampling": "by_data",
+        "client.availability": ["110", "101"],
         "evaluation.probe_l2": [0.5],
         "compute.precision": "fp64",
         "compute.backend": "loop",
@@ -248,10 +291,19 @@ def other_values():
             yield name, (default or 0) + 1
 
 
+NEEDS = {
+    "federation.momentum_every": {"method": "monacosfl"},
+    "federation.momentum_compression": {"method": "monacosfl"},
+    "client.availability": {"client.sampling": "trace", "client.sampling_ratio": 0.5, "client.availability": ["1"]},
+}
+"""Without which a setting is refused."""
+
+
 @pytest.mark.parametrize(("name", "value"), list(other_values()))
 def test_hash_changes_with_every_setting_and_toml_keeps_it(name, value):
-    config = parse(nested({name: value}), "here")
-    assert config.hash() != Config().hash()
+    needs = NEEDS.get(name, {})
+    config = parse(nested(needs | {name: value}), "here")
+    assert config.hash() != parse(nested(needs), "here").hash()
     assert parse(tomllib.loads(to_toml(config)), "here") == config
 
 

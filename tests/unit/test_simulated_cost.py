@@ -9,7 +9,7 @@ import torch
 from mocosfl_mpi.config import apply_settings, parse
 from mocosfl_mpi.presets import load
 from mocosfl_mpi.record.reader import open_run
-from mocosfl_mpi.record.schema import MESSAGES, WORK
+from mocosfl_mpi.record.schema import MEMORY, MESSAGES, WORK
 from mocosfl_mpi.simulation import Conduct, Simulation
 from mocosfl_mpi.split import cut
 
@@ -30,7 +30,13 @@ def run(tmp_path_factory):
         simulation = Simulation.begin(config, Conduct("smoke", out, quiet=True))
         simulation.run()
         with open_run(out) as file:
-            names = ("simulated/bytes", "simulated/messages", "simulated/client_flops", "epochs/clients")
+            names = (
+                "simulated/bytes",
+                "simulated/messages",
+                "simulated/client_flops",
+                "epochs/clients",
+                "cost/client_memory",
+            )
             return simulation, {name: file[name] for name in names}
 
     return start
@@ -79,6 +85,71 @@ def test_bytes_and_messages_are_those_worked_out_by_hand(run, settings, up, down
             np.testing.assert_array_equal(count, np.broadcast_to(expected, count.shape), err_msg=name)
             np.testing.assert_array_equal(measured, count * weights)
     assert stale.any(), "sampling must bring in clients with an old model, or this test shows less than it says"
+
+
+TENSORS = (36, 4, 4, 144, 4, 4, 144, 4, 4)
+WHOLE = FLOAT * PARAMETERS
+INT8 = PARAMETERS + FLOAT * len(TENSORS)
+TOPK = (2 + 8 + 8 + 6) * (4 + FLOAT)
+"""Of 5 %: 1.8 of 36 are two, 7.2 of 144 are eight, 0.2 of 4 are one."""
+STEM = FLOAT * (36 + 8)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        (("federation.alignment=none",), {}),
+        (("federation.alignment=online", "method=monacosfl"), {"weights": (1, WHOLE, WHOLE)}),
+        (
+            ("federation.alignment=online_and_momentum",),
+            {"weights": (1, WHOLE, WHOLE), "momentum": (1, WHOLE, WHOLE)},
+        ),
+        (("federation.alignment=momentum_reset",), {"weights": (1, WHOLE, WHOLE)}),
+        (
+            ("method=monacosfl", "federation.momentum_every=3"),
+            {"weights": (1, WHOLE, WHOLE), "momentum": (3, WHOLE, WHOLE)},
+        ),
+        (
+            ("method=monacosfl", "federation.momentum_compression=int8"),
+            {"weights": (1, WHOLE, WHOLE), "momentum": (1, INT8, WHOLE)},
+        ),
+        (
+            ("method=monacosfl", "federation.momentum_compression=topk", "federation.momentum_every=5"),
+            {"weights": (1, WHOLE, WHOLE), "momentum": (5, TOPK, WHOLE)},
+        ),
+        (
+            ("method=monacosfl", "federation.aligned_layers=['stem']", "client.velocity_at_sync=averaged"),
+            dict.fromkeys(("weights", "momentum", "velocity"), (1, STEM, STEM)),
+        ),
+    ],
+)
+def test_bytes_of_every_alignment_are_those_worked_out_by_hand(run, settings, expected):
+    """``expected``: by kind, at every so-manieth synchronisation, bytes each way, bytes of a copy."""
+    _, found = run("compute.precision=fp32", "epochs=5", *settings)
+    pools = found["epochs/clients"]
+    for kind in ("weights", "momentum", "velocity"):
+        every, each_way, copy = expected.get(kind, (10**9, 0, 0))
+        version, held = 0, {}
+        for epoch, pool in enumerate(pools):
+            numbers = range(epoch * SYNCS + 1, (epoch + 1) * SYNCS + 1)
+            syncs = sum(number % every == 0 for number in numbers)
+            for member, client in enumerate(pool):
+                stale = held.get(int(client), 0) != version
+                at = (slice(epoch, epoch + 1), member)
+                up, down = (MESSAGES.index(f"{kind}_{way}") for way in ("up", "down"))
+                assert found["simulated/messages"][*at, up] == syncs
+                assert found["simulated/bytes"][*at, up] == syncs * each_way
+                assert found["simulated/messages"][*at, down] == syncs + stale
+                assert found["simulated/bytes"][*at, down] == syncs * each_way + stale * copy
+            version += syncs
+            held |= {int(client): version for client in pool}
+
+
+def test_compression_costs_memory_on_the_device(run):
+    _, plain = run("method=monacosfl")
+    _, found = run("method=monacosfl", "federation.momentum_compression=int8", "federation.aligned_layers=['stem']")
+    more = dict(zip(MEMORY, found["cost/client_memory"] - plain["cost/client_memory"], strict=True))
+    assert {kind: amount for kind, amount in more.items() if amount} == {"momentum_weights": 2 * STEM, "peak": 2 * STEM}
 
 
 def test_flops_are_those_worked_out_by_hand(run):

@@ -55,6 +55,49 @@ CASES = {
         "epochs=4",
         "steps_per_epoch=2",
     ],
+    "fl_moco, momentum averaged too, by data": [
+        "federation.alignment=online_and_momentum",
+        "federation.weighting=data",
+        "partition.kind=volumes",
+        "client.sampling=by_data",
+        "client.sampling_ratio=0.5",
+        "epochs=4",
+        "steps_per_epoch=2",
+    ],
+    "fl_byol, int8": ["federation.alignment=online_and_momentum", "federation.momentum_compression=int8"],
+    "fl_moco, top-k, every third, sampled": [
+        "federation.alignment=online_and_momentum",
+        "federation.momentum_compression=topk",
+        "federation.momentum_every=3",
+        "client.sampling_ratio=0.5",
+        "epochs=5",
+        "steps_per_epoch=2",
+        "compute.block_size=1",
+    ],
+    "fl_moco, nothing aligned, sampled": [
+        "federation.alignment=none",
+        "client.sampling_ratio=0.5",
+        "epochs=4",
+        "steps_per_epoch=2",
+    ],
+    "fl_byol, momentum reset": ["federation.alignment=momentum_reset", "client.velocity_at_sync=reset"],
+    "fl_byol, top-k, layers, in turns": [
+        "federation.alignment=online_and_momentum",
+        "federation.momentum_compression=topk",
+        "federation.aligned_layers=['stem', 'block2', 'head']",
+        "client.sampling=round_robin",
+        "client.sampling_ratio=0.5",
+        "epochs=4",
+        "steps_per_epoch=2",
+    ],
+    "fl_simclr, nothing aligned": ["federation.alignment=none"],
+    "fl_simsiam, all but the head, sampled, averaged": [
+        "federation.aligned_layers=['stem', 'block1', 'block2', 'block3', 'block4']",
+        "client.velocity_at_sync=averaged",
+        "client.sampling_ratio=0.5",
+        "epochs=4",
+        "steps_per_epoch=2",
+    ],
     "central": ["client.count=1", "client.batch_size=4"],
 }
 
@@ -84,7 +127,7 @@ def oracle_for(config, sim):
         network.bottom,
         memory,
         views,
-        lambda epoch: draw_pool(config, Streams(config.seed), epoch).tolist(),
+        lambda epoch: draw_pool(config, Streams(config.seed), epoch, sim.problem.images).tolist(),
         sim.problem.images.tolist(),
         sim.steps,
     )
@@ -108,6 +151,8 @@ def test_engine_agrees_with_oracle(name, settings, tmp_path):
             keys = run.client(number, "memory").view(config.contrast.memory_length, -1)
             written = int(run.sim.clients._steps[number]) * config.rows_per_client
             same(keys.roll(-(written % len(keys)), dims=0), torch.stack(client.queue), f"client {number} memory")
+        if config.federation.momentum_compression != "none":
+            same(run.client(number, "residual"), flat(client.residual), f"client {number} residual")
     assert len(run.drifts) == len(expected.drifts) >= 2
     for found, wanted in zip(run.drifts, expected.drifts, strict=True):
         for kind in ("online_mean", "online_momentum", "momentum_mean", "online_momentum_distance", "momentum_spread"):

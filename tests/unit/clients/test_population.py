@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from mocosfl_mpi.clients.population import Population
+from mocosfl_mpi.clients.population import Keep, Population
 from mocosfl_mpi.comm.cluster import Cluster
 from mocosfl_mpi.comm.exchange import Exchange
 from mocosfl_mpi.config import parse
@@ -24,36 +24,23 @@ class Noise:
         return tuple(torch.randn(len(clients), 2, 1, 5, 5, generator=generator) for _ in range(2))
 
 
-def population(aligned=("online",), **client):
+def population(private=("momentum", "velocity"), **client):
     config = parse({"epochs": 4, "client": {"count": 6, "batch_size": 2, **client}, "compute": {"block_size": 2}}, "x")
     torch.manual_seed(0)
     module = nn.Conv2d(1, 4, 3)
     model = StackedModel(module, Engine("fp32", "stacked"))
     cluster = Cluster()
     initial = model.flat(module)
+    kept = [keep if isinstance(keep, Keep) else Keep(keep, ((0, len(initial)),)) for keep in private]
     exchange, meter = Exchange(cluster), Meter(1, 1)
     states = {"online": initial, "momentum": initial.clone(), "velocity": torch.zeros_like(initial)}
-    return Population(config, model, states, aligned, Noise(), cluster, exchange, meter), initial.clone()
+    return Population(config, model, states, kept, Noise(), cluster, exchange, meter), initial.clone()
 
 
 def step(clients, epoch=0, number=0):
     clients.update_momentum()
     query, _ = clients.forward(epoch, number)
     clients.backward([torch.ones_like(part) for part in query], epoch)
-
-
-@pytest.mark.parametrize(
-    ("aligned", "client", "private"),
-    [
-        (("online",), {}, ("momentum", "velocity")),
-        (("online", "momentum"), {}, ("velocity",)),
-        (("online",), {"velocity_at_sync": "reset"}, ("momentum",)),
-        (("online", "momentum"), {"velocity_at_sync": "averaged"}, ()),
-        (("online",), {"frozen": True}, ()),
-    ],
-)
-def test_what_is_private(aligned, client, private):
-    assert population(aligned, **client)[0].private == private
 
 
 def test_private_state_waits_for_the_client_and_is_nobody_elses():
@@ -77,6 +64,94 @@ def test_private_state_waits_for_the_client_and_is_nobody_elses():
     for newcomer in (0, 3):
         assert torch.equal(states[newcomer]["momentum"], initial)
         assert not states[newcomer]["velocity"].any()
+
+
+def lane(clients, client, state):
+    return next(
+        block.state[state][number]
+        for block in clients.blocks
+        for number, found in enumerate(block.clients)
+        if found == client
+    )
+
+
+def test_columns_of_a_state_are_kept_and_the_others_shared():
+    clients, initial = population((Keep("online", ((4, 10), (12, len(initial_weights())))), "velocity"))
+    clients.enter(np.array([1, 2]))
+    step(clients)
+    own = lane(clients, 1, "online").clone()
+    mean = torch.full_like(initial, 0.25)
+    clients.load("online", mean, ((0, 4), (10, 12)))
+    clients.averaged(mean)
+    clients.leave()
+    clients.enter(np.array([1, 3]))
+    shared = torch.zeros(len(initial), dtype=torch.bool)
+    shared[0:4] = shared[10:12] = True
+    for client, expected in ((1, own), (3, initial)):
+        found = lane(clients, client, "online")
+        assert torch.equal(found[shared], mean[shared])
+        assert torch.equal(found[~shared], expected[~shared])
+    assert not torch.equal(own[~shared], initial[~shared])
+    assert torch.equal(clients.average, mean), "what is evaluated"
+
+
+def initial_weights():
+    return population()[1]
+
+
+def test_what_lapses_is_lost_to_clients_that_were_away_when_it_was_made_common():
+    whole = ((0, len(initial_weights())),)
+    clients, initial = population((Keep("momentum", whole, lapses=True), Keep("residual", whole)))
+    clients.enter(np.array([1, 2]))
+    for block in clients.blocks:
+        block.state["momentum"] += 1.0
+        block.state["residual"] += 2.0
+    clients.leave()
+    clients.enter(np.array([2, 3]))
+    assert torch.equal(lane(clients, 2, "momentum"), initial + 1.0), "nothing was made common since then"
+    assert torch.equal(lane(clients, 3, "momentum"), initial)
+    assert not lane(clients, 3, "residual").any()
+    common = torch.full_like(initial, 0.5)
+    clients.load("momentum", common, whole)
+    clients.leave()
+    clients.enter(np.array([1, 2]))
+    assert torch.equal(lane(clients, 1, "momentum"), common)
+    assert torch.equal(lane(clients, 2, "momentum"), common)
+    assert torch.equal(lane(clients, 1, "residual"), torch.full_like(initial, 2.0)), "an error waits until it is sent"
+
+
+def test_a_restored_population_knows_what_has_lapsed_and_what_is_kept():
+    whole = ((0, len(initial_weights())),)
+    kept = (Keep("online", ((0, 5),)), Keep("momentum", whole, lapses=True), Keep("residual", whole))
+    clients, initial = population(kept)
+    clients.enter(np.array([1, 2]))
+    for block in clients.blocks:
+        for state in ("online", "momentum", "residual"):
+            block.state[state] += 1.0
+    clients.leave()
+    clients.enter(np.array([2, 3]))
+    clients.load("momentum", torch.full_like(initial, 0.5), whole)
+    clients.averaged(torch.full_like(initial, 0.75))
+    clients.shared["server_residual"] = torch.full_like(initial, 0.1)
+    clients.leave()
+    clients.enter(np.array([3, 4]))
+    for block in clients.blocks:
+        block.state["momentum"] += 2.0
+    clients.leave()
+
+    saved = dict(clients.state())
+    again, _ = population(kept)
+    again.restore(saved["shared"], [saved[name] for name in saved if name.startswith("parked")])
+    assert again.digest_shared() == clients.digest_shared()
+    assert sorted(again.digests()) == sorted(clients.digests())
+    assert torch.equal(again.average, clients.average)
+    for found in (clients, again):
+        found.enter(np.arange(1, 6))
+    for client in range(1, 6):
+        for state in ("online", "momentum", "residual"):
+            assert torch.equal(lane(again, client, state), lane(clients, client, state)), (client, state)
+    assert torch.equal(lane(again, 1, "momentum"), torch.full_like(initial, 0.5)), "lapsed"
+    assert torch.equal(lane(again, 3, "momentum"), torch.full_like(initial, 2.5)), "kept"
 
 
 def test_published_rates_follow_each_clients_own_steps():

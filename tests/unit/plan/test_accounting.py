@@ -76,6 +76,9 @@ def test_the_truth_is_the_ledgers(table_1):
         ("compute.precision=bf16",),
         ("compute.precision=fp64", "federation.sync_freq=3"),
         ("client.velocity_at_sync=averaged", "client.sampling_ratio=1.0"),
+        ("federation.alignment=none",),
+        ("federation.alignment=momentum_reset", "federation.aligned_layers=['stem']"),
+        ("method=monacosfl", "federation.momentum_every=2", "federation.momentum_compression=int8"),
         ("client.frozen=true", "model.bottleneck=C4S2", "contrast.symmetric=both_views"),
     ],
 )

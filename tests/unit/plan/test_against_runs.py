@@ -35,6 +35,14 @@ def machine():
         ("client.velocity_at_sync=reset", "federation.sync_freq=3", "compute.backend=stacked"),
         ("client.frozen=true", "epochs=3"),
         ("contrast.share_features=false", "contrast.memory_length=60"),
+        ("federation.alignment=none", "client.sampling=round_robin"),
+        ("federation.alignment=momentum_reset", "client.sampling=by_data", "partition.kind=volumes"),
+        ("method=monacosfl", "federation.momentum_every=3", "federation.momentum_compression=int8", "epochs=4"),
+        ("method=monacosfl", "federation.momentum_compression=topk", "federation.aligned_layers=['block1']"),
+        ("method=fl_moco", "federation.alignment=online_and_momentum", "federation.momentum_every=3"),
+        ("method=fl_byol", "federation.aligned_layers=['stem', 'head']"),
+        ("method=fl_simclr", "client.velocity_at_sync=averaged", "epochs=3"),
+        ("client.sampling=trace", "client.availability=['10', '11', '01']"),
     ],
 )
 def test_bytes_flops_and_sizes_are_those_of_the_run(tmp_path, settings):
@@ -69,4 +77,4 @@ def test_images_that_are_not_here_have_their_published_sizes(tmp_path):
     planned = experiment(config, images, Elsewhere("bf16", fused=True))
     assert planned.steps == 500
     assert planned.syncs == 10
-    assert planned.sizes.smashed == 64 * 32 * 32 * 2
+    assert planned.sizes.step["query_up"] == 64 * 32 * 32 * 2

@@ -60,6 +60,13 @@ def test_a_rehearsed_step_takes_what_it_took():
     assert found.time.idle[0] < found.time.idle[1]
 
 
+def test_layers_that_are_not_there_are_refused_before_any_rehearsal():
+    with pytest.raises(
+        BadInput, match="names 'block7', and the clients' part of the network consists of stem, block1;"
+    ):
+        planned("smoke", "federation.aligned_layers=['block7']")
+
+
 def test_time_grows_with_the_rows():
     found = plan()
     twice = found.on(found.experiment.resized(batch=4))
@@ -100,7 +107,7 @@ def test_batch_norm_on_the_server_takes_all_rows_at_once(monkeypatch):
 
     def step(backbone):
         width = ("client.count=100", "client.sampling_ratio=1.0", "model.width=16", f"model.backbone={backbone}")
-        found = plan("smoke", *width)
+        found = plan("smoke", "partition.kind=iid", *width)
         names = [name for name, _ in changes(found)]
         return rank_memory(found.experiment, 2)[0].moments["training step"], any("micro_batch" in n for n in names)
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from mocosfl_mpi.config import parse
+from mocosfl_mpi.config import apply_settings, parse
 from mocosfl_mpi.errors import BadInput
 from mocosfl_mpi.record import integrity
 from mocosfl_mpi.record.layout import encode
@@ -269,6 +269,28 @@ def test_show_explains_itself_and_is_not_fooled_by_control_sequences(finished):
     for words in ("Test accuracy in %", "55.0", "+15.0", "60.0", "query data up", "peak memory", "an unofficial file"):
         assert words in shown
     assert str(finished) in shown.replace("\n", "").replace(" ", "")
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (["method=mocosfl"], "mocosfl: online models are averaged, 10 times"),
+        (["method=monacosfl"], "monacosfl: online and momentum models are averaged, 10 times"),
+        (["method=monacosfl", "federation.alignment=none"], "monacosfl: no models are averaged, 10 times"),
+        (
+            ["federation.alignment=momentum_reset", "federation.aligned_layers=['stem']"],
+            "mocosfl: online models are averaged, momentum models reset to their mean, layers stem only, 10 times",
+        ),
+        (
+            ["method=monacosfl", "federation.momentum_every=4", "federation.momentum_compression=int8"],
+            "are averaged, momentum one time in 4, momentum sent by int8, 10 times",
+        ),
+        (["client.sampling=round_robin", "client.sampling_ratio=0.5"], "take part in an epoch (round_robin)"),
+    ],
+)
+def test_show_says_what_was_aligned_and_who_took_part(tmp_path, settings, words):
+    with create(tmp_path / "run.h5", config=parse(apply_settings({}, settings), "test")), open_run(tmp_path) as run:
+        assert words in " ".join(printed(run).split())
 
 
 @pytest.mark.parametrize(("backbone", "counted"), [("resnet34", True), ("resnet50", False), ("vit", False)])

@@ -64,6 +64,18 @@ def test_every_part_is_the_one_worked_out_by_hand(timed):
     assert found.members == 4
 
 
+def test_compressed_exchanges_are_told_from_full_copies(timed):
+    """100 kB of momentum each way at the synchronisation, and for the last member a copy of 500 kB before it."""
+    with h5py.File(timed.path, "r+") as file:
+        for name, once, copy in (("messages", 1, 1), ("bytes", 100_000, 500_000)):
+            for way in ("up", "down"):
+                file[f"simulated/{name}"][:, :, MESSAGES.index(f"momentum_{way}")] = once
+            file[f"simulated/{name}"][:, 3, MESSAGES.index("momentum_down")] = once + copy
+    found = timed()
+    np.testing.assert_allclose(found.parts["fetch"], [0.5 + 0.050 + 2 * 0.010] * 3)
+    np.testing.assert_allclose(found.parts["synchronise"], [0.6 + 0.3 + 0.100 + 4 * 0.010] * 3)
+
+
 def test_bytes_and_flops_used_are_those_recorded(timed):
     found = timed(sigma=0.7, seed=3)
     with open_run(timed.path) as run:

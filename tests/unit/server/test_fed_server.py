@@ -5,7 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mocosfl_mpi.algorithms import ALGORITHMS
-from mocosfl_mpi.server.fed_server import due
+from mocosfl_mpi.config import ALIGNED
+from mocosfl_mpi.server.alignments import STRATEGIES
+from mocosfl_mpi.server.fed_server import due, number
 
 
 @pytest.mark.parametrize(("steps", "freq", "syncs"), [(125, 10, 11), (500, 10, 10), (250, 5, 5), (50, 1, 1)])
@@ -29,5 +31,20 @@ def test_an_epoch_always_ends_with_a_synchronisation(steps, data):
 
 
 def test_alignments_of_the_methods():
-    assert ALGORITHMS["mocosfl"].alignment.states == ("online",)
-    assert ALGORITHMS["monacosfl"].alignment.states == ("online", "momentum")
+    assert [part.state for part in ALGORITHMS["mocosfl"].alignment] == ["online"]
+    assert [part.state for part in ALGORITHMS["monacosfl"].alignment] == ["online", "momentum"]
+
+
+def test_the_configuration_knows_what_the_methods_align():
+    assert {method: STRATEGIES[name] for method, name in ALIGNED.items()} == {
+        method: row.alignment for method, row in ALGORITHMS.items()
+    }
+
+
+@given(steps=st.integers(1, 60), epochs=st.integers(1, 4), data=st.data())
+def test_synchronisations_are_numbered_over_the_run(steps, epochs, data):
+    freq = data.draw(st.integers(1, steps))
+    found = [
+        number(epoch, step, steps, freq) for epoch in range(epochs) for step in range(steps) if due(step, steps, freq)
+    ]
+    assert found == list(range(1, len(found) + 1))
