@@ -69,4 +69,4 @@ def test_images_that_are_not_here_have_their_published_sizes(tmp_path):
     planned = experiment(config, images, Elsewhere("bf16", fused=True))
     assert planned.steps == 500
     assert planned.syncs == 10
-    assert planned.sizes.smashed == 64 * 32 * 32 * 2
+    assert planned.sizes.step["query_up"] == 64 * 32 * 32 * 2
