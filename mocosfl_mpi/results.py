@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import shlex
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
 from mocosfl_mpi.chronicle import ages
 from mocosfl_mpi.clients.population import Population
@@ -29,6 +30,7 @@ from mocosfl_mpi.record.schema import FILE_NAME, MEMORY
 from mocosfl_mpi.record.writer import Recorder
 from mocosfl_mpi.resumption import Resumption
 from mocosfl_mpi.server.main_server import MainServer
+from mocosfl_mpi.split import cut
 from mocosfl_mpi.split.cut import SplitNetwork
 from mocosfl_mpi.split.stacked import StackedModel
 
@@ -129,6 +131,12 @@ class Results:
 
         return encode
 
+    def encoder_copy(self) -> nn.Module:
+        """The same up to the features, as a plain module that may be trained: it shares no weight (rank 0 only)."""
+        assert self._server is not None
+        bottom = self._model.module(self._clients.shared["online"])
+        return cut.Encoder(bottom, copy.deepcopy(self._server.online))
+
     def _put(self, values: dict[str, Any]) -> None:
         if self._recorder is not None:
             for name, value in values.items():
@@ -146,6 +154,7 @@ class Results:
                 "knn_top1_untrained": verdict.knn_top1,
                 "knn_projector_top1_untrained": verdict.knn_projector_top1,
                 "linear_top1_untrained": verdict.linear_top1,
+                **{f"{name}_untrained": value for name, value in verdict.further.items()},
             }
         )
 
@@ -157,6 +166,7 @@ class Results:
                 "knn_projector_top1": verdict.knn_projector_top1,
                 "linear_top1": verdict.linear_top1,
                 "probe_l2": verdict.probe_l2,
+                **verdict.further,
             }
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,7 @@ from mocosfl_mpi.cost.flops import SegmentCost, measure
 from mocosfl_mpi.data.normalise import evaluation_images
 from mocosfl_mpi.data.views import ViewMaker
 from mocosfl_mpi.errors import BadInput, RunFailed, Stopped
+from mocosfl_mpi.evaluation.further import Further
 from mocosfl_mpi.evaluation.judge import Judge
 from mocosfl_mpi.meter import Meter
 from mocosfl_mpi.native import Kernels, NoKernelsError, load
@@ -158,6 +159,13 @@ def common_kernels(config: Config, cluster: Cluster) -> tuple[Kernels | None, st
     )
 
 
+def judge(config: Config, source: Source, prepare: Callable[[Tensor], Tensor], streams: Streams) -> Judge:
+    """The judge of this run's encoders (rank 0)."""
+    settings, test, classes = config.evaluation, source.data.test, source.data.class_count
+    further = Further(settings, source.train, test, classes, source.parts, source.transfer, prepare, streams)
+    return Judge(settings, source.train, source.validation, test, classes, prepare, further)
+
+
 class Simulation:
     """All parts of one experiment on this rank.
 
@@ -245,13 +253,7 @@ class Simulation:
             )
         )
         self.results = Results(resumption.out, recorder, self.clients, self.main_server, model, cluster)
-        self.judge = (
-            Judge(
-                config.evaluation, source.train, source.validation, source.data.test, source.data.class_count, prepare
-            )
-            if source
-            else None
-        )
+        self.judge = judge(config, source, prepare, streams) if source else None
         self.speaker = Speaker(config.epochs * self.steps, silent=conduct.quiet or not cluster.serves)
         self.chronicle = Chronicle(
             config,
@@ -336,7 +338,7 @@ class Simulation:
                     pass
                 if self.judge:
                     with self.meter.phase("evaluate"):
-                        self.results.trained(self.judge.verdict(self.results.encoder()))
+                        self.results.trained(self.judge.verdict(self.results.encoder(), self.results.encoder_copy))
         except Stopped:
             ignore()
             self.cluster.close()
@@ -348,7 +350,7 @@ class Simulation:
         if self.judge:
             with self.meter.phase("evaluate"):
                 self.results.pixels(self.judge.pixels())
-                self.results.untrained(self.judge.verdict(self.results.encoder()))
+                self.results.untrained(self.judge.verdict(self.results.encoder(), self.results.encoder_copy))
         self._monitor(0)
 
     def train(self) -> Iterator[int]:

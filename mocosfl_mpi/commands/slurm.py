@@ -48,11 +48,11 @@ def add(commands: Subcommands) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     """Everything that can be refused is refused here, not after hours in the queue."""
-    from mocosfl_mpi.data.check import check
+    from mocosfl_mpi.data.check import check_all
 
     name, config = configuration(options)
     folder = data_dir(options)
-    check(config.data, folder)
+    check_all(config, folder)
     ranks = options.ranks if options.ranks is not None else 4 * max(options.nodes, 1)
     known = options.config in presets()
     job = Job(

@@ -15,7 +15,7 @@ import numpy as np
 from mocosfl_mpi.errors import BadInput, RunFailed
 from mocosfl_mpi.record.layout import Size, create_datasets, scale_values, write_attributes
 from mocosfl_mpi.record.reader import Run, open_run
-from mocosfl_mpi.record.schema import ATTRIBUTES, COMMITTED, DIMENSIONS, ENTRIES, GROWING, SCHEMA_VERSION
+from mocosfl_mpi.record.schema import ATTRIBUTES, COMMITTED, DIMENSIONS, ENTRIES, GROWING, SCHEMA_VERSION, present
 
 SLAB = 2**25
 """Bytes carried at once."""
@@ -59,9 +59,7 @@ def recover(path: Path) -> dict[str, int]:
     """
     with open_run(path) as run:
         sizes: dict[str, Size] = {
-            name: run[name].tolist()
-            for name, dimension in DIMENSIONS.items()
-            if name in run.names and dimension.labels is None and not dimension.growing
+            name: run[name].tolist() for name, dimension in DIMENSIONS.items() if name in run.names and dimension.given
         }
         fixed = {name: run[name] for name, entry in ENTRIES.items() if name in run.names and entry.when == "fixed"}
         del fixed[COMMITTED]
@@ -71,7 +69,8 @@ def recover(path: Path) -> dict[str, int]:
         try:
             with h5py.File(part, "w", libver="latest") as file:
                 write_attributes(file, attributes)
-                create_datasets(file, scale_values(sizes), fixed)
+                config = run.attrs["config"]
+                create_datasets(file, present(config), scale_values(sizes, config), fixed)
                 carry(run, run.rows, file)
             with part.open("rb+") as written:
                 os.fsync(written.fileno())

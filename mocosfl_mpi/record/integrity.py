@@ -105,7 +105,7 @@ def check_structure(file: h5py.File, names: Sequence[str]) -> tuple[str, ...]:
         _check_filters(dataset)
         entry = ENTRIES.get(name)
         kind = entry.dtype if entry else DIMENSIONS[name].kind
-        expected = {"text": "S", "sha256": "S", "number": "i"}.get(kind) or np.dtype(kind).kind
+        expected = {"text": "S", "sha256": "S", "number": "i", "share": "f"}.get(kind) or np.dtype(kind).kind
         require(dataset.dtype.kind == expected, f"{name} has type {dataset.dtype}")
         require(dataset.dtype.itemsize <= 1 << 16, f"{name} has items of {dataset.dtype.itemsize} bytes")
         dims = entry.dims if entry else (name,)
