@@ -124,7 +124,7 @@ def _further(run: Run, summary: Mapping[str, Any]) -> Iterator[RenderableType]:
             table.add_row(f"{text}, mean", *_gained(trained["mean"], untrained["mean"]))
         elif isinstance(trained, Mapping):
             for share, value in trained.items():
-                table.add_row(f"{text}, {_percent(share)} of the labels", *_gained(value, untrained[share]))
+                table.add_row(f"{text}, {_percent(float(share))} of the labels", *_gained(value, untrained[share]))
         else:
             extra = {
                 "fine_tuned_top1": f", {_percent(setting(config, 'evaluation.fine_tune_share'))} of the labels",
@@ -143,7 +143,7 @@ def _gained(trained: float | None, untrained: float | None) -> tuple[str, str, s
 
 
 def _percent(share: object) -> str:
-    return f"{100 * float(share):g} %" if isinstance(share, str | int | float) else "?"
+    return f"{100 * share:g} %" if isinstance(share, float) else "?"
 
 
 def _training(summary: Mapping[str, Any]) -> RenderableType:

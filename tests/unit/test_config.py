@@ -263,6 +263,17 @@ def test_hash_outlives_new_settings(tmp_path):
     assert chosen == stored["evaluation"] | {"label_shares": [0.1]}
 
 
+def test_a_plain_evaluation_asks_for_nothing_further():
+    config = parse(
+        {"evaluation": {"label_shares": [0.1], "fine_tune_share": 0.5, "transfer": "svhn", "per_client": True}}, "here"
+    )
+    assert config.evaluation.further == tuple(
+        f"evaluation.{name}" for name in ("label_shares", "fine_tune_share", "transfer", "per_client")
+    )
+    assert config.evaluation.plain() == Config().evaluation
+    assert build("evaluation.neighbours=7").evaluation.plain().neighbours == 7
+
+
 def test_what_came_later_is_named_by_its_setting():
     assert set(module.ADDED) <= {name for name, _, _ in module.settings()}
 
