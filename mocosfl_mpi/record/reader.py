@@ -44,7 +44,7 @@ class Run:
             """Root attributes; ``config``, ``versions`` and ``notes`` are parsed from JSON."""
             self.names = present(self.attrs["config"], minor(self.attrs["schema_version"]))
             """Datasets that a file of this schema version and configuration has."""
-            self._series = check_structure(file, self.names)
+            self._series = check_structure(file, self.names, self.attrs["config"])
         self.refresh()
         for name in self.names:
             self._dataset(name)

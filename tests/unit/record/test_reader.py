@@ -108,6 +108,15 @@ def replace(name, make):
         (edit("epochs/loss"), "epochs/loss is missing"),
         (edit("result"), "result.* is missing"),
         (edit("member"), "member is missing"),
+        (edit("result/few_labels_top1"), "few_labels_top1 is missing"),
+        (
+            lambda f: f.attrs.__setitem__("config", text('{"evaluation": {"label_shares": [0.5]}}')),
+            "label_share has shape",
+        ),
+        (
+            lambda f: f.attrs.__setitem__("config", text('{"evaluation": {"label_shares": "1"}}')),
+            "label_share has shape",
+        ),
         (lambda f: f.attrs.pop("config"), "'config' is missing"),
         (lambda f: f.attrs.__setitem__("config", text("{" * 10)), "damaged"),
         (lambda f: f.attrs.__setitem__("config", text("[" * 10**5)), "nested too deeply"),
