@@ -236,7 +236,7 @@ _FURTHER: Final = (
     *_further("published_few_labels_last_top1", ("label_share",), "evaluation.published_probe",
               "published semi-supervised probe, last epoch"),
     *_further("fine_tuned_top1", (), "evaluation.fine_tune_share",
-              "whole encoder fine-tuned with `evaluation.fine_tune_share` of the labels, last epoch"),
+              "whole encoder fine-tuned on a share of the labels, last epoch; NaN where that diverged"),
     *_further("transfer_knn_top1", (), "evaluation.transfer", "kNN accuracy on another data set"),
     *_further("transfer_linear_top1", (), "evaluation.transfer", "linear-probe accuracy on another data set"),
     *_further("client_knn_top1", ("client",), "evaluation.per_client",
