@@ -214,7 +214,7 @@ class Evaluation(Section):
     empty = not. Takes as long as supervised training; with more than one rank see `--patience`."""
     fine_tune_epochs: Positive = 20
     """Epochs of fine-tuning (SGD, momentum 0.9, batches of 64, no augmentation, cosine to 0)."""
-    fine_tune_lr: Annotated[float, Field(gt=0.0)] = 0.01
+    fine_tune_lr: Annotated[float, Field(gt=0.0)] = 0.05
     """Initial learning rate of fine-tuning."""
     transfer: Literal["", "embedded", "fashion-mnist", "cifar10", "cifar100", "svhn"] = ""
     """At the end, kNN and linear probe of the encoder on this other data set, resized to the views; empty = none."""
