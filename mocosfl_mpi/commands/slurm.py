@@ -53,11 +53,11 @@ def add_requests(command: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     """Everything that can be refused is refused here, not after hours in the queue."""
-    from mocosfl_mpi.data.check import check
+    from mocosfl_mpi.data.check import check_all
 
     name, config = configuration(options)
     folder = data_dir(options)
-    check(config.data, folder)
+    check_all(config, folder)
     known = options.config in presets()
     job = request(
         options,
