@@ -7,7 +7,7 @@ import pytest
 
 from mocosfl_mpi.record.reader import open_run
 from mocosfl_mpi.record.schema import ENTRIES
-from tests.mpi.command import mocosfl
+from tests.mpi.command import mocosfl, says_once
 from tests.mpi.many import carry_out
 from tests.unit.data.files import write_idx
 
@@ -81,7 +81,7 @@ def test_they_are_shown(runs):
 def test_a_data_set_that_is_missing_is_refused_before_anything_begins(tmp_path, command):
     done = mocosfl(command, "smoke", "--set", "evaluation.transfer=cifar10", "--out", tmp_path / "run")
     assert done.returncode == 2
-    assert done.stderr.count("\n") == 1
+    says_once(done.stderr)
     assert "evaluation.transfer = 'cifar10': " in done.stderr
     assert "--data-dir" in done.stderr
     assert not (tmp_path / "run").exists()

@@ -16,7 +16,7 @@ import pytest
 
 from mocosfl_mpi.record.reader import open_run
 from mocosfl_mpi.record.schema import ENTRIES
-from tests.mpi.command import MOCOSFL, clean_environment, mocosfl, processes
+from tests.mpi.command import MOCOSFL, clean_environment, mocosfl, processes, says_once
 from tests.mpi.many import carry_out
 
 pytestmark = pytest.mark.mpi
@@ -141,8 +141,7 @@ def test_another_experiment_is_refused_in_one_message(tmp_path, reference, words
     shutil.copytree(reference(), tmp_path / "run")
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
     done = finish(tmp_path / "run", ranks, *words, expect=2)
-    assert done.stderr.startswith("mocosfl: ")
-    assert done.stderr.count("\n") == 1
+    says_once(done.stderr)
     assert message in done.stderr
     assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
 
@@ -175,8 +174,7 @@ def test_both_damaged_are_refused(interrupted):
     for path in saved:
         (path / "manifest.json").unlink()
     done = finish(out, 3, expect=2)
-    assert done.stderr.startswith("mocosfl: ")
-    assert done.stderr.count("\n") == 1
+    says_once(done.stderr)
     assert "no checkpoint in" in done.stderr
     assert f"remove {out / 'checkpoints'}" in done.stderr
 
@@ -185,8 +183,7 @@ def test_a_cut_record_is_refused(interrupted):
     out, _ = interrupted
     os.truncate(out / "run.h5", (out / "run.h5").stat().st_size // 2)
     done = finish(out, 3, expect=2)
-    assert done.stderr.startswith("mocosfl: ")
-    assert done.stderr.count("\n") == 1
+    says_once(done.stderr)
     assert "damaged" in done.stderr
 
 
@@ -205,8 +202,7 @@ def test_a_checkpoint_of_another_experiment_is_refused(interrupted, tmp_path):
     shutil.rmtree(out / "checkpoints")
     shutil.copytree(tmp_path / "other" / "checkpoints", out / "checkpoints")
     done = finish(out, 3, expect=2)
-    assert done.stderr.startswith("mocosfl: ")
-    assert done.stderr.count("\n") == 1
+    says_once(done.stderr)
     assert "belongs to another experiment" in done.stderr
 
 
