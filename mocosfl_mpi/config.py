@@ -13,7 +13,7 @@ import json
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -253,6 +253,42 @@ class Evaluation(Section):
     """L2 penalties of the probe; more than one needs `data.validation_images` to choose by."""
     probe_iterations: Positive = 200
     """L-BFGS iterations of the probe."""
+    label_shares: tuple[Fraction, ...] = ()
+    """At the end, linear probes fitted with these shares of the training labels only, equally many of each class, for
+    example [0.01, 0.1]; empty = none. The penalty is chosen as for `probe_l2`."""
+    published_probe: bool = False
+    """At the end, the published probes too: linear on all labels, and a two-layer head on each of `label_shares`. They
+    report the best test accuracy of 100 epochs, which is optimistic, and the last one's beside it."""
+    fine_tune_share: Fraction | None = None
+    """At the end, fine-tune the whole encoder with a linear head on this share of the labels, and the untrained one;
+    empty = not. Takes as long as supervised training; with more than one rank see `--patience`."""
+    fine_tune_epochs: Positive = 20
+    """Epochs of fine-tuning (SGD, momentum 0.9, batches of 64, no augmentation, cosine to 0)."""
+    fine_tune_lr: Annotated[float, Field(gt=0.0)] = 0.05
+    """Initial learning rate of fine-tuning."""
+    transfer: Literal["", "embedded", "fashion-mnist", "cifar10", "cifar100", "svhn"] = ""
+    """At the end, kNN and linear probe of the encoder on this other data set, resized to the views; empty = none."""
+    per_client: bool = False
+    """At the end, accuracy by client: kNN on test images of its classes, and a linear probe fitted on its images."""
+
+    @property
+    def further(self) -> tuple[str, ...]:
+        """Settings that ask for more than kNN and linear probe."""
+        names = ("label_shares", "published_probe", "fine_tune_share", "transfer", "per_client")
+        return tuple(f"evaluation.{name}" for name in names if getattr(self, name))
+
+    def plain(self) -> Evaluation:
+        """The same without these."""
+        return Evaluation(**{name: value for name, value in self if f"evaluation.{name}" not in self.further})
+
+
+ADDED: Final = (
+    "evaluation.label_shares", "evaluation.published_probe", "evaluation.fine_tune_share",
+    "evaluation.fine_tune_epochs", "evaluation.fine_tune_lr", "evaluation.transfer", "evaluation.per_client",
+    "client.local_epochs",
+)  # fmt: skip
+"""Settings that files of schema 1.1 and earlier lack. At its default such a setting has no place in the canonical text:
+the hash of an experiment outlives new settings, and a run begun before them can be continued."""
 
 
 class Compute(Section):
@@ -328,6 +364,14 @@ class Config(Section):
             raise ValueError("evaluation.probe_l2 is empty; name at least one penalty, for example [1e-3]")
         self._check_alignment()
         self._check_sampling(pool)
+        shares = self.evaluation.label_shares
+        if len(set(shares)) < len(shares):
+            raise ValueError(f"evaluation.label_shares = {list(shares)} names a share twice; name each once")
+        if self.evaluation.transfer == self.data.source:
+            raise ValueError(
+                f"evaluation.transfer = {self.evaluation.transfer!r} is data.source itself; name another data set, or "
+                f"leave it empty"
+            )
         if self.data.source == "image-folder" and not (self.data.folder and self.data.image_size):
             raise ValueError("data.source = image-folder needs data.folder and data.image_size")
         return self
@@ -459,6 +503,13 @@ class Config(Section):
         return self.contrast.symmetric == "both_views" or (self.whole_network and self.contrast.symmetric != "off")
 
     @property
+    def transfer_data(self) -> Data | None:
+        """The data set of ``evaluation.transfer``, whole; None where no transfer is wanted."""
+        if not self.evaluation.transfer:
+            return None
+        return Data(source=self.evaluation.transfer, allow_unofficial=self.data.allow_unofficial)
+
+    @property
     def pool_size(self) -> int:
         """Clients that take part in an epoch: P = int(ratio · N), as published."""
         return int(round(self.client.sampling_ratio * self.client.count, 9))
@@ -484,8 +535,17 @@ class Config(Section):
         return hashlib.sha256(self.canonical().encode()).hexdigest()
 
     def canonical(self) -> str:
-        """The complete configuration as JSON with sorted keys: what is hashed and stored with the results."""
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        """The configuration as JSON with sorted keys: what is hashed and stored with the results.
+
+        It is complete but for settings of ``ADDED`` at their defaults.
+        """
+        values = self.model_dump(mode="json")
+        for name in ADDED:
+            section, key = name.split(".")
+            group = getattr(self, section)
+            if getattr(group, key) == type(group).model_fields[key].default:
+                del values[section][key]
+        return json.dumps(values, sort_keys=True, separators=(",", ":"))
 
 
 # ---------------------------------------------------------------------------------------------------- reading

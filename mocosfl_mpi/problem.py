@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from mocosfl_mpi.comm.cluster import Cluster
 from mocosfl_mpi.config import Config
+from mocosfl_mpi.data.check import check_all
 from mocosfl_mpi.data.images import Dataset, Images
 from mocosfl_mpi.data.partition import partition
 from mocosfl_mpi.data.sources import load
@@ -26,6 +27,8 @@ class Source:
     train: Images
     validation: Images | None
     parts: list[npt.NDArray[np.int64]]
+    transfer: Dataset | None = None
+    """Another data set on which the encoder is judged too."""
 
 
 def read(config: Config, data_dir: Path | None, streams: Streams) -> Source:
@@ -36,7 +39,8 @@ def read(config: Config, data_dir: Path | None, streams: Streams) -> Source:
     BadInput
         Files or partition cannot be used, or a view would be larger than sensible.
     """
-    data = load(config.data, data_dir, streams)
+    check_all(config, data_dir)
+    data, other = load(config.data, data_dir, streams), config.transfer_data
     held = config.data.validation_images
     if held >= len(data.train):
         raise BadInput(
@@ -47,7 +51,7 @@ def read(config: Config, data_dir: Path | None, streams: Streams) -> Source:
         order = streams.generator("validation").permutation(len(data.train))
         train, validation = data.train.take(np.sort(order[held:])), data.train.take(np.sort(order[:held]))
     parts = partition(config.partition, train.labels, config.client.count, data.class_count, streams)
-    return Source(data, train, validation, parts)
+    return Source(data, train, validation, parts, load(other, data_dir, streams) if other else None)
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 import shlex
 import sys
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
+from torch import nn
 
 from mocosfl_mpi.algorithms import ALGORITHMS
 from mocosfl_mpi.chronicle import ages
@@ -23,6 +22,7 @@ from mocosfl_mpi.config import Config
 from mocosfl_mpi.cost import memory
 from mocosfl_mpi.cost.flops import NOTHING, SegmentCost, measure, per_image, per_step
 from mocosfl_mpi.data.partition import counts
+from mocosfl_mpi.encoders import Encode
 from mocosfl_mpi.evaluation.judge import Encoder, Verdict
 from mocosfl_mpi.meter import PHASES
 from mocosfl_mpi.objectives.contrast import symmetry
@@ -113,10 +113,6 @@ def open_record(
     return Recorder.create(resumption.out / FILE_NAME, sizes, attributes, fixed, earlier)
 
 
-Encode = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""(a client's weights ``[P]``, prepared images ``[n, C, H, W]``) to (features ``[n, f]``, projections ``[n, d]``)."""
-
-
 class Results:
     """Verdicts on the encoder, and the end of the run. Collective; rank 0 writes."""
 
@@ -126,7 +122,7 @@ class Results:
         recorder: Recorder | None,
         clients: Population,
         server: MainServer | None,
-        encode: Encode,
+        encode: Encode | None,
         cluster: Cluster,
     ) -> None:
         self.path = out / FILE_NAME
@@ -138,7 +134,13 @@ class Results:
 
     def encoder(self) -> Encoder:
         """The global encoder: the clients' mean model, and behind it the server's trunk if there is one (rank 0)."""
+        assert self._encode is not None
         return partial(self._encode, self._clients.average)
+
+    def encoder_copy(self) -> nn.Module:
+        """The same up to the features, as a plain module that may be trained: it shares no weight (rank 0 only)."""
+        assert self._encode is not None
+        return self._encode.module(self._clients.average)
 
     def _put(self, values: dict[str, Any]) -> None:
         if self._recorder is not None:
@@ -157,6 +159,7 @@ class Results:
                 "knn_top1_untrained": verdict.knn_top1,
                 "knn_projector_top1_untrained": verdict.knn_projector_top1,
                 "linear_top1_untrained": verdict.linear_top1,
+                **{f"{name}_untrained": value for name, value in verdict.further.items()},
             }
         )
 
@@ -168,6 +171,7 @@ class Results:
                 "knn_projector_top1": verdict.knn_projector_top1,
                 "linear_top1": verdict.linear_top1,
                 "probe_l2": verdict.probe_l2,
+                **verdict.further,
             }
         )
 

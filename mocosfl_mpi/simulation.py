@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -28,7 +28,9 @@ from mocosfl_mpi.config import Config
 from mocosfl_mpi.cost.flops import SegmentCost, measure
 from mocosfl_mpi.data.normalise import evaluation_images
 from mocosfl_mpi.data.views import ViewMaker
+from mocosfl_mpi.encoders import BehindTheCut, Encode, InOnePiece
 from mocosfl_mpi.errors import BadInput, RunFailed, Stopped
+from mocosfl_mpi.evaluation.further import Further
 from mocosfl_mpi.evaluation.judge import Judge
 from mocosfl_mpi.meter import Meter
 from mocosfl_mpi.native import Kernels, NoKernelsError, load
@@ -40,15 +42,14 @@ from mocosfl_mpi.record.output import Resume
 from mocosfl_mpi.record.reader import open_run
 from mocosfl_mpi.record.schema import FILE_NAME
 from mocosfl_mpi.record.show import show
-from mocosfl_mpi.results import Encode, Results, open_record
+from mocosfl_mpi.results import Results, open_record
 from mocosfl_mpi.resumption import Found, Resumption
 from mocosfl_mpi.routes import AtClient, AtServer, Route
 from mocosfl_mpi.server.fed_server import FedServer, due, number
 from mocosfl_mpi.server.main_server import MainServer
 from mocosfl_mpi.signals import ignore
 from mocosfl_mpi.speaker import Speaker, console
-from mocosfl_mpi.split.backbones import feature_dim
-from mocosfl_mpi.split.cut import Encoding, SplitNetwork, WholeNetwork
+from mocosfl_mpi.split.cut import SplitNetwork, WholeNetwork
 from mocosfl_mpi.split.engine import MASTERS, Engine, choose, precision
 from mocosfl_mpi.split.stacked import StackedModel
 from mocosfl_mpi.streams import Streams
@@ -162,6 +163,13 @@ def common_kernels(config: Config, cluster: Cluster) -> tuple[Kernels | None, st
     )
 
 
+def judge(config: Config, source: Source, prepare: Callable[[Tensor], Tensor], streams: Streams) -> Judge:
+    """The judge of this run's encoders (rank 0)."""
+    settings, test, classes = config.evaluation, source.data.test, source.data.class_count
+    further = Further(settings, source.train, test, classes, source.parts, source.transfer, prepare, streams)
+    return Judge(settings, source.train, source.validation, test, classes, prepare, further)
+
+
 class Simulation:
     """All parts of one experiment on this rank.
 
@@ -256,13 +264,7 @@ class Simulation:
         self.results = Results(
             resumption.out, recorder, self.clients, self.main_server, self._encode(network, model, engine), cluster
         )
-        self.judge = (
-            Judge(
-                config.evaluation, source.train, source.validation, source.data.test, source.data.class_count, prepare
-            )
-            if source
-            else None
-        )
+        self.judge = judge(config, source, prepare, streams) if source else None
         self.speaker = Speaker(config.epochs * self.steps, silent=conduct.quiet or not cluster.serves)
         self.chronicle = Chronicle(
             config,
@@ -315,23 +317,11 @@ class Simulation:
             scale=config.pool_size if config.client.gradient_scale == "own_rows" else 1.0,
         )
 
-    def _encode(self, network: SplitNetwork, model: StackedModel, engine: Engine) -> Encode:
-        """How evaluation computes features and projections from a client's weights."""
+    def _encode(self, network: SplitNetwork, model: StackedModel, engine: Engine) -> Encode | None:
+        """How evaluation computes features (rank 0)."""
         if isinstance(network.bottom, WholeNetwork):
-            encoding = StackedModel(Encoding(network.bottom), engine)
-            split = [feature_dim(self.config.model), network.key_dim]
-
-            def whole(weights: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
-                features, projections = encoding.forward(weights[None], images[None])[0].split(split, dim=1)
-                return features, projections
-
-            return whole
-
-        def cut(weights: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
-            assert self.main_server is not None
-            return self.main_server.encode(model.forward(weights[None], images[None])[0])
-
-        return cut
+            return InOnePiece(network.bottom, network.key_dim, engine)
+        return BehindTheCut(model, self.main_server) if self.main_server else None
 
     def _facts(self, source: Source | None, server_threads: int, found: Found | None) -> Manifest:
         """What every checkpoint of this run says about it, position aside (rank 0). BadInput for other data."""
@@ -389,7 +379,7 @@ class Simulation:
                     pass
                 if self.judge:
                     with self.meter.phase("evaluate"):
-                        self.results.trained(self.judge.verdict(self.results.encoder()))
+                        self.results.trained(self.judge.verdict(self.results.encoder(), self.results.encoder_copy))
         except Stopped:
             ignore()
             self.cluster.close()
@@ -401,7 +391,7 @@ class Simulation:
         if self.judge:
             with self.meter.phase("evaluate"):
                 self.results.pixels(self.judge.pixels())
-                self.results.untrained(self.judge.verdict(self.results.encoder()))
+                self.results.untrained(self.judge.verdict(self.results.encoder(), self.results.encoder_copy))
         self._monitor(0)
 
     def train(self) -> Iterator[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from mocosfl_mpi.commands.common import Subcommands, add_configuration, configur
 from mocosfl_mpi.errors import BadInput
 
 if TYPE_CHECKING:
+    from mocosfl_mpi.config import Config
     from mocosfl_mpi.native import Kernels
     from mocosfl_mpi.plan.estimate import Plan
     from mocosfl_mpi.plan.experiment import Experiment
@@ -98,6 +100,23 @@ def _account(options: argparse.Namespace) -> int:
 
 
 def _plan(options: argparse.Namespace) -> Plan:
+    _, config = configuration(options)
+    if options.memory_limit is not None and not 0 < options.memory_limit < float("inf"):
+        raise BadInput(f"--memory-limit {options.memory_limit}: give GiB above 0, for example 16")
+    if options.profile and options.save_profile:
+        raise BadInput("--profile reads a machine's figures, --save-profile measures this one; give one of them")
+    plan = make_plan(config, data_dir(options), options.ranks, options.profile, options.save_profile)
+    return replace(plan, limit=int(options.memory_limit * GIBIBYTE)) if options.memory_limit else plan
+
+
+def make_plan(config: Config, folder: Path | None, ranks: int, read: Path | None, write: Path | None = None) -> Plan:
+    """The plan for ``ranks``, with the profile in ``read``, or one that is measured here (and written to ``write``).
+
+    Raises
+    ------
+    BadInput
+        The experiment is impossible, or the profile or the launcher cannot be used.
+    """
     from mocosfl_mpi.plan.estimate import Plan
     from mocosfl_mpi.plan.experiment import Elsewhere, experiment
     from mocosfl_mpi.plan.images import image_set
@@ -105,28 +124,21 @@ def _plan(options: argparse.Namespace) -> Plan:
     from mocosfl_mpi.plan.profile import read_profile
     from mocosfl_mpi.plan.timing import Layout
 
-    _, config = configuration(options)
-    if options.ranks < 1:
-        raise BadInput(f"-n {options.ranks}: at least one rank is needed")
-    if options.memory_limit is not None and not 0 < options.memory_limit < float("inf"):
-        raise BadInput(f"--memory-limit {options.memory_limit}: give GiB above 0, for example 16")
-    if options.profile and options.save_profile:
-        raise BadInput("--profile reads a machine's figures, --save-profile measures this one; give one of them")
+    if ranks < 1:
+        raise BadInput(f"-n {ranks}: at least one rank is needed")
     check_launched()
-    images = image_set(config, data_dir(options))
+    images = image_set(config, folder)
     threads = config.compute.server_threads
-    if options.profile:
-        profile = read_profile(options.profile)
+    if read:
+        profile = read_profile(read)
         planned = experiment(config, images, Elsewhere(profile.precision, profile.fused))
-        layout = Layout(options.ranks, threads or profile.machine.cores, config.compute.host_threads)
+        layout = Layout(ranks, threads or profile.machine.cores, config.compute.host_threads)
     else:
-        kernels = _kernels()
-        planned = experiment(config, images, kernels)
+        planned = experiment(config, images, _kernels())
         planned.steps  # noqa: B018 - what is impossible is refused before anything is measured
-        layout = Layout(options.ranks, threads or cores(), config.compute.host_threads)
-        profile = _measured(planned, layout, options.save_profile)
-    limit = int(options.memory_limit * GIBIBYTE) if options.memory_limit else profile.machine.memory
-    return Plan(planned, layout, profile, limit)
+        layout = Layout(ranks, threads or cores(), config.compute.host_threads)
+        profile = _measured(planned, layout, write)
+    return Plan(planned, layout, profile, profile.machine.memory)
 
 
 def _kernels() -> Kernels | None:

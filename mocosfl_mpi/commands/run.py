@@ -67,11 +67,11 @@ def _run(options: argparse.Namespace) -> int:
         listen()
 
     from mocosfl_mpi.cadence import Cadence
-    from mocosfl_mpi.data.check import check
+    from mocosfl_mpi.data.check import check_all
 
     name, config = configuration(options)
     folder = data_dir(options)
-    check(config.data, folder)
+    check_all(config, folder)
     cadence = Cadence.parse(options.checkpoint_every)
     if options.max_hours is not None and not options.max_hours > 0:
         raise BadInput(f"--max-hours {options.max_hours}: expected a number above 0")

@@ -6,6 +6,7 @@ import argparse
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from mocosfl_mpi.commands.common import Subcommands, add_configuration, configuration, data_dir
@@ -28,6 +29,13 @@ def add(commands: Subcommands) -> None:
     add_requests(slurm)
     slurm.add_argument(
         "--out", type=Path, metavar="DIR", help="directory for the results (default: runs/CONFIG-JOBNUMBER)"
+    )
+    fitted = slurm.add_mutually_exclusive_group()
+    fitted.add_argument(
+        "--profile", type=Path, metavar="FILE", help="ask for what the run needs by this profile of a node (see plan)"
+    )
+    fitted.add_argument(
+        "--rehearse", action="store_true", help="ask for what the run needs by a few steps that are timed here"
     )
     slurm.add_argument("--submit", action="store_true", help="hand the script to sbatch instead of printing it")
     slurm.set_defaults(action=_run)
@@ -53,11 +61,11 @@ def add_requests(command: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     """Everything that can be refused is refused here, not after hours in the queue."""
-    from mocosfl_mpi.data.check import check
+    from mocosfl_mpi.data.check import check_all
 
     name, config = configuration(options)
     folder = data_dir(options)
-    check(config.data, folder)
+    check_all(config, folder)
     known = options.config in presets()
     job = request(
         options,
@@ -69,6 +77,12 @@ def _run(options: argparse.Namespace) -> int:
         ),
         str(options.out.absolute()) if options.out else None,
     )
+    if options.profile or options.rehearse:
+        from mocosfl_mpi.commands.plan import make_plan
+        from mocosfl_mpi.plan.request import requests
+
+        memory, time = requests(make_plan(config, folder, job.ranks, options.profile), job.nodes)
+        job = replace(job, memory=job.memory if options.mem else memory, time=job.time if options.time else time)
     return deliver(script(job), submit=options.submit)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mocosfl_mpi.config import Data
+from mocosfl_mpi.config import Config, Data
 from mocosfl_mpi.errors import BadInput
 
 
@@ -73,6 +73,16 @@ IDX_NAMES = (
 IDX_FOLDERS = ("FashionMNIST/raw", "fashion-mnist", ".")
 SVHN_FILES = ("train_32x32.mat", "test_32x32.mat")
 DOWNLOADABLE = ("fashion-mnist", "cifar10", "cifar100", "svhn")
+
+
+def check_all(config: Config, data_dir: Path | None) -> None:
+    """``check`` for every data set that an experiment reads."""
+    check(config.data, data_dir)
+    if config.transfer_data is not None:
+        try:
+            check(config.transfer_data, data_dir)
+        except BadInput as error:
+            raise BadInput(f"evaluation.transfer = {config.evaluation.transfer!r}: {error}") from None
 
 
 def check(config: Data, data_dir: Path | None) -> None:

@@ -23,6 +23,26 @@ class Images:
         return Images(self.pixels[indices], self.labels[indices])
 
 
+def with_channels(images: Images, channels: int) -> Images:
+    """The images with one or three channels: grey repeated, colour as its luma (ITU-R 601, as in Pillow).
+
+    Raises
+    ------
+    ValueError
+        Channels that are neither one nor three.
+    """
+    own = images.pixels.shape[1]
+    if own == channels:
+        return images
+    if {own, channels} != {1, 3}:
+        raise ValueError(f"images of {own} channels cannot be given {channels}")
+    if channels == 3:
+        return Images(np.repeat(images.pixels, 3, axis=1), images.labels)
+    weights = np.array([19595, 38470, 7471], dtype=np.uint32)  # of 2^16
+    grey = np.einsum("nchw,c->nhw", images.pixels, weights, dtype=np.uint32, casting="unsafe") + (1 << 15) >> 16
+    return Images(grey[:, None].astype(np.uint8), images.labels)
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """A data set, its class names, and the published per-channel normalisation.

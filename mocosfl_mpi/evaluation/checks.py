@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from mocosfl_mpi.errors import RunFailed
+
+
+class Labelled(NamedTuple):
+    """Features ``[n, d]`` and their labels, int64 ``[n]``."""
+
+    features: Tensor
+    labels: Tensor
 
 
 def check_features(what: str, features: Tensor, labels: Tensor, classes: int) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mocosfl_mpi.config import Evaluation
 from mocosfl_mpi.data.images import Images
+from mocosfl_mpi.evaluation.checks import Labelled
 from mocosfl_mpi.evaluation.features import extract
+from mocosfl_mpi.evaluation.further import Further, Subject
 from mocosfl_mpi.evaluation.health import effective_rank, feature_std
 from mocosfl_mpi.evaluation.knn import knn_top1
 from mocosfl_mpi.evaluation.linear_probe import linear_probe
@@ -37,6 +40,8 @@ class Verdict:
     knn_projector_top1: float
     linear_top1: float
     probe_l2: float
+    further: dict[str, Any] = field(default_factory=dict)
+    """What else the configuration asks for, by its name in the record."""
 
 
 class Judge:
@@ -50,6 +55,7 @@ class Judge:
         test: Images,
         classes: int,
         prepare: Callable[[Tensor], Tensor],
+        further: Further,
     ) -> None:
         self._settings = settings
         self._train = train
@@ -57,6 +63,7 @@ class Judge:
         self._test = test
         self._classes = classes
         self._prepare = prepare
+        self._further = further
 
     def monitor(self, encoder: Encoder) -> Monitor:
         """The cheap look during a run, with a bank of ``evaluation.bank_images``."""
@@ -71,15 +78,26 @@ class Judge:
             effective_rank(projections),
         )
 
-    def verdict(self, encoder: Encoder) -> Verdict:
-        """The full measurement: features are extracted once, then classified."""
+    def verdict(self, encoder: Encoder, copy: Callable[[], nn.Module]) -> Verdict:
+        """The full measurement: features are extracted once, then classified.
+
+        ``copy`` gives the encoder, up to its features, as a plain module that may be trained.
+        """
         train, train_projections = self._encode(encoder, self._train)
         test, test_projections = self._encode(encoder, self._test)
         held_out = self._encode(encoder, self._validation)[0] if self._validation is not None else None
+        subject = Subject(
+            _labelled(train, self._train),
+            _labelled(test, self._test),
+            _labelled(held_out, self._validation) if held_out is not None and self._validation is not None else None,
+            lambda images: encoder(images)[0],
+            copy,
+        )
         return Verdict(
             self._knn(train, test, self._train),
             self._knn(train_projections, test_projections, self._train),
             *self._probe(train, test, held_out),
+            self._further.measure(subject),
         )
 
     def pixels(self) -> Verdict:
@@ -124,3 +142,7 @@ class Judge:
             validation,
         )
         return result.test_top1, result.penalty
+
+
+def _labelled(features: Tensor, images: Images) -> Labelled:
+    return Labelled(features, torch.from_numpy(images.labels))

@@ -26,7 +26,22 @@ def knn_top1(
     neighbours: int,
     temperature: float,
 ) -> float:
-    """Top-1 accuracy in % of ``queries [m, d]`` classified by their nearest rows of ``bank [n, d]``.
+    """Top-1 accuracy in %: the share of ``knn_hits``."""
+    hits = knn_hits(bank, bank_labels, queries, query_labels, classes, neighbours, temperature)
+    return 100.0 * int(hits.sum()) / len(hits)
+
+
+@torch.no_grad()
+def knn_hits(
+    bank: Tensor,
+    bank_labels: Tensor,
+    queries: Tensor,
+    query_labels: Tensor,
+    classes: int,
+    neighbours: int,
+    temperature: float,
+) -> Tensor:
+    """Whether each of ``queries [m, d]`` is classified rightly by its nearest rows of ``bank [n, d]``: bool ``[m]``.
 
     Features need not be normalised; labels are int64 ``[n]`` and ``[m]``. The score of a class is the sum of
     exp(s/T) over those of the ``neighbours`` nearest rows (at most n) that belong to it; of equal scores the
@@ -47,12 +62,12 @@ def knn_top1(
         raise ValueError(f"neighbours = {neighbours} must be ≥ 1 and temperature = {temperature} positive")
     nearest = min(neighbours, len(bank))
     keys = F.normalize(bank, dim=1).T.contiguous()
-    correct = 0
+    hits = []
     rows = max(1, _SIMILARITIES // len(bank))
     for points, truth in zip(queries.split(rows), query_labels.split(rows), strict=True):
         similarity, index = (F.normalize(points, dim=1) @ keys).topk(nearest, dim=1)
         # exp(s/T) overflows float32 below T = 0.012; taking off each query's maximum leaves the order as it is.
         votes = ((similarity - similarity[:, :1]) / temperature).exp()
         scores = votes.new_zeros(len(points), classes).scatter_add_(1, bank_labels[index], votes)
-        correct += int((scores.argmax(dim=1) == truth).sum())
-    return 100.0 * correct / len(queries)
+        hits.append(scores.argmax(dim=1) == truth)
+    return torch.cat(hits)

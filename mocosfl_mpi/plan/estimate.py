@@ -115,8 +115,14 @@ class Plan:
             "best_seconds_per_step": self.on(layout=best).time.seconds,
             "processor": self.profile.machine.processor,
             "cores": self.profile.machine.cores,
-            "notes": list(experiment.images.notes),
+            "notes": [*experiment.images.notes, *_left_out(config)],
         }
+
+
+def _left_out(config: Config) -> Iterator[str]:
+    """What the plan does not count."""
+    if config.evaluation.further:
+        yield f"time and memory of {', '.join(config.evaluation.further)} at the end of the run are not in this plan"
 
 
 # ----------------------------------------------------------------------------------------------------- solutions

@@ -61,7 +61,8 @@ def image_set(config: Config, data_dir: Path | None) -> ImageSet:
         if name not in PUBLISHED:
             raise
         return _published(config)
-    source = read(config, data_dir, Streams(config.seed))
+    plain = config.model_copy(update={"evaluation": config.evaluation.plain()})
+    source = read(plain, data_dir, Streams(config.seed))
     train, test = PUBLISHED[name][:2] if name in PUBLISHED else (len(source.data.train), len(source.data.test))
     return ImageSet(
         train + test,

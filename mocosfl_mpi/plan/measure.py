@@ -79,7 +79,7 @@ def rehearsed(planned: Experiment, layout: Layout) -> Experiment:
         ),
         "server": config.server.model_copy(update={"lr": 1e-3}),
         "federation": config.federation.model_copy(update={"sync_freq": 1}),
-        "evaluation": config.evaluation.model_copy(update={"every": 0, "linear_probe": False}),
+        "evaluation": config.evaluation.plain().model_copy(update={"every": 0, "linear_probe": False}),
         "compute": config.compute.model_copy(
             update={
                 "block_size": config.block_size,

@@ -13,9 +13,10 @@ import h5py
 import numpy as np
 
 from mocosfl_mpi.errors import BadInput, RunFailed
+from mocosfl_mpi.record.integrity import damage
 from mocosfl_mpi.record.layout import Size, create_datasets, scale_values, write_attributes
 from mocosfl_mpi.record.reader import Run, open_run
-from mocosfl_mpi.record.schema import ATTRIBUTES, COMMITTED, DIMENSIONS, ENTRIES, GROWING, SCHEMA_VERSION
+from mocosfl_mpi.record.schema import ATTRIBUTES, COMMITTED, DIMENSIONS, ENTRIES, GROWING, SCHEMA_VERSION, present
 
 SLAB = 2**25
 """Bytes carried at once."""
@@ -59,9 +60,7 @@ def recover(path: Path) -> dict[str, int]:
     """
     with open_run(path) as run:
         sizes: dict[str, Size] = {
-            name: run[name].tolist()
-            for name, dimension in DIMENSIONS.items()
-            if name in run.names and dimension.labels is None and not dimension.growing
+            name: run[name].tolist() for name, dimension in DIMENSIONS.items() if name in run.names and dimension.given
         }
         # What an earlier version did not record is a number that was 0 then.
         fixed = {
@@ -70,11 +69,14 @@ def recover(path: Path) -> dict[str, int]:
         del fixed[COMMITTED]
         attributes: dict[str, Any] = {name: run.raw_attribute(name) for name in ATTRIBUTES}
         attributes["schema_version"] = SCHEMA_VERSION
+        config = run.attrs["config"]
+        with damage(run.path):
+            scales = scale_values(sizes, config)
         part = run.path.with_name(run.path.name + ".recovered")
         try:
             with h5py.File(part, "w", libver="latest") as file:
                 write_attributes(file, attributes)
-                create_datasets(file, scale_values(sizes), fixed)
+                create_datasets(file, present(config), scales, fixed)
                 carry(run, run.rows, file)
             with part.open("rb+") as written:
                 os.fsync(written.fileno())

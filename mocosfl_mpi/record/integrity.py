@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 
 from mocosfl_mpi.errors import BadInput
-from mocosfl_mpi.record.schema import ATTRIBUTES, DIMENSIONS, ENTRIES, GROWING, SCHEMA, SCHEMA_VERSION
+from mocosfl_mpi.record.schema import ATTRIBUTES, DIMENSIONS, ENTRIES, GROWING, SCHEMA, SCHEMA_VERSION, setting
 
 LARGEST_READ = 2 << 30
 """Bytes that one dataset may ask for; larger ones are read in parts, with h5py."""
@@ -92,8 +92,8 @@ def minor(version: str) -> int:
     return int(version.partition(".")[2])
 
 
-def check_structure(file: h5py.File, names: Sequence[str]) -> tuple[str, ...]:
-    """Every dataset of ``names`` is there, with the axes, lengths and kind of type that the schema says.
+def check_structure(file: h5py.File, names: Sequence[str], config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Every dataset of ``names`` is there, with the axes, lengths and kind of type that schema and ``config`` say.
 
     Returns the dimensions along which rows are appended, in the order of the file's counter.
     """
@@ -105,7 +105,7 @@ def check_structure(file: h5py.File, names: Sequence[str]) -> tuple[str, ...]:
         _check_filters(dataset)
         entry = ENTRIES.get(name)
         kind = entry.dtype if entry else DIMENSIONS[name].kind
-        expected = {"text": "S", "sha256": "S", "number": "i"}.get(kind) or np.dtype(kind).kind
+        expected = {"text": "S", "sha256": "S", "number": "i", "share": "f"}.get(kind) or np.dtype(kind).kind
         require(dataset.dtype.kind == expected, f"{name} has type {dataset.dtype}")
         require(dataset.dtype.itemsize <= 1 << 16, f"{name} has items of {dataset.dtype.itemsize} bytes")
         dims = entry.dims if entry else (name,)
@@ -116,6 +116,9 @@ def check_structure(file: h5py.File, names: Sequence[str]) -> tuple[str, ...]:
                 require(
                     dataset.shape[axis] == wanted, f"{name} is {dataset.shape[axis]} long along {dim}, not {wanted}"
                 )
+        if entry is None and (source := DIMENSIONS[name].setting):
+            wanted = np.shape(setting(config, source))
+            require(dataset.shape == wanted, f"{name} has shape {dataset.shape}, and {source} {wanted}")
     # Other fixed labels may differ between minor versions: whoever reads takes those of the file.
     series = file["series"]
     labels = tuple(series.asstr()[:]) if series.shape[0] <= len(GROWING) else ()

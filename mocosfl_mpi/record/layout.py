@@ -3,37 +3,41 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import h5py
 import numpy as np
 import numpy.typing as npt
 
-from mocosfl_mpi.record.schema import ATTRIBUTES, COMMITTED, DIMENSIONS, ENTRIES, GROWING, Dimension, Entry
+from mocosfl_mpi.record.schema import ATTRIBUTES, COMMITTED, DIMENSIONS, ENTRIES, GROWING, Dimension, Entry, setting
 
-Size = int | Sequence[int] | Sequence[str]
+Size = int | Sequence[int] | Sequence[float] | Sequence[str]
 CHUNK_BYTES = 8192
 _LARGEST_CHUNK = 1 << 20
 _WORTH_COMPRESSING = 4096
 
 
-def scale_values(sizes: Mapping[str, Size]) -> dict[str, npt.NDArray[Any]]:
-    """Numbers or UTF-8 labels ``[size]`` of every dimension that does not grow.
+def scale_values(sizes: Mapping[str, Size], config: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
+    """Numbers or UTF-8 labels ``[size]`` of every dimension that does not grow, of a run with this configuration.
 
     Raises
     ------
     ValueError
         A dimension is missing, empty, unknown or labelled by the schema itself (programmer errors).
     """
-    wanted = {name for name, dimension in DIMENSIONS.items() if dimension.labels is None and not dimension.growing}
+    wanted = {name for name, dimension in DIMENSIONS.items() if dimension.given}
     if set(sizes) != wanted:
         raise ValueError(f"sizes: missing {sorted(wanted - set(sizes))}, unknown {sorted(set(sizes) - wanted)}")
-    return {
+    scales = {
         name: _scale(dimension, dimension.labels or sizes[name])
         for name, dimension in DIMENSIONS.items()
-        if not dimension.growing
+        if not dimension.growing and not dimension.setting
     }
+    for name, dimension in DIMENSIONS.items():
+        if dimension.setting and (values := setting(config, dimension.setting)):
+            scales[name] = _scale(dimension, values)
+    return scales
 
 
 def _scale(dimension: Dimension, size: Size) -> npt.NDArray[Any]:
@@ -42,6 +46,8 @@ def _scale(dimension: Dimension, size: Size) -> npt.NDArray[Any]:
         raise ValueError(f"dimension {dimension.name!r} is empty")
     if dimension.kind == "number":
         return np.asarray(labels, dtype=np.int64)
+    if dimension.kind == "share":
+        return np.asarray(labels, dtype=np.float64)
     return encode([str(label) for label in labels])
 
 
@@ -72,13 +78,16 @@ def write_attributes(file: h5py.File, attributes: Mapping[str, str | int]) -> No
 
 
 def create_datasets(
-    file: h5py.File, scales: Mapping[str, npt.NDArray[Any]], fixed: Mapping[str, npt.ArrayLike]
+    file: h5py.File,
+    names: Collection[str],
+    scales: Mapping[str, npt.NDArray[Any]],
+    fixed: Mapping[str, npt.ArrayLike],
 ) -> None:
-    """Create all scales and datasets of the schema; ``fixed`` holds what is known before the first step."""
+    """Create the scales and datasets ``names``; ``fixed`` holds what is known before the first step."""
     needed = {entry.name for entry in ENTRIES.values() if entry.when == "fixed"} - {COMMITTED}
     if set(fixed) != needed:
         raise ValueError(f"fixed: missing {sorted(needed - set(fixed))}, unknown {sorted(set(fixed) - needed)}")
-    for dimension in DIMENSIONS.values():
+    for dimension in (DIMENSIONS[name] for name in DIMENSIONS if name in names):
         if dimension.growing:
             scale = file.create_dataset(
                 dimension.name, shape=(0,), maxshape=(None,), chunks=(CHUNK_BYTES // 8,), dtype="i8"
@@ -87,7 +96,7 @@ def create_datasets(
             scale = file.create_dataset(dimension.name, data=scales[dimension.name])
         scale.make_scale(dimension.name)
         scale.attrs["units"], scale.attrs["long_name"] = "1", dimension.long_name
-    for entry in ENTRIES.values():
+    for entry in (ENTRIES[name] for name in ENTRIES if name in names):
         shape = row_shape(entry, scales)
         if entry.growing:
             dataset = _create_growing(file, entry, shape)

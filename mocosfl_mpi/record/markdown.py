@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mocosfl_mpi.record.schema import ATTRIBUTES, DIMENSIONS, ENTRIES, FILE_NAME, SCHEMA_VERSION, Entry
+from mocosfl_mpi.record.schema import ATTRIBUTES, DIMENSIONS, ENTRIES, FILE_NAME, SCHEMA_VERSION, Dimension, Entry
 
 _INTRODUCTION = f"""# The file of a run
 
@@ -55,7 +55,7 @@ def markdown() -> str:
     for dimension in DIMENSIONS.values():
         scale = ", ".join(f"`{label}`" for label in dimension.labels) if dimension.labels else dimension.kind
         grows = " (grows)" if dimension.growing else ""
-        lines.append(f"| `{dimension.name}`{grows} | {scale} | {dimension.long_name} |")
+        lines.append(f"| `{dimension.name}`{grows} | {scale} | {dimension.long_name}{_only(dimension)} |")
     for when, title in _WHEN.items():
         lines += ["", f"## {title}", "", "| dataset | dimensions | type | units | meaning |", "|-|-|-|-|-|"]
         lines += [_row(entry) for entry in ENTRIES.values() if entry.when == when]
@@ -70,4 +70,8 @@ def _row(entry: Entry) -> str:
     kind = {"text": "text", "sha256": "text, 64 characters"}.get(entry.dtype, entry.dtype)
     dims = ", ".join(entry.dims) or "scalar"
     kind += ", gzip" if entry.compress else ""
-    return f"| `{entry.name}` | {dims} | {kind} | {entry.units} | {entry.long_name} |"
+    return f"| `{entry.name}` | {dims} | {kind} | {entry.units} | {entry.long_name}{_only(entry)} |"
+
+
+def _only(kind: Dimension | Entry) -> str:
+    return f" (only with `{kind.setting}`)" if kind.setting else ""

@@ -25,7 +25,7 @@ from mocosfl_mpi.record.integrity import (
     read_attributes,
     require,
 )
-from mocosfl_mpi.record.schema import COMMITTED, DIMENSIONS, ENTRIES, FILE_NAME, GROWING
+from mocosfl_mpi.record.schema import COMMITTED, ENTRIES, FILE_NAME, GROWING, present
 
 _ATTEMPTS = 25
 """Reads of a piece of metadata, over 2^25 ns = 34 ms."""
@@ -42,10 +42,9 @@ class Run:
         with damage(path):
             self.attrs = read_attributes(file, path)
             """Root attributes; ``config``, ``versions`` and ``notes`` are parsed from JSON."""
-            version = minor(self.attrs["schema_version"])
-            self.names = [name for name, kind in (DIMENSIONS | ENTRIES).items() if kind.since <= version]
-            """Datasets that a file of this schema version has."""
-            self._series = check_structure(file, self.names)
+            self.names = present(self.attrs["config"], minor(self.attrs["schema_version"]))
+            """Datasets that a file of this schema version and configuration has."""
+            self._series = check_structure(file, self.names, self.attrs["config"])
         self.refresh()
         for name in self.names:
             self._dataset(name)

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 SCHEMA: Final = "mocosfl-run"
 SCHEMA_VERSION: Final = "1.2"
@@ -30,17 +31,24 @@ class Dimension:
     """An axis: its scale is the dataset of its name in the root group, attached to every user of the axis."""
 
     name: str
-    kind: Literal["number", "text"]
+    kind: Literal["number", "share", "text"]
     long_name: str
     labels: tuple[str, ...] | None = None
     """Labels that the schema itself fixes; None = the run gives them."""
     since: int = 0
     """Minor version that brought it: files of an earlier one lack it."""
+    setting: str = ""
+    """Setting of the configuration that gives its values; files of runs where it is empty lack it."""
 
     @property
     def growing(self) -> bool:
         """Whether rows are appended along this axis."""
         return self.name in GROWING
+
+    @property
+    def given(self) -> bool:
+        """Whether the run says how long it is, not the schema, the rows or the configuration."""
+        return self.labels is None and not self.growing and not self.setting
 
 
 @dataclass(frozen=True)
@@ -57,6 +65,8 @@ class Entry:
     compress: bool = False
     since: int = 0
     """Minor version that brought it: files of an earlier one lack it."""
+    setting: str = ""
+    """Setting of the configuration that asks for it; files of runs where it is off or empty lack it."""
 
     @property
     def growing(self) -> str | None:
@@ -83,6 +93,7 @@ DIMENSIONS: Final = {
         Dimension("work", "text", "kind of computation", WORK),
         Dimension("segment", "text", "side of the cut", SEGMENTS),
         Dimension("memory", "text", "use of a client's memory; peak is the largest sum at one time", MEMORY),
+        Dimension("label_share", "share", "share of the training labels", since=2, setting="evaluation.label_shares"),
         Dimension("series", "text", "dimension along which rows are appended", GROWING),
     )
 }
@@ -205,10 +216,41 @@ _QUALITY: Final = (
     Entry("result/wall_seconds", (), "float64", "s", "wall time of the whole run", "result"),
 )  # fmt: skip
 
+
+def _further(name: str, dims: tuple[str, ...], setting: str, long_name: str) -> tuple[Entry, Entry]:
+    """A further measure of the encoder at the end, in % of test images, trained and untrained."""
+    return (
+        Entry(f"result/{name}", dims, "float64", "%", long_name, "result", since=2, setting=setting),
+        Entry(f"result/{name}_untrained", dims, "float64", "%", "the same, untrained encoder", "result",
+              since=2, setting=setting),
+    )  # fmt: skip
+
+
+_FURTHER: Final = (
+    *_further("few_labels_top1", ("label_share",), "evaluation.label_shares",
+              "linear-probe accuracy, fitted with a share of the labels, equally many of each class"),
+    *_further("published_linear_top1", (), "evaluation.published_probe",
+              "published linear probe, best of 100 epochs chosen on the test images (optimistic)"),
+    *_further("published_linear_last_top1", (), "evaluation.published_probe",
+              "published linear probe, last epoch"),
+    *_further("published_few_labels_top1", ("label_share",), "evaluation.published_probe",
+              "published semi-supervised probe, best of 100 epochs chosen on the test images (optimistic)"),
+    *_further("published_few_labels_last_top1", ("label_share",), "evaluation.published_probe",
+              "published semi-supervised probe, last epoch"),
+    *_further("fine_tuned_top1", (), "evaluation.fine_tune_share",
+              "whole encoder fine-tuned on a share of the labels, last epoch; NaN where that diverged"),
+    *_further("transfer_knn_top1", (), "evaluation.transfer", "kNN accuracy on another data set"),
+    *_further("transfer_linear_top1", (), "evaluation.transfer", "linear-probe accuracy on another data set"),
+    *_further("client_knn_top1", ("client",), "evaluation.per_client",
+              "kNN accuracy on test images of the client's classes"),
+    *_further("personalised_top1", ("client",), "evaluation.per_client",
+              "probe fitted on the client's images, test images of its classes; NaN below two classes"),
+)  # fmt: skip
+
 ENTRIES: Final = {
     entry.name: entry
     for entry in (
-        *_TRAINING, *_FEDERATION, *_HARDNESS, *_COST, *_SESSIONS, *_QUALITY,
+        *_TRAINING, *_FEDERATION, *_HARDNESS, *_COST, *_SESSIONS, *_QUALITY, *_FURTHER,
         Entry(COMMITTED, ("series",), "int64", "1", "whole rows in the file; ignore later ones", "fixed"),
     )
 }  # fmt: skip
@@ -229,12 +271,33 @@ ATTRIBUTES: Final[dict[str, tuple[type[str] | type[int], str]]] = {
     "method": (str, "algorithm"),
     "preset": (str, "name of the preset or configuration file"),
     "seed": (int, "seed of every random stream"),
-    "config": (str, "complete configuration, canonical JSON"),
-    "config_toml": (str, "the same as commented TOML that `mocosfl run` accepts"),
+    "config": (str, "configuration, canonical JSON; settings that came later only where they differ from the default"),
+    "config_toml": (str, "the same, complete, as commented TOML that `mocosfl run` accepts"),
     "config_hash": (str, "sha256 of `config`"),
     "notes": (str, "JSON list of warnings in plain words"),
 }
 """Attributes of the root group: type and meaning."""
+
+
+def setting(config: Mapping[str, Any], name: str) -> Any:
+    """The value of the setting ``section.key`` in a stored configuration; None where it has none."""
+    value: Any = config
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
+def present(config: Mapping[str, Any], minor: int | None = None) -> list[str]:
+    """Scales and datasets in the file of a run with this configuration, of schema 1.``minor`` (None = this one)."""
+    kinds: dict[str, Dimension | Entry] = DIMENSIONS | ENTRIES
+
+    def there(kind: Dimension | Entry) -> bool:
+        axes = [DIMENSIONS[name] for name in kind.dims] if isinstance(kind, Entry) else []
+        settings = {part.setting for part in (kind, *axes)} - {""}
+        return all(setting(config, name) for name in settings) and (minor is None or kind.since <= minor)
+
+    return [name for name, kind in kinds.items() if there(kind)]
+
 
 if __name__ == "__main__":
     from mocosfl_mpi.record.markdown import markdown

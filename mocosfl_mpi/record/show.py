@@ -13,6 +13,7 @@ from rich.text import Text
 from mocosfl_mpi.config import ALIGNED
 from mocosfl_mpi.networks import EXPANSION, STAGES
 from mocosfl_mpi.record.reader import Run
+from mocosfl_mpi.record.schema import setting
 
 _PAIRS = tuple(name for name in STAGES if name not in EXPANSION)
 _AVERAGED = {
@@ -31,6 +32,15 @@ _WORK = {
     "query_forward": "query forward", "key_forward": "key forward", "backward": "backward",
     "ema": "momentum update", "optimiser": "optimiser",
 }  # fmt: skip
+_FURTHER = {
+    "few_labels_top1": "linear probe", "published_linear_top1": "published linear probe, best epoch on test",
+    "published_linear_last_top1": "published linear probe, last epoch",
+    "published_few_labels_top1": "published two-layer probe, best epoch on test",
+    "published_few_labels_last_top1": "published two-layer probe, last epoch",
+    "fine_tuned_top1": "whole encoder fine-tuned", "transfer_knn_top1": "kNN", "transfer_linear_top1": "linear probe",
+    "client_knn_top1": "kNN, each client's classes", "personalised_top1": "each client's own probe, its classes",
+}  # fmt: skip
+_BY_CLIENT = ("client_knn_top1", "personalised_top1")
 _MEMORY = {
     "peak": "peak memory", "weights": "  weights", "momentum_weights": "  momentum weights", "velocity": "  velocity",
     "activations": "  saved activations",
@@ -46,8 +56,8 @@ def render(run: Run) -> RenderableType:
     """Everything ``mocosfl inspect`` prints for a person; works for unfinished runs too."""
     summary = run.summary()
     return Group(
-        _header(run, summary), "", quality(summary), "", _training(summary), "", _spending(summary), "",
-        _measured(summary), *_remarks(summary), "",
+        _header(run, summary), "", quality(summary), "", *_further(run, summary), _training(summary), "",
+        _spending(summary), "", _measured(summary), *_remarks(summary), "",
     )  # fmt: skip
 
 
@@ -107,6 +117,42 @@ def quality(summary: Mapping[str, Any]) -> RenderableType:
         line = f"Newest kNN during the run: {_figure(newest['knn_top1'], 1)} % after {newest['epoch']} epochs."
         return section(title, table, clean(line))
     return section(title, table)
+
+
+def _further(run: Run, summary: Mapping[str, Any]) -> Iterator[RenderableType]:
+    """Whatever else the configuration asked of the encoder."""
+    found, config = summary["further"], run.attrs["config"]
+    table, spreads = figures("trained", "untrained", "gain"), []
+    for name, text in _FURTHER.items():
+        if name not in found:
+            continue
+        trained, untrained = found[name], found[f"{name}_untrained"]
+        if name in _BY_CLIENT:
+            low, high, count = (trained[key] for key in ("lowest", "highest", "clients"))
+            spreads.append(f"{text}: {_figure(low, 1)} to {_figure(high, 1)} over {count} clients.")
+            table.add_row(f"{text}, mean", *_gained(trained["mean"], untrained["mean"]))
+        elif isinstance(trained, Mapping):
+            for share, value in trained.items():
+                table.add_row(f"{text}, {_percent(float(share))} of the labels", *_gained(value, untrained[share]))
+        else:
+            extra = {
+                "fine_tuned_top1": f", {_percent(setting(config, 'evaluation.fine_tune_share'))} of the labels",
+                "transfer_knn_top1": f" on {setting(config, 'evaluation.transfer')}",
+                "transfer_linear_top1": f" on {setting(config, 'evaluation.transfer')}",
+            }
+            table.add_row(clean(text + extra.get(name, "")), *_gained(trained, untrained))
+    if table.row_count:
+        yield section("Further test accuracy in %", table, *map(clean, spreads))
+        yield ""
+
+
+def _gained(trained: float | None, untrained: float | None) -> tuple[str, str, str]:
+    gain = None if trained is None or untrained is None else trained - untrained
+    return _figure(trained, 1), _figure(untrained, 1), _figure(gain, 1, signed=True)
+
+
+def _percent(share: object) -> str:
+    return f"{100 * share:g} %" if isinstance(share, float) else "?"
 
 
 def _training(summary: Mapping[str, Any]) -> RenderableType:

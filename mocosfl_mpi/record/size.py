@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 
@@ -21,7 +22,7 @@ BEGUN = 400
 
 def file_bytes(sizes: Mapping[str, Size], attrs: Mapping[str, str | int], rows: Mapping[str, int]) -> int:
     """Bytes of ``run.h5`` with these dimensions, attributes and ``rows`` per growing dimension, at the run's end."""
-    scales = scale_values(sizes)
+    scales = scale_values(sizes, json.loads(str(attrs["config"])))
     fixed = {
         entry.name: np.full(row_shape(entry, scales), "x" * 40 if entry.dtype == "text" else 0)
         for entry in ENTRIES.values()

@@ -29,6 +29,9 @@ def summarise(run: Run) -> dict[str, Any]:
         Whole ones in the file; ``epochs_planned`` is the configuration's.
     knn_*, linear_* (%), probe_l2, wall_seconds
         At the end of the run; ``last_evaluation`` holds the newest kNN during the run.
+    further
+        What else the configuration asked for, by its name below ``result/`` (%): a number, numbers by share of the
+        labels, or mean, lowest and highest over the clients that have one, with their count.
     loss, accuracy, feature_std, effective_rank
         Of the last whole epoch; ``loss_first_epoch`` of the first.
     online_momentum_distance, momentum_spread
@@ -63,6 +66,7 @@ def summarise(run: Run) -> dict[str, Any]:
         "clients": clients,
         "pool": len(run["member"]),
         **{name: run.result(name) for name in _RESULTS},
+        "further": _further(run),
         "last_evaluation": _last_evaluation(run),
         **{name: _number(run.last(f"epochs/{name}")) for name in _SERIES},
         "loss_first_epoch": _number(run["epochs/loss"][:1]),
@@ -76,6 +80,22 @@ def summarise(run: Run) -> dict[str, Any]:
     }
     summary |= _measured(run) | {"notes": [str(note) for note in attrs["notes"]]}
     return summary | {"warnings": cautions(summary)}
+
+
+def _further(run: Run) -> dict[str, Any]:
+    names = [name for name, entry in ENTRIES.items() if entry.setting and name in run.names]
+    return {name.removeprefix("result/"): _measure(run, name) for name in names}
+
+
+def _measure(run: Run, name: str) -> Any:
+    values = run[name]
+    if ENTRIES[name].dims == ("label_share",):
+        return {f"{share:g}": _number(value) for share, value in zip(run["label_share"], values, strict=True)}
+    if ENTRIES[name].dims == ("client",):
+        known = values[np.isfinite(values)]
+        spread = {"mean": known.mean(), "lowest": known.min(), "highest": known.max()} if len(known) else {}
+        return {key: _number(spread.get(key)) for key in ("mean", "lowest", "highest")} | {"clients": len(known)}
+    return _number(values)
 
 
 def _models(run: Run) -> dict[str, float | None]:

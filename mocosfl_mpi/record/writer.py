@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,7 +19,7 @@ from mocosfl_mpi.errors import BadInput, RunFailed
 from mocosfl_mpi.record.carry import carry
 from mocosfl_mpi.record.layout import Size, check, create_datasets, row_shape, scale_values, write_attributes
 from mocosfl_mpi.record.reader import Run
-from mocosfl_mpi.record.schema import COMMITTED, ENTRIES, GROWING
+from mocosfl_mpi.record.schema import COMMITTED, ENTRIES, GROWING, present
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -37,10 +38,8 @@ class Recorder:
         self.path = path
         self._file = file
         self._shapes = shapes
-        self._datasets: dict[str, h5py.Dataset] = {name: file[name] for name in (*ENTRIES, *GROWING)}
-        self._members = {
-            dim: frozenset(entry.name for entry in ENTRIES.values() if entry.growing == dim) for dim in GROWING
-        }
+        self._datasets: dict[str, h5py.Dataset] = {name: file[name] for name in (*shapes, *GROWING)}
+        self._members = {dim: frozenset(name for name in shapes if ENTRIES[name].growing == dim) for dim in GROWING}
         self._rows: dict[str, list[Row]] = {dim: [] for dim in GROWING}
         self._committed = np.zeros(len(GROWING), dtype=np.int64)
         self._open = True
@@ -82,7 +81,8 @@ class Recorder:
         """
         if path.exists() and earlier is None:
             raise BadInput(f"{path} exists; results are never overwritten: name another directory with --out")
-        scales = scale_values(sizes)
+        config = json.loads(str(attrs["config"]))
+        scales = scale_values(sizes, config)
         content = image(scales, attrs, fixed)
         part = path.with_name(path.name + ".part")
         try:
@@ -93,7 +93,8 @@ class Recorder:
             if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
                 raise _full(path, error) from None
             raise BadInput(f"cannot create {part}: {error}; name another directory with --out") from None
-        recorder = cls(file, path, {name: row_shape(entry, scales) for name, entry in ENTRIES.items()})
+        entries = [ENTRIES[name] for name in present(config) if name in ENTRIES]
+        recorder = cls(file, path, {entry.name: row_shape(entry, scales) for entry in entries})
         try:
             if earlier is not None:
                 recorder._write(recorder._carry, *earlier)
@@ -137,9 +138,9 @@ class Recorder:
         self._write(self._flush)
 
     def put(self, name: str, value: npt.ArrayLike) -> None:
-        """Store a result, safely in the file on return. KeyError for a name that is no result."""
-        if name not in ENTRIES or ENTRIES[name].when != "result":
-            raise KeyError(f"{name!r} is no result entry of the schema")
+        """Store a result, safely in the file on return. KeyError for a name that is no result of this run."""
+        if name not in self._shapes or ENTRIES[name].when != "result":
+            raise KeyError(f"{name!r} is no result entry of the schema, or the configuration does not ask for it")
         values = check(ENTRIES[name], value, self._shapes[name])
         self._write(self._put, name, values)
 
@@ -236,7 +237,7 @@ def image(
     """The file as it is before the first row, made in memory: HDF5 never meets a full disk half-way through."""
     with h5py.File("image", "w", driver="core", backing_store=False, libver="latest") as file:
         write_attributes(file, attrs)
-        create_datasets(file, scales, fixed)
+        create_datasets(file, present(json.loads(str(attrs["config"]))), scales, fixed)
         file.flush()
         return bytes(file.id.get_file_image())
 

@@ -67,6 +67,19 @@ class Encoding(nn.Module):
         return torch.cat([features, self.network.head(features)], dim=1)
 
 
+class Encoder(nn.Module):
+    """Bottom and trunk as one module, up to the pooled features."""
+
+    def __init__(self, bottom: nn.Module, trunk: Trunk) -> None:
+        super().__init__()
+        self.bottom = bottom
+        self.trunk = trunk
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Prepared images ``[n, C, H, W]`` to features ``[n, feature_dim]``."""
+        return self.trunk.features(self.bottom(images))
+
+
 @dataclass(frozen=True)
 class SplitNetwork:
     """Freshly initialised bottom and trunk, and the static shapes at the cut. No trunk: the clients have it all."""

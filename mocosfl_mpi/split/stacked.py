@@ -7,6 +7,7 @@ lane after the other (the oracle), ``stacked`` all lanes at once through torch, 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import torch
@@ -46,6 +47,14 @@ class StackedModel:
     def flat(self, module: nn.Module) -> Tensor:
         """The weights of ``module`` as one vector ``[P]``, a copy."""
         return torch.cat([p.detach().reshape(-1) for p in module.parameters()])
+
+    def module(self, flat: Tensor) -> nn.Module:
+        """The network as a module of its own with the weights ``flat`` ``[P]``, copied."""
+        module = copy.deepcopy(self._module)
+        with torch.no_grad():
+            for parameter, (start, end) in zip(module.parameters(), self.spans, strict=True):
+                parameter.copy_(flat[start:end].view_as(parameter))
+        return module
 
     def _unflatten(self, flat: Tensor) -> dict[str, Tensor]:
         lanes = flat.shape[0]

@@ -16,7 +16,6 @@ from rich.console import Console
 
 from mocosfl_mpi.errors import BadInput
 from mocosfl_mpi.record.reader import differences, open_run
-from mocosfl_mpi.record.schema import DIMENSIONS, ENTRIES
 from mocosfl_mpi.record.show import render
 from mocosfl_mpi.retime.model import retime, time_to_accuracy
 from mocosfl_mpi.retime.profiles import Device, Network, Server, load
@@ -30,7 +29,7 @@ PROFILES = load("raspberry-pi-4", Device), load("wifi", Network), load("workstat
 def read_everything(path: Path) -> None:
     """All that the package can make of a run's file."""
     with open_run(path) as run, Path("/dev/null").open("w") as nowhere:
-        for name in (*DIMENSIONS, *ENTRIES):
+        for name in run.names:
             run[name]
         console = Console(file=nowhere, width=100)
         json.dumps(run.summary(), allow_nan=False)

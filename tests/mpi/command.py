@@ -28,6 +28,14 @@ def mocosfl(*arguments: str | Path, timeout: float = TIMEOUT, **extra: str) -> s
     )
 
 
+def says_once(stderr: str) -> str:
+    """The one message of ours in ``stderr``; Open MPI's launcher adds words of its own."""
+    said = [line for line in stderr.splitlines() if line.startswith("mocosfl: ")]
+    assert len(said) == 1, stderr
+    assert "Traceback" not in stderr
+    return said[0]
+
+
 def processes(mark: str) -> list[tuple[int, str]]:
     """(pid, command line) of every living process whose command line holds ``mark``."""
     found = []

@@ -22,7 +22,7 @@ LAYERS = [
     {"cost", "retime", "doctor"},
     {"evaluation", "clients", "speaker"},
     {"server"},
-    {"routes", "algorithms", "problem"},
+    {"routes", "algorithms", "encoders", "problem"},
     {"chronicle", "boundary", "resumption"},
     {"results", "checkpoints"},
     {"simulation"},

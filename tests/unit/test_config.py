@@ -1,7 +1,10 @@
 import datetime as dt
+import gzip
+import json
 import math
 import re
 import tomllib
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -11,6 +14,7 @@ from mocosfl_mpi import config as module
 from mocosfl_mpi.config import Config, apply_settings, parse, read_toml, to_toml
 from mocosfl_mpi.errors import BadInput
 from mocosfl_mpi.presets import load, presets
+from mocosfl_mpi.record.reader import open_run
 
 PRESETS = presets()
 
@@ -144,6 +148,12 @@ REFUSED = [
     ({"federation.sync_freq": 0}, "federation.sync_freq = 0"),
     ({"evaluation.every": -1}, "evaluation.every = -1"),
     ({"evaluation.probe_l2": [0.0]}, r"evaluation.probe_l2.0 = 0.0"),
+    ({"evaluation.label_shares": [0.1, 1.5]}, r"evaluation.label_shares.1 = 1.5"),
+    ({"evaluation.label_shares": [0.1, 0.1]}, "names a share twice"),
+    ({"evaluation.fine_tune_share": 0}, "evaluation.fine_tune_share = 0"),
+    ({"evaluation.fine_tune_epochs": 0}, "evaluation.fine_tune_epochs = 0"),
+    ({"evaluation.transfer": "imagenet"}, "evaluation.transfer = 'imagenet'"),
+    ({"evaluation.transfer": "embedded"}, "is data.source itself"),
     ({"compute.block_size": 0}, "compute.block_size = 0"),
     ({"compute.precision": "fp16"}, "compute.precision = 'fp16'"),
 ]
@@ -271,6 +281,9 @@ def other_values():
         "client.sampling": "by_data",
         "client.availability": ["110", "101"],
         "evaluation.probe_l2": [0.5],
+        "evaluation.label_shares": [0.01, 0.1],
+        "evaluation.fine_tune_share": 0.5,
+        "evaluation.transfer": "svhn",
         "compute.precision": "fp64",
         "compute.backend": "loop",
         "data.folder": "x",
@@ -305,6 +318,33 @@ def test_hash_changes_with_every_setting_and_toml_keeps_it(name, value):
     config = parse(nested(needs | {name: value}), "here")
     assert config.hash() != parse(nested(needs), "here").hash()
     assert parse(tomllib.loads(to_toml(config)), "here") == config
+
+
+def test_hash_outlives_new_settings(tmp_path):
+    """A configuration stored by schema 1.0, which knew fewer settings, has the same hash today."""
+    packed = Path(__file__).parent / "record/run-1.0.h5.gz"
+    (tmp_path / "run.h5").write_bytes(gzip.decompress(packed.read_bytes()))
+    with open_run(tmp_path) as run:
+        stored, hashed = run.attrs["config"], run.attrs["config_hash"]
+    assert "label_shares" not in stored["evaluation"]
+    assert parse(stored, "stored").hash() == hashed
+    chosen = json.loads(build("evaluation.label_shares=[0.1]", values=stored).canonical())["evaluation"]
+    assert chosen == stored["evaluation"] | {"label_shares": [0.1]}
+
+
+def test_a_plain_evaluation_asks_for_nothing_further():
+    config = parse(
+        {"evaluation": {"label_shares": [0.1], "fine_tune_share": 0.5, "transfer": "svhn", "per_client": True}}, "here"
+    )
+    assert config.evaluation.further == tuple(
+        f"evaluation.{name}" for name in ("label_shares", "fine_tune_share", "transfer", "per_client")
+    )
+    assert config.evaluation.plain() == Config().evaluation
+    assert build("evaluation.neighbours=7").evaluation.plain().neighbours == 7
+
+
+def test_what_came_later_is_named_by_its_setting():
+    assert set(module.ADDED) <= {name for name, _, _ in module.settings()}
 
 
 def test_hash_is_that_of_the_meaning_not_of_the_writing():

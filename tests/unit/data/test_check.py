@@ -3,9 +3,9 @@ import sys
 
 import pytest
 
-from mocosfl_mpi.config import Data
+from mocosfl_mpi.config import Data, parse
 from mocosfl_mpi.data import check as module
-from mocosfl_mpi.data.check import check
+from mocosfl_mpi.data.check import check, check_all
 from mocosfl_mpi.errors import BadInput
 from tests.unit.data.files import write_cifar, write_idx
 
@@ -34,6 +34,17 @@ def test_missing_or_empty_cifar_files_are_named(source, tmp_path):
     (place / name).unlink()
     with pytest.raises(BadInput, match=rf"missing or empty: \S*{name};"):
         check(config, tmp_path)
+
+
+def test_the_data_set_of_a_transfer_is_checked_too(tmp_path):
+    config = parse({"evaluation": {"transfer": "fashion-mnist"}}, "test")
+    with pytest.raises(BadInput, match=r"^evaluation.transfer = 'fashion-mnist': .*--data-dir"):
+        check_all(config, None)
+    write_idx(tmp_path / "fashion-mnist")
+    check_all(config, tmp_path)
+    check_all(parse({}, "test"), None)
+    with pytest.raises(BadInput, match=r"^data.source = 'svhn'"):
+        check_all(parse({"data": {"source": "svhn"}, "evaluation": {"transfer": "fashion-mnist"}}, "test"), None)
 
 
 def test_a_file_cut_short_is_found_by_its_size(tmp_path):

@@ -51,6 +51,16 @@ def plan(name="smoke", *settings, ranks=3, limit=16 * GIB, cores=4):
     return Plan(found, layout, profile(found, layout, cores), limit)
 
 
+def test_further_evaluations_are_said_to_be_left_out_and_need_no_data():
+    settings = ("evaluation.per_client=true", "evaluation.transfer=cifar10")
+    notes = plan("smoke", *settings).summary()["notes"]
+    assert notes == [
+        "time and memory of evaluation.transfer, evaluation.per_client at the end of the run are not in this plan"
+    ]
+    assert plan("smoke").summary()["notes"] == []
+    assert plan("smoke", "evaluation.per_client=true").seconds == plan("smoke").seconds
+
+
 def test_a_rehearsed_step_takes_what_it_took():
     found = plan()
     views, steps = 0.1, found.experiment.steps

@@ -21,7 +21,15 @@ SIZES = {
     "phase": ["client_forward", "server"],
     "age": 5,
 }
-CONFIG = {"epochs": 3, "client": {"count": 6, "sampling_ratio": 0.7}, "seed": 7}
+FURTHER = {
+    "label_shares": [0.01, 0.1],
+    "published_probe": True,
+    "fine_tune_share": 0.5,
+    "transfer": "svhn",
+    "per_client": True,
+}
+"""Everything that a run may ask for, so that its file has every dataset of the schema."""
+CONFIG = {"epochs": 3, "client": {"count": 6, "sampling_ratio": 0.7}, "seed": 7, "evaluation": FURTHER}
 STATE = "0123456789abcdef" * 4
 
 
@@ -46,7 +54,7 @@ def create(
 
 
 def fixed(sizes: dict) -> dict:
-    scales = scale_values(sizes)
+    scales = scale_values(sizes, CONFIG)
     values = {
         name: np.arange(np.prod(row_shape(entry, scales), dtype=int)).reshape(row_shape(entry, scales)) + 1
         for name, entry in ENTRIES.items()
@@ -57,7 +65,7 @@ def fixed(sizes: dict) -> dict:
 
 def row(dim: str, number: int, sizes: dict | None = None) -> dict:
     """Row ``number``: every value of it is determined by name order, row and place."""
-    scales = scale_values({**SIZES, **(sizes or {})})
+    scales = scale_values({**SIZES, **(sizes or {})}, CONFIG)
     values = {}
     for place, (name, entry) in enumerate(ENTRIES.items()):
         if entry.growing == dim:

@@ -12,6 +12,7 @@ import pytest
 from mocosfl_mpi.errors import BadInput, RunFailed
 from mocosfl_mpi.record import carry as module
 from mocosfl_mpi.record.carry import recover
+from mocosfl_mpi.record.layout import encode
 from mocosfl_mpi.record.reader import open_run
 from mocosfl_mpi.record.schema import ENTRIES, GROWING, SCHEMA_VERSION
 from tests.unit.record.samples import SIZES, STATE, create, row
@@ -121,6 +122,14 @@ def test_a_file_of_schema_1_0_opens_and_can_be_brought_up_to_date(tmp_path):
     with open_run(path) as run:
         assert run.attrs["schema_version"] == SCHEMA_VERSION
         assert (run.state_sha256, run.rows["session"], run.rows["step"]) == (state, 0, 8)
+
+
+def test_recover_of_impossible_shares_is_bad_input(killed):
+    recover(killed)
+    with h5py.File(killed, "r+") as file:
+        file.attrs["config"] = encode(['{"evaluation": {"label_shares": ["a", "b"]}}'])[0]
+    with pytest.raises(BadInput, match="damaged"):
+        recover(killed)
 
 
 def test_recover_of_nothing(tmp_path):

@@ -108,6 +108,15 @@ def replace(name, make):
         (edit("epochs/loss"), "epochs/loss is missing"),
         (edit("result"), "result.* is missing"),
         (edit("member"), "member is missing"),
+        (edit("result/few_labels_top1"), "few_labels_top1 is missing"),
+        (
+            lambda f: f.attrs.__setitem__("config", text('{"evaluation": {"label_shares": [0.5]}}')),
+            "label_share has shape",
+        ),
+        (
+            lambda f: f.attrs.__setitem__("config", text('{"evaluation": {"label_shares": "1"}}')),
+            "label_share has shape",
+        ),
         (lambda f: f.attrs.pop("config"), "'config' is missing"),
         (lambda f: f.attrs.__setitem__("config", text("{" * 10)), "damaged"),
         (lambda f: f.attrs.__setitem__("config", text("[" * 10**5)), "nested too deeply"),
@@ -225,6 +234,31 @@ def test_summary_numbers(finished):
     assert math.isclose(summary["online_momentum_distance"], distance)
     assert math.isclose(summary["divergence_online_mean"], norms)
     assert any("below raw pixels" in line for line in summary["warnings"])
+
+
+def test_further_measures_are_summarised_and_shown(tmp_path):
+    with create(tmp_path / "run.h5") as recorder:
+        recorder.put("result/few_labels_top1", [20.0, 45.5])
+        recorder.put("result/few_labels_top1_untrained", [10.0, 15.0])
+        recorder.put("result/fine_tuned_top1", 66.25)
+        recorder.put("result/client_knn_top1", [10.0, math.nan, 20.0, 30.0, 40.0, 50.0])
+    with open_run(tmp_path) as run:
+        found = json.loads(json.dumps(run.summary(), allow_nan=False))["further"]
+        shown = printed(run)
+    assert found["few_labels_top1"] == {"0.01": 20.0, "0.1": 45.5}
+    assert found["fine_tuned_top1"] == 66.25
+    assert found["fine_tuned_top1_untrained"] is None
+    assert found["client_knn_top1"] == {"mean": 30.0, "lowest": 10.0, "highest": 50.0, "clients": 5}
+    assert found["personalised_top1"] == {"mean": None, "lowest": None, "highest": None, "clients": 0}
+    lines = [" ".join(line.split()) for line in shown.splitlines()]
+    for line in (
+        "linear probe, 10 % of the labels 45.5 15.0 +30.5",
+        "whole encoder fine-tuned, 50 % of the labels 66.2 – –",
+        "kNN, each client's classes, mean 30.0 – –",
+        "kNN, each client's classes: 10.0 to 50.0 over 5 clients.",
+        "kNN on svhn – – –",
+    ):
+        assert line in lines, shown
 
 
 def test_labels_of_other_minor_versions(finished):

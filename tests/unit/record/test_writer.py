@@ -15,10 +15,11 @@ import h5py
 import numpy as np
 import pytest
 
+from mocosfl_mpi.config import parse
 from mocosfl_mpi.errors import BadInput, RunFailed
 from mocosfl_mpi.record.reader import open_run
 from mocosfl_mpi.record.schema import ATTRIBUTES, DIMENSIONS, ENTRIES, GROWING
-from tests.unit.record.samples import SIZES, STATE, create, fixed, row
+from tests.unit.record.samples import CONFIG, SIZES, STATE, create, fixed, row
 
 ROOT = Path(__file__).parents[3]
 
@@ -89,7 +90,7 @@ def test_every_dataset_has_unit_name_and_scales(tmp_path):
             assert [dataset.dims[axis][0].name for axis in range(dataset.ndim)] == [f"/{dim}" for dim in entry.dims]
         for name, dimension in DIMENSIONS.items():
             assert file[name].is_scale
-            assert file[name].dtype.kind == ("i" if dimension.kind == "number" else "S")
+            assert file[name].dtype.kind == {"number": "i", "share": "f"}.get(dimension.kind, "S")
             assert file[name].attrs["long_name"] == dimension.long_name
 
 
@@ -278,3 +279,30 @@ def test_full_disk_is_one_message(tmp_path, size):
         check_full(start(FULL, str(mount / "run.h5"), "0"), mount / "run.h5", "disk is full")
     finally:
         subprocess.run(["umount", str(mount)], check=True)
+
+
+def test_what_a_run_does_not_ask_for_is_not_in_its_file(tmp_path):
+    asked = {"label_shares": [0.25], "per_client": True}
+    for evaluation, dims, wanted in (
+        ({}, set(), set()),
+        (asked, {"label_share"}, {"few_labels_top1", "client_knn_top1", "personalised_top1"}),
+        ({"published_probe": True}, set(), {"published_linear_top1", "published_linear_last_top1"}),
+    ):
+        path = tmp_path / f"{len(wanted)}.h5"
+        with create(path, config=parse({**CONFIG, "evaluation": evaluation}, "test")) as recorder:
+            for name in wanted:
+                value = np.arange(len(recorder._file["label_share"]) if name.startswith("few") else SIZES["client"])
+                recorder.put(f"result/{name}", value if dims else 12.5)
+            with pytest.raises(KeyError, match="does not ask for it"):
+                recorder.put("result/fine_tuned_top1", 50.0)
+        with open_run(path) as run, h5py.File(path) as file:
+            there = set(run.names) & {entry.name for entry in ENTRIES.values() if entry.setting}
+            assert there == {f"result/{name}{end}" for name in wanted for end in ("", "_untrained")}
+            assert set(file) & {"label_share"} == dims
+            assert all(name in file for name in run.names)
+            assert not [name for name in ENTRIES if name in file and name not in run.names]
+            assert set(run.summary()["further"]) == {name.removeprefix("result/") for name in there}
+            if dims:
+                assert run["label_share"].tolist() == [0.25]
+                assert run["result/client_knn_top1"].tolist() == list(range(SIZES["client"]))
+                assert np.isnan(run["result/personalised_top1_untrained"]).all()

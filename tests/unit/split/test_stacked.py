@@ -68,3 +68,19 @@ def test_forward_leaves_weights_alone(bottom):
 def test_buffers_are_refused():
     with pytest.raises(ValueError, match="buffers"):
         StackedModel(nn.BatchNorm2d(3), Engine("fp64", "stacked"))
+
+
+@pytest.mark.parametrize("backend", ["stacked", "loop"])
+def test_a_module_of_its_own_computes_the_same_and_shares_nothing(bottom, backend):
+    model = StackedModel(bottom, Engine("fp64", backend))
+    weights, images = stack(bottom, 2)
+    kept = weights.clone()
+    own = model.module(weights[1])
+    assert torch.allclose(own(images[1]), model.forward(weights, images)[1], rtol=1e-11, atol=1e-13)
+    before = [parameter.detach().clone() for parameter in bottom.parameters()]
+    with torch.no_grad():
+        for parameter in own.parameters():
+            assert parameter.requires_grad
+            parameter.zero_()
+    assert torch.equal(weights, kept)
+    assert all(torch.equal(a, b) for a, b in zip(before, bottom.parameters(), strict=True))

@@ -1,0 +1,58 @@
+"""The network that is judged: bottom and trunk, or what clients have in one piece (rank 0)."""
+
+from __future__ import annotations
+
+import copy
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from mocosfl_mpi.server.main_server import MainServer
+from mocosfl_mpi.split import cut
+from mocosfl_mpi.split.engine import Engine
+from mocosfl_mpi.split.stacked import StackedModel
+
+
+class Encode(Protocol):
+    """From a client's weights ``[P]``, with what belongs to them on the main server, to features."""
+
+    def __call__(self, weights: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Prepared images ``[n, C, H, W]`` to (features ``[n, f]``, projections ``[n, d]``)."""
+
+    def module(self, weights: Tensor) -> nn.Module:
+        """Images to features as a plain module that may be trained: it shares no weight."""
+
+
+class BehindTheCut:
+    """The client's part, and the main server's trunk behind it."""
+
+    def __init__(self, model: StackedModel, server: MainServer) -> None:
+        self._model = model
+        self._server = server
+
+    def __call__(self, weights: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
+        """See ``Encode``."""
+        return self._server.encode(self._model.forward(weights[None], images[None])[0])
+
+    def module(self, weights: Tensor) -> nn.Module:
+        """See ``Encode``."""
+        return cut.Encoder(self._model.module(weights), copy.deepcopy(self._server.online))
+
+
+class InOnePiece:
+    """The client's whole network; a predictor has no part in it."""
+
+    def __init__(self, network: cut.WholeNetwork, key_dim: int, engine: Engine) -> None:
+        self._model = StackedModel(cut.Encoding(network), engine)
+        self._key_dim = key_dim
+
+    def __call__(self, weights: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
+        """See ``Encode``."""
+        both = self._model.forward(weights[None], images[None])[0]
+        return both[:, : -self._key_dim], both[:, -self._key_dim :]
+
+    def module(self, weights: Tensor) -> nn.Module:
+        """See ``Encode``."""
+        encoding = self._model.module(weights)
+        assert isinstance(encoding, cut.Encoding)
+        return cut.Encoder(nn.Identity(), encoding.network)
