@@ -10,7 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from mocosfl_mpi.config import ALIGNED
+from mocosfl_mpi.methods import METHODS
 from mocosfl_mpi.networks import EXPANSION, STAGES
 from mocosfl_mpi.record.reader import Run
 from mocosfl_mpi.record.schema import setting
@@ -261,7 +261,8 @@ def _figure(value: float | None, digits: int, signed: bool = False) -> str:
 def _averaged(config: Mapping[str, Any], method: Any) -> str:
     """What synchronisations make common, in words; nothing for a method of another version."""
     strategy = _value(config, "federation", "alignment")
-    strategy = ALIGNED.get(method) if strategy in ("method", "?") else strategy
+    if strategy in ("method", "?"):
+        strategy = METHODS[method].alignment if method in METHODS else None
     every, compression = (_value(config, "federation", f"momentum_{name}") for name in ("every", "compression"))
     layers = config["federation"].get("aligned_layers") if isinstance(config.get("federation"), Mapping) else None
     words = [

@@ -5,14 +5,22 @@ from typing import get_args
 import pytest
 
 from mocosfl_mpi.algorithms import ALGORITHMS
-from mocosfl_mpi.config import IN_BATCH, WHOLE_NETWORK, Method
+from mocosfl_mpi.config import Method
+from mocosfl_mpi.methods import METHODS
+from mocosfl_mpi.server.alignments import STRATEGIES
 from tests.unit.test_architecture import ROOT
 
 
 def test_every_method_has_its_row():
-    assert set(ALGORITHMS) == set(get_args(Method))
-    assert {name for name, algorithm in ALGORITHMS.items() if algorithm.local} == WHOLE_NETWORK
-    assert {name for name, algorithm in ALGORITHMS.items() if not algorithm.momentum} == IN_BATCH
+    assert list(ALGORITHMS) == list(METHODS) == list(get_args(Method))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_configuration_knows_the_pieces(name):
+    facts, pieces = METHODS[name], ALGORITHMS[name]
+    assert facts.whole_network == (pieces.local is not None)
+    assert facts.momentum == pieces.momentum
+    assert STRATEGIES[facts.alignment] == pieces.alignment
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)

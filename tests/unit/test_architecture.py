@@ -13,7 +13,7 @@ PACKAGE = Path(mocosfl_mpi.__file__).parent
 ROOT = PACKAGE.parent
 
 LAYERS = [
-    {"errors", "signals", "networks", "__init__"},
+    {"errors", "signals", "networks", "methods", "__init__"},
     {"config", "streams", "schedules", "cadence"},
     {"meter", "presets"},
     {"comm"},

@@ -5,8 +5,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mocosfl_mpi.algorithms import ALGORITHMS
-from mocosfl_mpi.config import ALIGNED
-from mocosfl_mpi.server.alignments import STRATEGIES
 from mocosfl_mpi.server.fed_server import due, number
 
 
@@ -33,12 +31,6 @@ def test_an_epoch_always_ends_with_a_synchronisation(steps, data):
 def test_alignments_of_the_methods():
     assert [part.state for part in ALGORITHMS["mocosfl"].alignment] == ["online"]
     assert [part.state for part in ALGORITHMS["monacosfl"].alignment] == ["online", "momentum"]
-
-
-def test_the_configuration_knows_what_the_methods_align():
-    assert {method: STRATEGIES[name] for method, name in ALIGNED.items()} == {
-        method: row.alignment for method, row in ALGORITHMS.items()
-    }
 
 
 @given(steps=st.integers(1, 60), epochs=st.integers(1, 4), data=st.data())

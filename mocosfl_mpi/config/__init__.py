@@ -1,0 +1,42 @@
+"""The frozen, validated configuration of one experiment.
+
+A configuration is complete before any MPI or training work starts. It holds what determines the result; where
+data and results lie (``--data-dir``, ``--out``) and how many ranks compute it are not part of the experiment.
+"""
+
+from mocosfl_mpi.config.experiment import Config
+from mocosfl_mpi.config.reading import apply_settings, parse, read_toml
+from mocosfl_mpi.config.sections import (
+    Backbone,
+    Client,
+    Compute,
+    Data,
+    Evaluation,
+    Federation,
+    Method,
+    Model,
+    Partition,
+    Section,
+    Views,
+)
+from mocosfl_mpi.config.writing import settings, to_toml
+
+__all__ = [
+    "Backbone",
+    "Client",
+    "Compute",
+    "Config",
+    "Data",
+    "Evaluation",
+    "Federation",
+    "Method",
+    "Model",
+    "Partition",
+    "Section",
+    "Views",
+    "apply_settings",
+    "parse",
+    "read_toml",
+    "settings",
+    "to_toml",
+]

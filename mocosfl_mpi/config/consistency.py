@@ -1,0 +1,174 @@
+"""Settings that do not go together: each refused with the remedy (ValueError), before anything starts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mocosfl_mpi.config.sections import Federation
+from mocosfl_mpi.methods import METHODS, MOMENTUM_ALIGNED
+from mocosfl_mpi.networks import BLOCKS, LAST_BATCH_NORM, NO_SHORTCUTS, entries
+
+if TYPE_CHECKING:
+    from mocosfl_mpi.config.experiment import Config
+
+
+def check(config: Config) -> None:
+    """Refuse an experiment that cannot be carried out, or whose settings would have no effect (ValueError)."""
+    _check_model(config)
+    pool = config.pool_size
+    if pool < 1:
+        raise ValueError(
+            f"client.sampling_ratio = {config.client.sampling_ratio} of client.count = {config.client.count} clients "
+            f"leaves an empty pool; raise one of them"
+        )
+    if config.whole_network:
+        _check_whole_network(config)
+    elif not config.contrast.share_features and config.contrast.memory_length < config.client.count:
+        raise ValueError(
+            f"contrast.memory_length = {config.contrast.memory_length} shared out among client.count = "
+            f"{config.client.count} private memories leaves them empty; raise memory_length to at least "
+            f"{config.client.count}, or set contrast.share_features = true"
+        )
+    micro_batch = config.server.micro_batch
+    if not config.contrast.share_features and micro_batch and micro_batch % config.rows_per_client:
+        raise ValueError(
+            f"server.micro_batch = {micro_batch} must hold whole clients when memories are private; choose "
+            f"a multiple of {config.rows_per_client} rows"
+        )
+    if len(config.evaluation.probe_l2) > 1 and config.data.validation_images == 0:
+        raise ValueError(
+            f"evaluation.probe_l2 = {list(config.evaluation.probe_l2)} needs a choice; data.validation_images = 0 "
+            f"leaves nothing to choose by; hold out some images or name one penalty"
+        )
+    if not config.evaluation.probe_l2:
+        raise ValueError("evaluation.probe_l2 is empty; name at least one penalty, for example [1e-3]")
+    _check_alignment(config)
+    _check_sampling(config, pool)
+    shares = config.evaluation.label_shares
+    if len(set(shares)) < len(shares):
+        raise ValueError(f"evaluation.label_shares = {list(shares)} names a share twice; name each once")
+    if config.evaluation.transfer == config.data.source:
+        raise ValueError(
+            f"evaluation.transfer = {config.evaluation.transfer!r} is data.source itself; name another data set, or "
+            f"leave it empty"
+        )
+    if config.data.source == "image-folder" and not (config.data.folder and config.data.image_size):
+        raise ValueError("data.source = image-folder needs data.folder and data.image_size")
+
+
+def _check_model(config: Config) -> None:
+    model, last = config.model, entries(config.model.backbone)
+    if model.cut_layer > last:
+        raise ValueError(
+            f"model.cut_layer = {model.cut_layer} lies beyond {model.backbone}, which has {last} entries; "
+            f"choose 1 to {last}"
+        )
+    if not model.client_residual and model.backbone in NO_SHORTCUTS:
+        raise ValueError(
+            f"model.client_residual = false changes nothing: {model.backbone} has no shortcuts; leave it true"
+        )
+    if not model.weight_standardization and model.backbone in BLOCKS:
+        raise ValueError(
+            f"model.weight_standardization = false changes nothing: {model.backbone} has no standardised "
+            f"convolutions; leave it true"
+        )
+    if config.server.micro_batch is None:
+        return
+    if model.head == "largeV2":
+        raise ValueError(
+            "server.micro_batch changes the statistics of the BatchNorm in model.head = largeV2; "
+            "leave it empty, or use head V2"
+        )
+    if model.client_residual and model.cut_layer < LAST_BATCH_NORM.get(model.backbone, 0):
+        raise ValueError(
+            f"server.micro_batch changes the statistics of the BatchNorm in {model.backbone}; leave it empty, "
+            f"or use mobilenetv2"
+        )
+
+
+def _check_whole_network(config: Config) -> None:
+    name = f"method = {config.method}: clients hold the whole network"
+    if config.model.bottleneck:
+        raise ValueError(
+            f"{name}, and there is no cut for model.bottleneck = {config.model.bottleneck!r}; leave it out"
+        )
+    if config.client.frozen:
+        raise ValueError(f"{name}, and nothing would learn with client.frozen = true; leave it out")
+    if config.client.gradient_scale != "published":
+        raise ValueError(f"{name}, and their losses are their own; leave client.gradient_scale out")
+    if not METHODS[config.method].momentum and config.contrast.symmetric == "off":
+        raise ValueError(f"method = {config.method} compares two views; contrast.symmetric = off is impossible with it")
+    if config.method == "fl_simclr" and config.client.batch_size == 1:
+        raise ValueError("method = fl_simclr has the batch as negatives; raise client.batch_size to 2 or more")
+    if METHODS[config.method].clients not in (None, config.client.count):
+        raise ValueError(
+            f"method = central is one client that owns all images, not client.count = {config.client.count}; "
+            f"set client.count = 1 and partition.kind = iid"
+        )
+
+
+def _check_alignment(config: Config) -> None:
+    """Refuse settings of the alignment that would have no effect (ValueError)."""
+    federation = config.federation
+    strategy = METHODS[config.method].alignment if federation.alignment == "method" else federation.alignment
+    changes = [
+        f"federation.{name} = {getattr(federation, name)!r}"
+        for name in ("momentum_every", "momentum_compression")
+        if getattr(federation, name) != Federation.model_fields[name].default
+    ]
+    if not METHODS[config.method].momentum and (changes or strategy in MOMENTUM_ALIGNED):
+        named = [*([f"federation.alignment = {strategy!r}"] if strategy in MOMENTUM_ALIGNED else []), *changes]
+        raise ValueError(
+            f"{' and '.join(named)} speaks of momentum models, and clients of method = {config.method!r} have none; "
+            f"set federation.alignment to online or none and leave momentum_every and momentum_compression out, or "
+            f"choose method = fl_moco or fl_byol"
+        )
+    if changes and strategy != "online_and_momentum":
+        raise ValueError(
+            f"{' and '.join(changes)} of momentum models that are not averaged (method = {config.method!r}, "
+            f"federation.alignment = {federation.alignment!r}); set federation.alignment = online_and_momentum"
+        )
+    if federation.aligned_layers and strategy == "none":
+        raise ValueError(
+            "federation.aligned_layers of federation.alignment = none; name what is aligned with "
+            "federation.alignment, or leave aligned_layers empty"
+        )
+    if strategy == "none" and config.client.velocity_at_sync != "kept":
+        raise ValueError(
+            f"client.velocity_at_sync = {config.client.velocity_at_sync!r} belongs to the averaging of models, and "
+            f"federation.alignment = none averages none; set velocity_at_sync = kept"
+        )
+    if config.client.frozen and (changes or federation.aligned_layers or federation.alignment != "method"):
+        raise ValueError(
+            "client.frozen = true synchronises no model, so nothing in federation can choose what is aligned; set "
+            "client.frozen = false, or leave alignment, momentum_every, momentum_compression and aligned_layers out"
+        )
+
+
+def _check_sampling(config: Config, pool: int) -> None:
+    """Refuse a trace that is missing, unused, ragged, or leaves a pool short in any epoch (ValueError)."""
+    rows, trace = config.client.availability, config.client.sampling == "trace"
+    if trace != bool(rows):
+        raise ValueError(
+            'client.sampling = trace needs client.availability, for example ["110", "011"]'
+            if trace
+            else f"client.availability is for client.sampling = trace, which is {config.client.sampling!r}"
+        )
+    if not trace:
+        return
+    if len({len(row) for row in rows}) > 1:
+        raise ValueError("client.availability has rows of different lengths; write one character per epoch in each")
+    if len(rows) > config.client.count:
+        raise ValueError(
+            f"client.availability has {len(rows)} rows for client.count = {config.client.count} clients; "
+            f"leave out those that nobody follows"
+        )
+    followers = [len(range(index, config.client.count, len(rows))) for index in range(len(rows))]
+    for epoch in range(min(config.epochs, len(rows[0]))):
+        there = sum(count for row, count in zip(rows, followers, strict=True) if row[epoch] == "1")
+        if there < pool:
+            raise ValueError(
+                f"client.availability leaves {there} of {config.client.count} clients in epoch {epoch}, and a pool "
+                f"takes {pool}; lower client.sampling_ratio to at most {there / config.client.count:.4g}, or "
+                f"let more clients be there"
+            )

@@ -1,0 +1,35 @@
+"""What a configuration must know of each method before torch is there; their pieces stand in ``algorithms``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Alignment = Literal["none", "online", "online_and_momentum", "momentum_reset"]
+
+
+@dataclass(frozen=True)
+class Method:
+    """The demands of one method on an experiment."""
+
+    alignment: Alignment = "online"
+    """What its fed server makes common, as `federation.alignment` would say it."""
+    whole_network: bool = False
+    """Clients hold the whole network, projector included: there is no cut and no main server."""
+    momentum: bool = True
+    """Clients have momentum models. Without, the two views of a batch are compared with each other."""
+    clients: int | None = None
+    """The only number of clients that makes sense."""
+
+
+METHODS = {
+    "mocosfl": Method(),
+    "monacosfl": Method("online_and_momentum"),
+    "fl_moco": Method(whole_network=True),
+    "fl_byol": Method(whole_network=True),
+    "fl_simclr": Method(whole_network=True, momentum=False),
+    "fl_simsiam": Method(whole_network=True, momentum=False),
+    "central": Method(whole_network=True, clients=1),
+}
+MOMENTUM_ALIGNED = frozenset({"online_and_momentum", "momentum_reset"})
+"""Alignments that are about momentum models."""
