@@ -95,6 +95,10 @@ def environment(kind: str, inherited: Mapping[str, str], *, ranks: int) -> dict[
     return environ
 
 
+DEAF = ("sh", "-c", 'trap "" USR1; exec "$@"', "sh")
+"""Before a rank's command: SIGUSR1 does not end a rank that is still starting. ``attend`` asks again later."""
+
+
 def start(arguments: Sequence[str], ranks: int, *, keep_going: bool = False) -> int:
     """Run ``mpiexec -n ranks python -m mocosfl_mpi arguments`` and return its exit code; one rank needs no mpiexec.
 
@@ -115,7 +119,7 @@ def start(arguments: Sequence[str], ranks: int, *, keep_going: bool = False) -> 
             )
         survive = ["--with-ft", "ulfm"]
     environ = environment(kind, os.environ, ranks=ranks) | (DETECTOR if keep_going else {})
-    return attend([path, *survive, "-n", str(ranks), *command], environ)
+    return attend([path, *survive, "-n", str(ranks), *DEAF, *command], environ)
 
 
 def attend(command: Sequence[str], environ: Mapping[str, str]) -> int:

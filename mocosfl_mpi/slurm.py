@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mocosfl_mpi.errors import BadInput
-from mocosfl_mpi.launch import MALLOC, SPIN
+from mocosfl_mpi.launch import DEAF, MALLOC, SPIN
 
 LAUNCHES = {
     "mpirun": "mocosfl run -n, which starts the mpiexec beside Python or on PATH",
@@ -23,7 +23,7 @@ WARNING_SECONDS = 300
 CONTINUE = """\
 # Start or continue. SLURM warns this shell before time is up (--signal); the launcher passes the warning on to every
 # rank. The run then stops after its step with a checkpoint and exit code 75, and the job queues again under its number.
-trap '' USR1 # ranks that still start ignore it; they know their time limit from squeue, too
+trap '' USR1 # what is still starting ignores it; ranks know their time limit from squeue, too
 "${command[@]}" &
 run=$!
 trap 'kill -USR1 "$run" 2> /dev/null' USR1
@@ -203,7 +203,7 @@ def _command(job: Job) -> str:
     if job.launch == "mpirun":
         start += f" -n {job.ranks}"
     else:
-        start = f"srun --mpi={job.launch} --wait=60 {start}"
+        start = f"srun --mpi={job.launch} --wait=60 {shlex.join(DEAF)} {start}"
     out = shlex.quote(job.out) if job.out else f'"runs/{job.label}-$SLURM_JOB_ID"'
     if job.tasks:
         out += '/"$task"'

@@ -20,6 +20,13 @@ class Finder(importlib.abc.MetaPathFinder):
 sys.meta_path.insert(0, Finder())
 """
 
+SLEEPY = """
+RANKS = ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK")
+if any(os.environ.get(name) == "0" for name in RANKS) and not os.path.exists({mark!r}):
+    open({mark!r}, "w").close()
+    time.sleep({seconds})
+"""
+
 
 def slowed(folder: Path, seconds: float) -> str:
     """PYTHONPATH under which every step takes ``seconds`` longer and computes the same."""
@@ -31,7 +38,12 @@ def failing(folder: Path, rank: int) -> str:
     return _written(folder, f"if RANK == '{rank}': raise ValueError('injected')")
 
 
-def _written(folder: Path, change: str) -> str:
+def starting_slowly(folder: Path, mark: Path, seconds: float) -> str:
+    """PYTHONPATH under which rank 0, at its first start, leaves ``mark`` and sleeps before it can listen to signals."""
+    return _written(folder, "pass", SLEEPY.format(mark=str(mark), seconds=seconds))
+
+
+def _written(folder: Path, change: str, more: str = "") -> str:
     folder.mkdir()
-    (folder / "sitecustomize.py").write_text(CHANGE.format(change=change))
+    (folder / "sitecustomize.py").write_text(CHANGE.format(change=change) + more)
     return str(folder)

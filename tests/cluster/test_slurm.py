@@ -8,7 +8,7 @@ import pytest
 
 from mocosfl_mpi.launch import find_mpiexec
 from mocosfl_mpi.record.reader import open_run
-from tests.cluster.faults import failing, slowed
+from tests.cluster.faults import failing, slowed, starting_slowly
 from tests.cluster.slurm import ROOT, Slurm, why_not
 from tests.mpi.command import mocosfl, processes
 
@@ -140,6 +140,29 @@ def test_a_run_longer_than_its_time_limit_finishes_with_the_same_bits(slurm, tmp
     assert int(job["Restarts"]) >= 1
     assert "Traceback" not in said
     assert_equal(uninterrupted, tmp_path / "runs" / f"job-{number}")
+
+
+@pytest.mark.parametrize("script", ["one_node", "several_nodes"])
+def test_a_warning_while_ranks_start_is_not_the_end(slurm, reference, tmp_path, script):
+    """SLURM may warn before a rank can listen: the job queues again."""
+    started = tmp_path / "started"
+    number = slurm.submit(
+        "--nodes=1",
+        "-n2",
+        JOBS / f"{script}.sbatch",
+        "smoke",
+        cwd=tmp_path,
+        PYTHONPATH=starting_slowly(tmp_path / "slow", started, 6),
+        LAUNCH=SRUN,
+    )
+    deadline = time.monotonic() + 60
+    while not started.exists():
+        assert time.monotonic() < deadline, log(tmp_path, number)
+        time.sleep(0.1)
+    assert slurm.command("scancel", "--batch", "--signal=USR1", number).returncode == 0
+    job = slurm.wait(number)
+    assert job["JobState"] == "COMPLETED", log(tmp_path, number)
+    assert_equal(reference, tmp_path / "runs" / f"job-{number}")
 
 
 @pytest.mark.parametrize("script", ["one_node", "several_nodes"])
