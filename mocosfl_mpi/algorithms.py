@@ -149,4 +149,4 @@ def alignment(config: Config, names: Sequence[str], spans: Sequence[tuple[int, i
     parts = (*(momentum if part == MOMENTUM else part for part in row), *VELOCITIES[config.client.velocity_at_sync])
     aligned = scope(federation.aligned_layers, names, spans)
     widths = algorithm.widths(config, aligned.parameters, key_dim)
-    return Alignment(parts, aligned, widths, config.client.frozen)
+    return Alignment(parts, aligned, widths, config.client.frozen, config.reliability.sync_miss > 0)

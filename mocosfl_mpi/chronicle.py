@@ -5,23 +5,27 @@ from __future__ import annotations
 import math
 import resource
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 from mocosfl_mpi.clients.population import Population
+from mocosfl_mpi.clients.reliability import Delivery
 from mocosfl_mpi.comm.cluster import Cluster
 from mocosfl_mpi.comm.exchange import Exchange
 from mocosfl_mpi.config import Config
-from mocosfl_mpi.cost.flops import SegmentCost, totals
+from mocosfl_mpi.cost.flops import SegmentCost, by_client
 from mocosfl_mpi.cost.ledger import Ledger
 from mocosfl_mpi.errors import RunFailed
 from mocosfl_mpi.evaluation.health import effective_rank, feature_std, hardness
 from mocosfl_mpi.evaluation.judge import Monitor
 from mocosfl_mpi.meter import Meter
+from mocosfl_mpi.record.schema import MESSAGES
 from mocosfl_mpi.record.writer import Recorder
 from mocosfl_mpi.server.alignments import Traffic
 from mocosfl_mpi.server.fed_server import Drift
@@ -29,14 +33,19 @@ from mocosfl_mpi.server.main_server import StepReport
 from mocosfl_mpi.speaker import Speaker
 
 Ids = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
 Arrays = dict[str, npt.NDArray[Any]]
 AGES = 30
 
 
 def ages(config: Config) -> int:
     """Age bins of the feature memory: whole updates it holds, at most 30."""
-    keys = config.pool_size * config.client.batch_size * (1 if config.contrast.symmetric == "off" else 2)
-    return max(1, min(AGES, config.contrast.memory_length // keys))
+    return max(1, min(AGES, config.contrast.memory_length // keys_per_update(config)))
+
+
+def keys_per_update(config: Config) -> int:
+    """Keys that enter the feature memory in a step in which nothing is lost."""
+    return config.pool_size * config.client.batch_size * (1 if config.contrast.symmetric == "off" else 2)
 
 
 @dataclass(frozen=True)
@@ -67,59 +76,74 @@ class Simulated:
         self._momentum = momentum
         self._syncs = 0
         self._held = np.zeros(config.client.count, dtype=np.int64)
-        """Synchronisations until each client was last served."""
+        """Synchronisations until each client was last in the pool."""
         self._pool: Ids = np.empty(0, dtype=np.int64)
+        self._at: Ids = np.empty(0, dtype=np.int64)
+        """Places of the pool's clients among those that were drawn: the members of the ledger."""
         self._ledger = Ledger(config.pool_size)
+        self._lost = np.zeros((config.pool_size, len(MESSAGES)), dtype=np.int64)
+        self._learnt = np.zeros(config.pool_size, dtype=np.int64)
+        """Steps of each member in which it got its gradient."""
         self._steps = 0
 
-    def enter(self, pool: Ids) -> None:
+    def enter(self, pool: Ids, at: Ids) -> None:
         """Clients of the pool whose models are out of date download the current ones first."""
-        self._pool = pool
+        self._pool, self._at = pool, at
         for model in self._sizes.models:
-            stale = np.flatnonzero(self._held[pool] // model.every != self._syncs // model.every)
-            self._ledger.count(f"{model.kind}_down", model.copy, stale)
+            stale = self._held[pool] // model.every != self._syncs // model.every
+            self._ledger.count(f"{model.kind}_down", model.copy, at[stale])
         self._held[pool] = self._syncs
 
-    def step(self) -> None:
-        """Every client of the pool does a step and sends and receives what belongs to it."""
+    def step(self, delivery: Delivery) -> None:
+        """Every client of the pool does a step and sends and receives what belongs to it; what is lost was sent."""
         self._steps += 1
+        self._learnt[self._at] += delivery.answered
         for message, size in self._sizes.step.items():
-            self._ledger.count(message, size)
+            self._ledger.count(message, size, self._at[delivery.sent(message)])
+            self._lost[self._at, MESSAGES.index(message)] += delivery.lost(message)
 
-    def synchronise(self) -> None:
-        """Every client of the pool sends up what is due to be aligned and gets what became of it down."""
+    def synchronise(self, present: Mask) -> None:
+        """Clients of the pool that are present send up what is due to be aligned and get what became of it down."""
         self._syncs += 1
         for model in self._sizes.models:
             if self._syncs % model.every == 0:
-                self._ledger.count(f"{model.kind}_up", model.each_way)
-                self._ledger.count(f"{model.kind}_down", model.each_way)
+                self._ledger.count(f"{model.kind}_up", model.each_way, self._at[present])
+                self._ledger.count(f"{model.kind}_down", model.each_way, self._at[present])
         self._held[self._pool] = self._syncs
 
     def take(self) -> dict[str, npt.NDArray[np.int64]]:
         """The epoch's rows: bytes, messages and FLOPs of each client of the pool."""
         size, messages = self._ledger.take()
-        work = totals(
+        steps = np.zeros_like(self._learnt)
+        steps[self._at] = self._steps
+        flops = by_client(
             self._cost,
-            steps=self._steps,
+            steps=steps,
+            learnt=self._learnt,
             rows=self._config.rows_per_client,
             frozen=self._config.client.frozen,
             momentum=self._momentum,
         )
-        self._steps = 0
-        flops = np.tile(np.array(list(work.values()), dtype=np.int64), (len(self._pool), 1))
-        return {"simulated/bytes": size, "simulated/messages": messages, "simulated/client_flops": flops}
+        found = {"simulated/bytes": size, "simulated/messages": messages, "simulated/client_flops": flops}
+        found["simulated/lost"] = self._lost.copy()
+        self._steps, self._lost[:], self._learnt[:] = 0, 0, 0
+        return found
 
     def state(self) -> Arrays:
         """What has been counted and is not yet recorded, and who holds which model."""
         size, messages = self._ledger.state()
         counts = np.array([self._syncs, self._steps], dtype=np.int64)
-        return {"held": self._held.copy(), "bytes": size, "messages": messages, "counts": counts}
+        own = {"held": self._held.copy(), "bytes": size, "messages": messages, "counts": counts}
+        return own | {"lost": self._lost.copy(), "learnt": self._learnt.copy()}
 
     def restore(self, state: Arrays) -> None:
         """The inverse of ``state``. ValueError for other shapes."""
         self._held[...] = state["held"]
         self._ledger.restore(state["bytes"], state["messages"])
         self._syncs, self._steps = (int(count) for count in state["counts"])
+        # Checkpoints of runs in which nothing could fail were once without these.
+        self._lost[...] = state.get("lost", 0)
+        self._learnt[...] = state.get("learnt", self._steps)
 
 
 class Chronicle:
@@ -148,7 +172,11 @@ class Chronicle:
         self._hits: list[float] = []
         self._last: StepReport | None = None
         self._steps = 0
-        self._pool: Ids = np.empty(0, dtype=np.int64)
+        self._keys = 0
+        """Keys that have entered the feature memory."""
+        self._drawn: Ids = np.empty(0, dtype=np.int64)
+        self._present: Mask = np.empty(0, dtype=bool)
+        """Who of the ``_drawn`` clients takes part in the epoch."""
         self._server_rate = math.nan
         self._start = time.monotonic()
         self.online_momentum_distance = math.nan
@@ -158,6 +186,7 @@ class Chronicle:
         """What a checkpoint must hold so that the record goes on without a gap (rank 0)."""
         scalars = np.array([self._steps, self.wall_seconds, self.online_momentum_distance])
         own = {"losses": np.array(self._losses), "hits": np.array(self._hits), "scalars": scalars}
+        own["keys"] = np.array([self._keys])
         return own | self._simulated.state()
 
     def restore(self, state: Arrays) -> None:
@@ -165,6 +194,7 @@ class Chronicle:
         self._losses, self._hits = state["losses"].tolist(), state["hits"].tolist()
         steps, seconds, self.online_momentum_distance = state["scalars"].tolist()
         self._steps = int(steps)
+        self._keys = int(state["keys"][0]) if "keys" in state else self._steps * keys_per_update(self._config)
         self._start = time.monotonic() - seconds
         self._simulated.restore(state)
 
@@ -185,18 +215,19 @@ class Chronicle:
         """Seconds since the run began, without the time between its sessions."""
         return time.monotonic() - self._start
 
-    def enter(self, pool: Ids, server_rate: float) -> None:
-        """An epoch begins with this pool."""
-        self._pool = pool
+    def enter(self, drawn: Ids, pool: Ids, server_rate: float) -> None:
+        """An epoch begins with this pool, what is left of the clients ``drawn`` for it."""
+        self._drawn, self._present = drawn, np.isin(drawn, pool)
         self._server_rate = server_rate
-        self._simulated.enter(pool)
+        self._simulated.enter(pool, np.flatnonzero(self._present))
 
-    def step(self, epoch: int, report: StepReport | None) -> None:
+    def step(self, epoch: int, report: StepReport | None, delivery: Delivery) -> None:
         """One step is done; ``report`` is the server's (None on other ranks)."""
-        self._simulated.step()
+        self._simulated.step(delivery)
         if self._recorder is None or report is None:
             return
-        if not math.isfinite(report.loss):
+        heard = int(delivery.heard.sum())
+        if heard and not math.isfinite(report.loss):
             self._recorder.flush()
             raise RunFailed(
                 f"the loss became {report.loss} at epoch {epoch}, step {self._steps}; earlier rows are in "
@@ -210,17 +241,19 @@ class Chronicle:
                 "steps/loss": report.loss,
                 "steps/accuracy": report.accuracy,
                 "steps/learning_rate_server": self._server_rate,
+                **self._failures({"steps/heard": heard}),
             },
         )
         self._steps += 1
+        self._keys += report.keys_per_update
         self._losses.append(report.loss)
         self._hits.append(report.accuracy)
         self._last = report
         self._speaker.step(epoch, self._config.epochs, report.loss)
 
-    def synchronised(self, epoch: int, drift: Drift | None) -> None:
-        """The fed server has averaged; ``drift`` is what it found (None on other ranks)."""
-        self._simulated.synchronise()
+    def synchronised(self, epoch: int, drift: Drift | None, present: Mask) -> None:
+        """The fed server has averaged those ``present``; ``drift`` is what it found (None on other ranks)."""
+        self._simulated.synchronise(present)
         if self._recorder is None or drift is None:
             return
         self.online_momentum_distance = float(drift.online_momentum_distance.mean())
@@ -230,12 +263,13 @@ class Chronicle:
                 {
                     "syncs/epoch": epoch,
                     "syncs/step": self._steps - 1,
-                    "syncs/clients": self._pool,
-                    "divergence/online_mean": drift.online_mean,
-                    "divergence/online_momentum": drift.online_momentum,
-                    "divergence/momentum_mean": drift.momentum_mean,
-                    "after_sync/online_momentum_distance": drift.online_momentum_distance,
-                    "after_sync/momentum_spread": drift.momentum_spread,
+                    "syncs/clients": self._drawn,
+                    "divergence/online_mean": self._placed(drift.online_mean),
+                    "divergence/online_momentum": self._placed(drift.online_momentum),
+                    "divergence/momentum_mean": self._placed(drift.momentum_mean),
+                    "after_sync/online_momentum_distance": self._placed(drift.online_momentum_distance),
+                    "after_sync/momentum_spread": self._placed(drift.momentum_spread),
+                    **self._failures({"syncs/present": self._placed(present, fill=0)}),
                 },
             )
             self._recorder.flush()
@@ -243,6 +277,7 @@ class Chronicle:
     def leave(self, clients: Population) -> None:
         """The epoch is over: gather what every rank has spent and write the epoch's row."""
         simulated = self._simulated.take()
+        lost = simulated.pop("simulated/lost")
         seconds = self._meter.take()
         idle = self._cluster.take_waited() / max(sum(seconds), 1e-9)
         spent = [seconds, min(idle, 1.0), _resident_bytes(), self._exchange.take_bytes()]
@@ -254,15 +289,16 @@ class Chronicle:
             recorder.append(
                 "epoch",
                 {
-                    "epochs/clients": self._pool,
-                    "epochs/loss": float(np.mean(self._losses)),
-                    "epochs/accuracy": float(np.mean(self._hits)),
+                    "epochs/clients": self._drawn,
+                    "epochs/loss": _mean(self._losses),
+                    "epochs/accuracy": _mean(self._hits),
                     "epochs/learning_rate_server": self._server_rate,
-                    "epochs/learning_rate_client": clients.rates,
-                    "epochs/feature_std": feature_std(self._last.queries),
-                    "epochs/effective_rank": effective_rank(self._last.queries),
+                    "epochs/learning_rate_client": self._placed(clients.rates),
+                    "epochs/feature_std": _of(feature_std, self._last.queries),
+                    "epochs/effective_rank": _of(effective_rank, self._last.queries),
                     **self._hardness(self._last),
                     **simulated,
+                    **self._failures({"epochs/present": self._present, "simulated/lost": lost}),
                     "measured/seconds": _padded([rank[0] for rank in ranks], recorder.ranks, math.nan),
                     "measured/idle_share": _padded([rank[1] for rank in ranks], recorder.ranks, math.nan),
                     "measured/resident_bytes": _padded([rank[2] for rank in ranks], recorder.ranks, 0),
@@ -272,13 +308,24 @@ class Chronicle:
             recorder.flush()
         self._losses, self._hits = [], []
 
+    def _failures(self, values: dict[str, Any]) -> dict[str, Any]:
+        """What has failed, where the configuration lets anything fail."""
+        return values if self._config.reliability.anything else {}
+
+    def _placed(self, values: npt.NDArray[Any], fill: float = math.nan) -> npt.NDArray[Any]:
+        """Rows ``[P, …]`` of the pool's clients at their places among those drawn, and ``fill`` for who dropped out."""
+        whole = np.full((len(self._drawn), *values.shape[1:]), fill, dtype=values.dtype)
+        whole[self._present] = values
+        return whole
+
     def _hardness(self, report: StepReport) -> dict[str, float | npt.NDArray[np.float64]]:
         found = None
-        written = (self._steps - 1) * report.keys_per_update  # the rest of the memory still holds initial noise
+        batch = keys_per_update(self._config)
+        written = self._keys - report.keys_per_update  # the rest of the memory still holds initial noise
         memory = report.memory_before
-        if memory is not None and len(memory[:written]) >= report.keys_per_update:  # else it has no ages
+        if memory is not None and len(memory[:written]) >= batch:  # else it has no ages
             temperature = self._config.contrast.temperature
-            found = hardness(report.queries, memory[:written], report.keys_per_update, temperature)
+            found = hardness(report.queries, memory[:written], batch, temperature)
         bins = np.full(ages(self._config), np.nan)
         if found is not None:
             bins[: len(found.similarity_by_age)] = found.similarity_by_age
@@ -310,6 +357,17 @@ class Chronicle:
             f"epoch {epoch}/{self._config.epochs}  kNN {monitor.knn_top1:.1f} %  "
             f"(projector {monitor.knn_projector_top1:.1f} %)  feature std {monitor.feature_std:.2f}"
         )
+
+
+def _mean(values: list[float]) -> float:
+    """The mean over the steps that have a value."""
+    known = [value for value in values if not math.isnan(value)]
+    return float(np.mean(known)) if known else math.nan
+
+
+def _of(measure: Callable[[Tensor], float], queries: Tensor) -> float:
+    """A measure of the queries, where there are any."""
+    return measure(queries) if len(queries) else math.nan
 
 
 def _padded(values: list[Any], ranks: int, fill: float) -> npt.NDArray[Any]:

@@ -13,7 +13,7 @@ import numpy as np
 from torch import nn
 
 from mocosfl_mpi.algorithms import ALGORITHMS
-from mocosfl_mpi.chronicle import ages
+from mocosfl_mpi.chronicle import ages, keys_per_update
 from mocosfl_mpi.clients.population import Population
 from mocosfl_mpi.comm.cluster import Cluster
 from mocosfl_mpi.comm.environment import launcher
@@ -66,7 +66,6 @@ def open_record(
         network.bottom, network.input_shape, config.rows_per_client, frozen, algorithm.momentum, beside
     )
     own_memory = algorithm.widths(config, model.parameters, network.key_dim).get("memory", 0)
-    keys_per_update = config.pool_size * config.client.batch_size * (1 if config.contrast.symmetric == "off" else 2)
     placed = deal(np.arange(config.pool_size), config.block_size, cluster.hosts)
     threads = [server_threads if rank == 0 else config.compute.host_threads for rank in range(cluster.size)]
     sizes: dict[str, Any] = {
@@ -80,7 +79,7 @@ def open_record(
     }
     fixed: dict[str, Any] = {
         "partition/counts": counts(source.parts, source.train.labels, source.data.class_count),
-        "hardness/batch_keys": keys_per_update,
+        "hardness/batch_keys": keys_per_update(config),
         "hardness/memory_keys": config.contrast.memory_length,
         "cost/flops_per_image": flops,
         "cost/macs_per_image": flops // 2,

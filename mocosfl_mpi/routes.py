@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -23,6 +24,8 @@ from mocosfl_mpi.server.main_server import MainServer, StepReport
 
 Smashed = tuple[list[Tensor], list[Tensor]]
 """Query and key per block of this rank."""
+UNHEARD = StepReport(math.nan, math.nan, torch.empty(0, 0), None, 0)
+"""Of a step in which the server heard nobody: it did nothing."""
 
 
 class Route(Protocol):
@@ -35,17 +38,22 @@ class Route(Protocol):
         self,
         smashed: Smashed,
         pool: npt.NDArray[np.int64],
+        heard: npt.NDArray[np.bool_],
         *,
         keep_memory: bool = False,
         meanwhile: Callable[[], None] | None = None,
     ) -> list[Tensor] | None:
-        """Smashed data of this rank's blocks to their gradients, in the same shapes; None where none is wanted."""
+        """Smashed data of this rank's blocks to their gradients, in the same shapes; None where none is wanted.
+
+        ``heard [P]``: of which clients of the pool the messages arrive.
+        """
 
 
 class AtServer:
     """The loss lives on the main server: smashed query and key data up, the gradient at the cut down.
 
-    One round trip. Frozen clients want no gradient, and none travels. ``scale``: what clients multiply theirs by.
+    One round trip. Frozen clients want no gradient, and none travels. ``own_rows``: clients multiply theirs by the
+    number of clients in the mean.
     """
 
     def __init__(
@@ -58,7 +66,7 @@ class AtServer:
         dtype: torch.dtype,
         *,
         frozen: bool,
-        scale: float = 1.0,
+        own_rows: bool = False,
     ) -> None:
         self._server = server
         self._exchange = exchange
@@ -67,21 +75,22 @@ class AtServer:
         self._shape = (rows, height, width, channels)  # as fast convolutions have it in memory, and on the wire
         self._dtype = dtype
         self._frozen = frozen
-        self._scale = scale
+        self._own_rows = own_rows
         self.report: StepReport | None = None
 
     def gradient_at_cut(
         self,
         smashed: Smashed,
         pool: npt.NDArray[np.int64],
+        heard: npt.NDArray[np.bool_],
         *,
         keep_memory: bool = False,
         meanwhile: Callable[[], None] | None = None,
     ) -> list[Tensor] | None:
         """Smashed data of this rank's blocks to their gradients, ``[lanes, rows, C, h, w]`` per block.
 
-        None when clients are frozen. The server's report of the step is in ``report`` (None on other ranks).
-        ``meanwhile`` is what clients can do until the gradient comes.
+        Zeros for clients that are not ``heard``; None when clients are frozen. The server's report of the step is in
+        ``report`` (None on other ranks). ``meanwhile`` is what clients can do until the gradient comes.
         """
         lanes = [len(part) for part in smashed[0]]
         with self._meter.phase("exchange"):
@@ -94,14 +103,40 @@ class AtServer:
         gradient = None
         if self._server is not None and query is not None and key is not None:
             with self._meter.phase("server"):
-                query, key = (part.flatten(0, 1).movedim(-1, 1) for part in (query, key))
-                gradient, self.report = self._server.step(query, key, pool, keep_memory=keep_memory)
-                gradient = gradient.movedim(1, -1) if gradient is not None else None
+                gradient, self.report = self._answer(self._server, query, key, pool, heard, keep_memory=keep_memory)
         if self._frozen:
             return None
         with self._meter.phase("exchange"):
             parts = self._exchange.down(gradient, lanes, self._shape, self._dtype)
-            return [part.movedim(-1, 2) * self._scale if self._scale != 1.0 else part.movedim(-1, 2) for part in parts]
+            scale = int(heard.sum()) if self._own_rows else 1
+            return [part.movedim(-1, 2) * scale if scale != 1 else part.movedim(-1, 2) for part in parts]
+
+    def _answer(
+        self,
+        server: MainServer,
+        query: Tensor,
+        key: Tensor,
+        pool: npt.NDArray[np.int64],
+        heard: npt.NDArray[np.bool_],
+        *,
+        keep_memory: bool,
+    ) -> tuple[Tensor | None, StepReport]:
+        """The server's step with those it has heard: gradients ``[P, *self._shape]``; no step where it hears nobody."""
+        if not heard.any():
+            return torch.zeros_like(query), UNHEARD
+        everybody = bool(heard.all())
+        arrived = torch.from_numpy(heard)
+        query, key = (part if everybody else part[arrived] for part in (query, key))
+        query, key = (part.flatten(0, 1).movedim(-1, 1) for part in (query, key))
+        gradient, report = server.step(query, key, pool[heard], keep_memory=keep_memory)
+        if gradient is None:
+            return None, report
+        gradient = gradient.movedim(1, -1)
+        if everybody:
+            return gradient, report
+        everyone = gradient.new_zeros(len(pool), *self._shape)
+        everyone[arrived] = gradient.unflatten(0, (-1, self._shape[0]))
+        return everyone, report
 
 
 class AtClient:
@@ -133,6 +168,7 @@ class AtClient:
         self,
         smashed: Smashed,
         pool: npt.NDArray[np.int64],  # noqa: ARG002
+        heard: npt.NDArray[np.bool_],  # noqa: ARG002
         *,
         keep_memory: bool = False,
         meanwhile: Callable[[], None] | None = None,  # noqa: ARG002

@@ -22,6 +22,7 @@ from mocosfl_mpi.chronicle import Chronicle, Simulated, WireSizes
 from mocosfl_mpi.clients.feed import Feed
 from mocosfl_mpi.clients.participation import pool as draw_pool
 from mocosfl_mpi.clients.population import Population
+from mocosfl_mpi.clients.reliability import Reliability
 from mocosfl_mpi.comm.cluster import Cluster
 from mocosfl_mpi.comm.exchange import Exchange
 from mocosfl_mpi.config import Config
@@ -231,6 +232,7 @@ class Simulation:
             else None
         )
         self.route = self._route(network, exchange, engine)
+        self.reliability = Reliability(config, streams)
         self.fed_server = FedServer(config, aligned, model, exchange, self.meter)
 
         # Rank 0 counts for all: the counter alone takes a second to import.
@@ -314,7 +316,7 @@ class Simulation:
             network.smashed_shape,
             engine.activations,
             frozen=config.client.frozen,
-            scale=config.pool_size if config.client.gradient_scale == "own_rows" else 1.0,
+            own_rows=config.client.gradient_scale == "own_rows",
         )
 
     def _encode(self, network: SplitNetwork, model: StackedModel, engine: Engine) -> Encode | None:
@@ -403,9 +405,10 @@ class Simulation:
         begin, first = self.position
         self.speaker.begin(chronicle.steps)
         for epoch in range(begin, config.epochs):
-            pool = draw_pool(config, self.streams, epoch, self.problem.images)
+            drawn = draw_pool(config, self.streams, epoch, self.problem.images)
+            pool = self.reliability.survivors(epoch, drawn)
             clients.enter(pool)
-            chronicle.enter(pool, self.main_server.begin_epoch(epoch) if self.main_server else 0.0)
+            chronicle.enter(drawn, pool, self.main_server.begin_epoch(epoch) if self.main_server else 0.0)
             if first:
                 self.checkpoints.restore_pool(self.saved)
             for step in range(first, self.steps):
@@ -414,15 +417,17 @@ class Simulation:
                 self.cluster.place = f"epoch {epoch}, step {step}"
                 clients.update_momentum()
                 smashed = clients.forward(epoch, step)
+                delivery = self.reliability.delivery(epoch, step, pool)
                 ahead = None if last else partial(clients.look_ahead, epoch, step + 1)
-                gradient = self.route.gradient_at_cut(smashed, pool, keep_memory=last, meanwhile=ahead)
+                gradient = self.route.gradient_at_cut(smashed, pool, delivery.heard, keep_memory=last, meanwhile=ahead)
                 if gradient is not None:
-                    clients.backward(gradient, epoch)
-                chronicle.step(epoch, self.route.report)
+                    clients.backward(gradient, epoch, delivery.answered)
+                chronicle.step(epoch, self.route.report, delivery)
                 if not config.client.frozen and due(step, self.steps, config.federation.sync_freq):
                     sync = number(epoch, step, self.steps, config.federation.sync_freq)
-                    drift = self.fed_server.synchronise(clients, self.problem.images[pool], sync)
-                    chronicle.synchronised(epoch, drift)
+                    present = self.reliability.present(epoch, step, pool)
+                    drift = self.fed_server.synchronise(clients, self.problem.images[pool], sync, present)
+                    chronicle.synchronised(epoch, drift, present)
                 yield epoch
                 if not last:
                     self._between(epoch, step + 1)

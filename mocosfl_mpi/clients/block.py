@@ -25,6 +25,8 @@ class Block:
         self._model = model
         self._settings = settings
         self._pullback: Pullback | None = None
+        self.reached = torch.ones(len(clients), dtype=torch.bool)
+        """Whom a synchronisation reaches ``[lanes]``."""
 
     def update_momentum(self, momentum: float) -> None:
         """C' ← τ·C' + (1-τ)·C. Before the first gradient both are equal and this changes nothing."""
@@ -49,14 +51,18 @@ class Block:
         return smashed, sent_keys
 
     @torch.no_grad()
-    def backward(self, gradient: Tensor, rates: Tensor) -> None:
-        """One SGD step of every lane from the gradient at the cut ``[lanes, rows, C, h, w]``; ``rates [lanes]``.
+    def backward(self, gradient: Tensor, rates: Tensor, answered: Tensor) -> None:
+        """One SGD step from the gradient at the cut ``[lanes, rows, C, h, w]`` of every lane that is ``answered``.
 
+        ``rates [lanes]``, ``answered [lanes]`` (bool): the others stay as they are.
         v ← μ·v + (g + λ·w), w ← w - rate·v: torch's SGD, one client a row.
         """
         assert self._pullback is not None, "backward without forward"
         online, velocity = self.state["online"], self.state["velocity"]
+        silent = ~answered
+        before = online[silent], velocity[silent]
         velocity.mul_(self._settings.momentum).add_(self._pullback(gradient))
         velocity.add_(online, alpha=self._settings.weight_decay)
         online.sub_(velocity * rates[:, None])
+        online[silent], velocity[silent] = before
         self._pullback = None

@@ -29,6 +29,7 @@ SLAB = 2**26
 """Bytes of clients' rows that travel at once for a checkpoint."""
 
 Ids = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -88,10 +89,10 @@ class Population:
         if any(keep.state == "online" for keep in private):
             self.shared["average"] = initial["online"].clone()
         self._width = sum(keep.numbers for keep in private)
-        self._lapsing = {keep.state for keep in private if keep.lapses}
-        self._loads = 0
-        """Times that a state which lapses was made common."""
-        self._left = np.zeros(config.client.count, dtype=np.int64)
+        self._lapsing = list(dict.fromkeys(keep.state for keep in private if keep.lapses))
+        self._loads = np.zeros(len(self._lapsing), dtype=np.int64)
+        """Times that each state which lapses was made common."""
+        self._left = np.zeros((len(self._lapsing), config.client.count), dtype=np.int64)
         """``_loads`` when each client was last at work."""
         self._parked: dict[int, Tensor] = {}
         self._where = np.full(config.client.count, -1, dtype=np.int64)
@@ -108,6 +109,7 @@ class Population:
         """Deal the epoch's pool to the hosts, in blocks, and bring private state to where it is needed."""
         self._deal = deal(pool, self._config.block_size, self._cluster.hosts)
         self._exchange.begin(self._deal)
+        self.rates = np.zeros(len(pool))
         owners = self._deal.owner_of_clients()
         if self.private:
             moves = [
@@ -129,7 +131,7 @@ class Population:
             for lane, client in enumerate(block.clients):
                 if pieces:
                     self._parked[int(client)] = torch.cat([block.state[name][lane, part] for name, part in pieces])
-        self._left[self._deal.pool] = self._loads
+        self._left[:, self._deal.pool] = self._loads[:, None]
         self.blocks = []
         self._deal = None
 
@@ -141,11 +143,11 @@ class Population:
             row = self._parked.pop(int(client), None)
             if row is None:
                 continue
-            lapsed, begin = self._left[client] != self._loads, 0
+            lapsed, begin = dict(zip(self._lapsing, self._left[:, client] != self._loads, strict=True)), 0
             for keep in self.private:
                 for start, stop in keep.columns:
                     end = begin + stop - start
-                    if not (keep.lapses and lapsed):
+                    if not (keep.lapses and lapsed[keep.state]):
                         stacks[keep.state][lane, start:stop] = row[begin:end]
                     begin = end
         return {"momentum": stacks["online"], **stacks}
@@ -191,16 +193,17 @@ class Population:
             keys += [smashed[1]] if smashed[1] is not None else []
         return queries, keys
 
-    def backward(self, gradients: Sequence[Tensor], epoch: int) -> None:
-        """Every client resumes from its rows of the gradient at the cut and takes one SGD step."""
+    def backward(self, gradients: Sequence[Tensor], epoch: int, answered: Mask) -> None:
+        """Clients resume from their rows of the gradient at the cut; those who are ``answered [P]`` do an SGD step."""
         assert self._deal is not None
         pool = self._deal.pool
         self.rates = self._learning_rates(pool, epoch)
         with self._meter.phase("client_backward"):
             for block, gradient in zip(self.blocks, gradients, strict=True):
-                rates = self.rates[np.searchsorted(pool, block.clients)]
-                block.backward(gradient, torch.as_tensor(rates, dtype=self.dtype))
-        self._steps[pool] += 1
+                own = np.searchsorted(pool, block.clients)
+                rates = torch.as_tensor(self.rates[own], dtype=self.dtype)
+                block.backward(gradient, rates, torch.from_numpy(answered[own]))
+        self._steps[pool] += answered
 
     def steps_of(self, block: Block) -> npt.NDArray[np.int64]:
         """Training steps that each client of ``block`` has done since the run began ``[lanes]``."""
@@ -219,18 +222,24 @@ class Population:
 
     # ------------------------------------------------------------------------------------------ state
 
+    def reach(self, present: Mask) -> None:
+        """Of the pool's clients those who are ``present [P]`` get what is loaded from here on."""
+        assert self._deal is not None
+        for block in self.blocks:
+            block.reached = torch.from_numpy(present[np.searchsorted(self._deal.pool, block.clients)])
+
     def load(self, name: str, mean: Tensor, columns: Sequence[tuple[int, int]] | None = None) -> None:
         """Make ``mean [P]`` the value of state ``name`` for every client, in the pool or not; in ``columns`` if given.
 
-        Clients that are not in the pool get it when they come back.
+        Clients that are not in the pool get it when they come back; those of it who are not reached keep their own.
         """
         value = self.shared[name].clone()
         for start, stop in ((0, len(mean)),) if columns is None else columns:
             value[start:stop] = mean[start:stop]
             for block in self.blocks:
-                block.state[name][:, start:stop] = mean[start:stop]
+                block.state[name][block.reached, start:stop] = mean[start:stop]
         self.shared[name] = value
-        self._loads += name in self._lapsing
+        self._loads += np.array([name == state for state in self._lapsing], dtype=np.int64)
 
     def averaged(self, online: Tensor) -> None:
         """Take note of the mean ``[P]`` of the pool's online models, where it is not what clients share anyway."""
@@ -269,7 +278,7 @@ class Population:
         """Whole numbers that belong to the state, in place: steps, and what tells whether private state has lapsed."""
         counts = {"steps": torch.from_numpy(self._steps)}
         if self._lapsing:
-            counts |= {"left": torch.from_numpy(self._left), "loads": torch.tensor([self._loads])}
+            counts |= {"left": torch.from_numpy(self._left.reshape(-1)), "loads": torch.from_numpy(self._loads)}
         return counts
 
     def _rows(
@@ -292,12 +301,10 @@ class Population:
             if saved is not None:
                 vector.copy_(saved[name])
             self._exchange.broadcast(vector)
-        counts = self._counts()
-        for name, vector in counts.items():
+        for name, vector in self._counts().items():
             if saved is not None:
                 vector.copy_(saved[name])
             self._exchange.broadcast(vector)
-        self._loads = int(counts["loads"]) if "loads" in counts else 0
         hosts = self._cluster.hosts
         for clients, arrived in self._scatter(parked, self._width, lambda c: hosts[c % len(hosts)]):
             self._parked |= arrived

@@ -16,6 +16,7 @@ from mocosfl_mpi.config.sections import (
     Method,
     Model,
     Partition,
+    Reliability,
     Section,
     Views,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "Method",
     "Model",
     "Partition",
+    "Reliability",
     "Section",
     "Views",
     "apply_settings",

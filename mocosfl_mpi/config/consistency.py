@@ -44,6 +44,7 @@ def check(config: Config) -> None:
         raise ValueError("evaluation.probe_l2 is empty; name at least one penalty, for example [1e-3]")
     _check_alignment(config)
     _check_sampling(config, pool)
+    _check_reliability(config, pool)
     shares = config.evaluation.label_shares
     if len(set(shares)) < len(shares):
         raise ValueError(f"evaluation.label_shares = {list(shares)} names a share twice; name each once")
@@ -107,10 +108,16 @@ def _check_whole_network(config: Config) -> None:
         )
 
 
+def _strategy(config: Config) -> str:
+    """What is aligned: as set, or as the method says."""
+    chosen = config.federation.alignment
+    return METHODS[config.method].alignment if chosen == "method" else chosen
+
+
 def _check_alignment(config: Config) -> None:
     """Refuse settings of the alignment that would have no effect (ValueError)."""
     federation = config.federation
-    strategy = METHODS[config.method].alignment if federation.alignment == "method" else federation.alignment
+    strategy = _strategy(config)
     changes = [
         f"federation.{name} = {getattr(federation, name)!r}"
         for name in ("momentum_every", "momentum_compression")
@@ -142,6 +149,40 @@ def _check_alignment(config: Config) -> None:
         raise ValueError(
             "client.frozen = true synchronises no model, so nothing in federation can choose what is aligned; set "
             "client.frozen = false, or leave alignment, momentum_every, momentum_compression and aligned_layers out"
+        )
+
+
+def _check_reliability(config: Config, pool: int) -> None:
+    """Refuse failures that would have no effect, or that the experiment cannot bear (ValueError)."""
+    chances = {name: value for name, value in config.reliability if value}
+    lost = [f"reliability.{name} = {chances[name]}" for name in chances if name.endswith("_loss")]
+    if lost and config.whole_network:
+        raise ValueError(
+            f"{' and '.join(lost)} of messages at the cut, and clients of method = {config.method!r} send none; leave "
+            f"it out"
+        )
+    if config.client.frozen and ("gradient_loss" in chances or "sync_miss" in chances):
+        raise ValueError(
+            "client.frozen = true sends no gradients and synchronises no model, so none can be missed; leave "
+            "reliability.gradient_loss and reliability.sync_miss out"
+        )
+    if pool == 1 and ("client_dropout" in chances or "sync_miss" in chances):
+        raise ValueError(
+            f"reliability.client_dropout and sync_miss leave one client of the pool, and it has no more "
+            f"(client.sampling_ratio = {config.client.sampling_ratio} of client.count = {config.client.count}); leave "
+            f"them out, or draw more clients"
+        )
+    if "sync_miss" in chances and _strategy(config) == "none":
+        raise ValueError("reliability.sync_miss of synchronisations at which nothing is aligned; leave it out")
+    if "sync_miss" in chances and config.federation.momentum_compression != "none":
+        raise ValueError(
+            f"federation.momentum_compression = {config.federation.momentum_compression!r} sends updates of a model "
+            f"that every client must have followed; set it to none, or leave reliability.sync_miss out"
+        )
+    if config.model.head == "largeV2" and config.rows_per_client == 1 and (lost or "client_dropout" in chances):
+        raise ValueError(
+            "the BatchNorm in model.head = largeV2 needs two rows, and clients that fail may leave one; raise "
+            "client.batch_size, or use head V2"
         )
 
 

@@ -21,6 +21,7 @@ from mocosfl_mpi.config.sections import (
     Model,
     Partition,
     Positive,
+    Reliability,
     Section,
     Server,
     Views,
@@ -49,6 +50,7 @@ class Config(Section):
     server: Server = Server()
     client: Client = Client()
     federation: Federation = Federation()
+    reliability: Reliability = Reliability()
     evaluation: Evaluation = Evaluation()
     compute: Compute = Compute()
 
@@ -102,7 +104,7 @@ class Config(Section):
     def canonical(self) -> str:
         """The configuration as JSON with sorted keys: what is hashed and stored with the results.
 
-        It is complete but for settings of ``ADDED`` at their defaults.
+        It is complete but for settings of ``ADDED`` at their defaults, and sections of which nothing is left.
         """
         values = self.model_dump(mode="json")
         for name in ADDED:
@@ -110,4 +112,5 @@ class Config(Section):
             group = getattr(self, section)
             if getattr(group, key) == type(group).model_fields[key].default:
                 del values[section][key]
+        values = {name: value for name, value in values.items() if value != {}}
         return json.dumps(values, sort_keys=True, separators=(",", ":"))

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(gt=0.0, le=1.0)]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+Chance = Annotated[float, Field(ge=0.0, lt=1.0)]
 Method = Literal["mocosfl", "monacosfl", "fl_moco", "fl_byol", "fl_simclr", "fl_simsiam", "central"]
 Backbone = Literal[
     "resnet18", "resnet34", "resnet50", "vgg11", "vgg13", "vgg16", "mobilenetv2", "mobilenetv2_published", "vit"
@@ -204,6 +205,26 @@ class Federation(Section):
     Empty = all."""
 
 
+class Reliability(Section):
+    """Clients and links that fail. Every draw is of the client's own stream, and the file tells what happened."""
+
+    client_dropout: Chance = 0.0
+    """Chance that a client drops out of an epoch for which it was drawn. Nobody takes its place; one always stays."""
+    query_loss: Chance = 0.0
+    """Chance that a client's query data of a step is lost on the way up: the server does without the client then."""
+    key_loss: Chance = 0.0
+    """The same of its key data."""
+    gradient_loss: Chance = 0.0
+    """Chance that the gradient is lost on the way down: the server has learnt, the client does not."""
+    sync_miss: Chance = 0.0
+    """Chance that a client of the pool misses a synchronisation, and goes on with its own models; one never does."""
+
+    @property
+    def anything(self) -> bool:
+        """Whether anything can fail."""
+        return any(chance for _, chance in self)
+
+
 class Evaluation(Section):
     """How the encoder is judged. Features are those of the global client model and the main server."""
 
@@ -273,6 +294,8 @@ ADDED: Final = (
     "client.local_epochs", "client.sampling", "client.availability",
     "federation.alignment", "federation.momentum_every", "federation.momentum_compression", "federation.momentum_topk",
     "federation.aligned_layers",
+    "reliability.client_dropout", "reliability.query_loss", "reliability.key_loss", "reliability.gradient_loss",
+    "reliability.sync_miss",
 )  # fmt: skip
 """Settings that files of schema 1.1 and earlier lack. At its default such a setting has no place in the canonical text:
 the hash of an experiment outlives new settings, and a run begun before them can be continued."""

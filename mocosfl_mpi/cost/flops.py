@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -22,10 +24,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from mocosfl_mpi.cost.shapes import Skeleton
 from mocosfl_mpi.record.schema import WORK
 
+Counts = npt.NDArray[np.int64]
+
 EMA_FLOPS_PER_PARAMETER = 3
 """C' ← C' + (1-τ)·(C - C'): subtract, multiply, add."""
 OPTIMISER_FLOPS_PER_PARAMETER = 6
 """SGD: g ← g + λ·w, v ← μ·v + g, w ← w - η·v: a multiplication and an addition each."""
+
+LEARNING = ("backward", "optimiser")
+"""Kinds of work of a client that has got its gradient."""
 
 _ROWS = 2
 """Rows of the measurement; BatchNorm refuses to train on a single one. FLOPs are linear in rows."""
@@ -143,6 +150,13 @@ def per_step(cost: SegmentCost, frozen: bool, momentum: bool = True) -> dict[str
     learning = 0 if frozen else cost.parameters
     ema = EMA_FLOPS_PER_PARAMETER * learning if momentum else 0
     return dict(zip(WORK, (0, 0, 0, ema, OPTIMISER_FLOPS_PER_PARAMETER * learning), strict=True))
+
+
+def by_client(cost: SegmentCost, *, steps: Counts, learnt: Counts, rows: int, frozen: bool, momentum: bool) -> Counts:
+    """FLOPs ``[clients, kinds]`` of clients that did ``steps [clients]`` and learnt in ``learnt [clients]`` of them."""
+    image, step = per_image(cost, frozen, momentum), per_step(cost, frozen, momentum)
+    times = {kind: learnt if kind in LEARNING else steps for kind in WORK}
+    return np.stack([times[kind] * (rows * image[kind] + step[kind]) for kind in WORK], axis=1)
 
 
 def totals(cost: SegmentCost, *, steps: int, rows: int, frozen: bool, momentum: bool = True) -> dict[str, int]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from mocosfl_mpi.record.layout import CHUNK_BYTES, Size, chunking, row_shape, scale_values
-from mocosfl_mpi.record.schema import COMMITTED, ENTRIES, GROWING
+from mocosfl_mpi.record.schema import COMMITTED, ENTRIES, GROWING, present
 from mocosfl_mpi.record.writer import image
 
 FLOATS, WHOLE = 0.85, 0.06
@@ -29,7 +29,7 @@ def file_bytes(sizes: Mapping[str, Size], attrs: Mapping[str, str | int], rows: 
         if entry.when == "fixed" and entry.name != COMMITTED
     }
     total = len(image(scales, attrs, fixed))
-    for entry in ENTRIES.values():
+    for entry in (ENTRIES[name] for name in present(json.loads(str(attrs["config"]))) if name in ENTRIES):
         if entry.growing and rows[entry.growing]:
             shape = row_shape(entry, scales)
             chunk, compressed = chunking(entry, shape)

@@ -83,7 +83,8 @@ def summarise(run: Run) -> dict[str, Any]:
 
 
 def _further(run: Run) -> dict[str, Any]:
-    names = [name for name, entry in ENTRIES.items() if entry.setting and name in run.names]
+    known = run.names
+    names = [n for n, entry in ENTRIES.items() if entry.setting and entry.when == "result" and n in known]
     return {name.removeprefix("result/"): _measure(run, name) for name in names}
 
 

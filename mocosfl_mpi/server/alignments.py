@@ -223,6 +223,8 @@ class Alignment:
     """Numbers in each state that clients of the method have."""
     frozen: bool = False
     """Clients that never learn are never synchronised and have no state of their own."""
+    missed: bool = False
+    """Clients may miss a synchronisation, and then have a value of their own of what it made common."""
 
     def due(self, number: int) -> Sequence[Part]:
         """The parts of synchronisation ``number``, counted from 1 over the whole run."""
@@ -232,7 +234,7 @@ class Alignment:
     def kept(self) -> tuple[Keep, ...]:
         """What each client keeps for itself between epochs: all that was not made common at the last synchronisation.
 
-        What becomes common only now and then is kept until it does.
+        What becomes common only now and then, or may be missed, is kept until it does while the client is away.
         """
         if self.frozen:
             return ()
@@ -241,7 +243,7 @@ class Alignment:
         for state, width in self.widths.items():
             part = parts.get(state)
             kept.append(Keep(state, self.scope.rest if part else ((0, width),)))
-            if part and part.every > 1:
+            if part and (part.every > 1 or self.missed):
                 kept.append(Keep(state, self.scope.columns, lapses=True))
         own = [Keep(state, self.scope.columns) for part in self.parts for state in part.own]
         return tuple(keep for keep in (*kept, *own) if keep.columns)

@@ -58,13 +58,17 @@ class FedServer:
         self._exchange = exchange
         self._meter = meter
 
-    def synchronise(self, clients: Population, images: npt.NDArray[np.int64], number: int) -> Drift | None:
+    def synchronise(
+        self, clients: Population, images: npt.NDArray[np.int64], number: int, present: npt.NDArray[np.bool_]
+    ) -> Drift | None:
         """Synchronisation ``number`` of the run (from 1), by the pool; the drift it found, on the server.
 
-        ``images``: image counts of the pool's clients, the weights where the mean is by data. Means of online and
-        momentum models are also taken where they are not aligned, to measure how far these have drifted.
+        ``images``: image counts of the pool's clients, the weights where the mean is by data. Clients that are not
+        ``present [P]`` neither contribute nor receive; their distances are those from the others' mean. Means of online
+        and momentum models are also taken where they are not aligned, to measure how far these have drifted.
         """
-        weights = images.astype(np.float64) if self._by_data else np.ones(len(images))
+        weights = np.where(present, images if self._by_data else 1, 0).astype(np.float64)
+        clients.reach(present)
 
         def over(stacks: Sequence[Tensor]) -> Tensor:
             return self._exchange.mean(stacks, self._model.parameters, clients.dtype, weights)

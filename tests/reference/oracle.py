@@ -180,11 +180,15 @@ def run(
     pools: Callable[[int], Sequence[int]],
     images: Sequence[int],
     steps: int,
+    arrives: Callable[[int, int, int], tuple[bool, bool, bool]] = lambda epoch, step, client: (True, True, True),
+    present: Callable[[int, int, list[int]], list[bool]] = lambda epoch, step, pool: [True for _ in pool],
 ) -> Outcome:
     """Train for ``config.epochs`` epochs of ``steps`` steps.
 
     ``memory``: initial keys, oldest first; one list entry for everybody, or one per client. ``pools``: the clients
-    of an epoch, in order. ``images``: image counts of all clients.
+    of an epoch, in order. ``images``: image counts of all clients. ``arrives``: (epoch, step, client) to whether its
+    query, its key and its gradient get through. ``present``: (epoch, step, pool) to who takes part in the
+    synchronisation. See docs/clients.md.
     """
     tau, temperature = config.contrast.momentum, config.contrast.temperature
     clients = [Client(bottom, config) for _ in range(config.client.count)]
@@ -210,68 +214,78 @@ def run(
         )
         for step in range(steps):
             # Clients: online forward, EMA, momentum forward.
-            smashed_queries, smashed_keys, owners = [], [], []
+            smashed_queries, smashed_keys, owners, heard, answered = [], [], [], [], []
             for i in pool:
                 first, second = views(epoch, step, i)
                 if config.contrast.symmetric == "both_views":
                     first, second = torch.cat([first, second]), torch.cat([second, first])
-                smashed_queries.append(clients[i].online(first))
                 ema(clients[i].momentum, clients[i].online, tau)
+                query_arrives, key_arrives, gradient_arrives = arrives(epoch, step, i)
+                if not (query_arrives and key_arrives):
+                    continue
+                heard.append(i)
+                answered += [i] if gradient_arrives else []
+                smashed_queries.append(clients[i].online(first))
                 with torch.no_grad():
                     smashed_keys.append(clients[i].momentum(second))
                 owners += [i] * len(first)
 
-            # Server: EMA, forwards, loss.
-            h_q, h_k = torch.cat(smashed_queries), torch.cat(smashed_keys)
-            ema(server_momentum, server, tau)
-            with torch.no_grad():
-                k2 = [unit(z) for z in server_momentum(h_k)]
-            q1 = [unit(z) for z in server(h_q)]
-            rows = range(len(owners))
-            terms = [nce(q1[j], k2[j], queues[queue_of(owners[j])], temperature) for j in rows]
-            right = [best(q1[j], k2[j], queues[queue_of(owners[j])]) for j in rows]
-            loss = sum(terms) / len(terms)
-            keys = [k2]
-            if config.contrast.symmetric == "published":  # l12 + l21; no client hangs on l21
+            if not heard:  # the server does nothing, and nobody gets a gradient
+                losses.append(math.nan)
+                accuracies.append(math.nan)
+            else:
+                # Server: EMA, forwards, loss.
+                h_q, h_k = torch.cat(smashed_queries), torch.cat(smashed_keys)
+                ema(server_momentum, server, tau)
                 with torch.no_grad():
-                    k1 = [unit(z) for z in server_momentum(h_q)]
-                q2 = [unit(z) for z in server(h_k)]
-                terms = [nce(q2[j], k1[j], queues[queue_of(owners[j])], temperature) for j in rows]
-                loss = loss + sum(terms) / len(terms)
-                keys = [k1, k2]
-            losses.append(float(loss.detach()))
-            accuracies.append(sum(right) / len(right))
+                    k2 = [unit(z) for z in server_momentum(h_k)]
+                q1 = [unit(z) for z in server(h_q)]
+                rows = range(len(owners))
+                terms = [nce(q1[j], k2[j], queues[queue_of(owners[j])], temperature) for j in rows]
+                right = [best(q1[j], k2[j], queues[queue_of(owners[j])]) for j in rows]
+                loss = sum(terms) / len(terms)
+                keys = [k2]
+                if config.contrast.symmetric == "published":  # l12 + l21; no client hangs on l21
+                    with torch.no_grad():
+                        k1 = [unit(z) for z in server_momentum(h_q)]
+                    q2 = [unit(z) for z in server(h_k)]
+                    terms = [nce(q2[j], k1[j], queues[queue_of(owners[j])], temperature) for j in rows]
+                    loss = loss + sum(terms) / len(terms)
+                    keys = [k1, k2]
+                losses.append(float(loss.detach()))
+                accuracies.append(sum(right) / len(right))
 
-            # Enqueue.
-            for block in keys:
-                for j in rows:
-                    queues[queue_of(owners[j])].append(block[j].detach())
-            queues = [queue[-length:] for queue, length in zip(queues, lengths, strict=True)]
+                # Enqueue.
+                for block in keys:
+                    for j in rows:
+                        queues[queue_of(owners[j])].append(block[j].detach())
+                queues = [queue[-length:] for queue, length in zip(queues, lengths, strict=True)]
 
-            # One backward through server and clients; then everybody's SGD.
-            server_optimiser.zero_grad()
-            for i in pool:
-                clients[i].optimiser.zero_grad()
-            loss.backward()
-            server_optimiser.step()
-            for i in pool:
-                client = clients[i]
-                if config.client.gradient_scale == "own_rows":
-                    for parameter in client.online.parameters():
-                        parameter.grad.mul_(len(pool))
-                t = client.steps if config.client.schedule_step == "published" else epoch
-                client.optimiser.param_groups[0]["lr"] = (
-                    0.0  # the published way to freeze: c_lr = 0
-                    if config.client.frozen
-                    else rate(config.client.schedule, config.client.lr, t, config.epochs, 0.2)
-                )
-                client.optimiser.step()
-                client.steps += 1
+                # One backward through server and clients; then everybody's SGD.
+                server_optimiser.zero_grad()
+                for i in pool:
+                    clients[i].optimiser.zero_grad()
+                loss.backward()
+                server_optimiser.step()
+                for i in answered:
+                    client = clients[i]
+                    if config.client.gradient_scale == "own_rows":
+                        for parameter in client.online.parameters():
+                            parameter.grad.mul_(len(heard))
+                    t = client.steps if config.client.schedule_step == "published" else epoch
+                    client.optimiser.param_groups[0]["lr"] = (
+                        0.0  # the published way to freeze: c_lr = 0
+                        if config.client.frozen
+                        else rate(config.client.schedule, config.client.lr, t, config.epochs, 0.2)
+                    )
+                    client.optimiser.step()
+                    client.steps += 1
 
             # Fed server.
             m = steps // config.federation.sync_freq
             if step == steps - 1 or step % m == m - 1:
-                drifts.append(synchronise(config, fed_server, clients, pool, images))
+                missing = [i for i, there in zip(pool, present(epoch, step, pool), strict=True) if not there]
+                drifts.append(synchronise(config, fed_server, clients, pool, images, missing))
 
     return Outcome(
         online=[weights_of(client.online) for client in clients],
@@ -290,11 +304,16 @@ def run(
 
 
 def synchronise(
-    config: Config, fed_server: FedServer, clients: list[Client], pool: list[int], images: Sequence[int]
+    config: Config,
+    fed_server: FedServer,
+    clients: list[Client],
+    pool: list[int],
+    images: Sequence[int],
+    missing: Sequence[int],
 ) -> Drift:
     """Sections 4.4 and 4.5: average over the pool, load into all clients; distances before and after.
 
-    Other alignments: docs/alignment.md.
+    Those of the pool who are ``missing`` neither contribute nor receive. Other alignments: docs/alignment.md.
     """
     fed_server.number += 1
     federation = config.federation
@@ -302,10 +321,11 @@ def synchronise(
     if strategy == "method":
         strategy = "online_and_momentum" if config.method == "monacosfl" else "online"
     by_data = federation.weighting == "data"
-    shares = [float(images[i]) if by_data else 1.0 for i in pool]
-    online = average([weights_of(clients[i].online) for i in pool], shares)
-    momentum = average([weights_of(clients[i].momentum) for i in pool], shares)
-    velocity = average([clients[i].velocity() for i in pool], shares)
+    there = [i for i in pool if i not in missing]
+    shares = [float(images[i]) if by_data else 1.0 for i in there]
+    online = average([weights_of(clients[i].online) for i in there], shares)
+    momentum = average([weights_of(clients[i].momentum) for i in there], shares)
+    velocity = average([clients[i].velocity() for i in there], shares)
     layers = {name: name.removeprefix("backbone.").split(".")[0] for name in online}
     aligned = [name for name in online if not federation.aligned_layers or layers[name] in federation.aligned_layers]
     fresh = None  # the momentum model that every client gets
@@ -336,8 +356,8 @@ def synchronise(
         drift.online_mean.append([norm([own[name] - online[name]]) for name in own])
         drift.online_momentum.append([norm([own[name] - slow[name]]) for name in own])
         drift.momentum_mean.append([norm([slow[name] - momentum[name]]) for name in own])
-    for client in clients:
-        if strategy == "none":
+    for number, client in enumerate(clients):
+        if strategy == "none" or number in missing:
             continue
         client.online.load_state_dict({name: online[name] for name in aligned}, strict=False)
         if fresh is not None:
