@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from mocosfl_mpi.config import Config, Federation
-from mocosfl_mpi.objectives.local import BYOL, MOCO, SIMCLR, SIMSIAM, LocalObjective
+from mocosfl_mpi.objectives.local import BYOL, MOCO, SIMCLR, SIMSIAM, SUPERVISED, LocalObjective
 from mocosfl_mpi.server.alignments import (
     MOMENTUM,
     ONLINE,
@@ -103,21 +103,32 @@ ALGORITHMS = {
         ONLINE,
         MOCO,
     ),
+    "fedavg": Algorithm(
+        "FedAvg",
+        "McMahan, Moore, Ramage, Hampson, Agüera y Arcas: Communication-efficient learning of deep networks from "
+        "decentralized data. AISTATS 2017",
+        ONLINE,
+        SUPERVISED,
+    ),
 }
 
 
-def network(config: Config, channels: int, image_size: int, streams: Streams, dtype: torch.dtype) -> SplitNetwork:
+def network(
+    config: Config, channels: int, image_size: int, classes: int, streams: Streams, dtype: torch.dtype
+) -> SplitNetwork:
     """The method's network for images ``[channels, image_size, image_size]``: cut in two, or whole on the client.
+
+    It ends in a projector, or for methods that learn from labels in a classifier of ``classes``.
 
     Raises
     ------
     BadInput
         The bottleneck does not fit the map it compresses.
     """
-    local = ALGORITHMS[config.method].local
+    local, ends = ALGORITHMS[config.method].local, classes if config.supervised else None
     if local is None:
-        return cut.build(config.model, channels, image_size, streams, dtype)
-    return cut.whole(config.model, channels, image_size, streams, dtype, predictor=local.predictor)
+        return cut.build(config.model, channels, image_size, streams, dtype, classes=ends)
+    return cut.whole(config.model, channels, image_size, streams, dtype, predictor=local.predictor, classes=ends)
 
 
 VELOCITIES: dict[str, tuple[Part, ...]] = {

@@ -226,13 +226,13 @@ class Chronicle:
         self._simulated.step(delivery)
         if self._recorder is None or report is None:
             return
-        heard = int(delivery.heard.sum())
+        heard, supervised = int(delivery.heard.sum()), self._config.supervised
         if heard and not math.isfinite(report.loss):
             self._recorder.flush()
             raise RunFailed(
                 f"the loss became {report.loss} at epoch {epoch}, step {self._steps}; earlier rows are in "
-                f"{self._path}. Lower server.lr ({self._config.server.lr}) or client.lr ({self._config.client.lr}), or "
-                f"raise contrast.temperature ({self._config.contrast.temperature})"
+                f"{self._path}. Lower server.lr ({self._config.server.lr}) or client.lr ({self._config.client.lr})"
+                + ("" if supervised else f", or raise contrast.temperature ({self._config.contrast.temperature})")
             )
         self._recorder.append(
             "step",
@@ -340,6 +340,7 @@ class Chronicle:
         """The kNN monitor has looked (None on other ranks)."""
         if self._recorder is None or monitor is None:
             return
+        own = monitor.classifier_top1
         self._recorder.append(
             "evaluation",
             {
@@ -350,12 +351,14 @@ class Chronicle:
                 "evaluations/knn_projector_top1": monitor.knn_projector_top1,
                 "evaluations/feature_std": monitor.feature_std,
                 "evaluations/effective_rank": monitor.effective_rank,
+                **({} if own is None else {"evaluations/classifier_top1": own}),
             },
         )
         self._recorder.flush()
         self._speaker.say(
             f"epoch {epoch}/{self._config.epochs}  kNN {monitor.knn_top1:.1f} %  "
-            f"(projector {monitor.knn_projector_top1:.1f} %)  feature std {monitor.feature_std:.2f}"
+            + (f"(projector {monitor.knn_projector_top1:.1f} %)" if own is None else f"classifier {own:.1f} %")
+            + f"  feature std {monitor.feature_std:.2f}"
         )
 
 

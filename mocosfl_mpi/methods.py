@@ -18,6 +18,8 @@ class Method:
     """Clients hold the whole network, projector included: there is no cut and no main server."""
     momentum: bool = True
     """Clients have momentum models. Without, the two views of a batch are compared with each other."""
+    supervised: bool = False
+    """Clients learn from the labels of their images: one view of each, a classifier in the projector's place."""
     clients: int | None = None
     """The only number of clients that makes sense."""
 
@@ -30,6 +32,7 @@ METHODS = {
     "fl_simclr": Method(whole_network=True, momentum=False),
     "fl_simsiam": Method(whole_network=True, momentum=False),
     "central": Method(whole_network=True, clients=1),
+    "fedavg": Method(whole_network=True, momentum=False, supervised=True),
 }
 MOMENTUM_ALIGNED = frozenset({"online_and_momentum", "momentum_reset"})
 """Alignments that are about momentum models."""

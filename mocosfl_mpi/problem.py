@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -56,22 +56,35 @@ def read(config: Config, data_dir: Path | None, streams: Streams) -> Source:
 
 @dataclass(frozen=True)
 class Problem:
-    """Training pixels uint8 ``[n, C, H, W]``, each client's indices into them, and their normalisation."""
+    """Training pixels uint8 ``[n, C, H, W]``, each client's indices into them, their normalisation, and their labels.
+
+    ``labels`` int64 ``[n]`` are of ``classes`` classes.
+    """
 
     pixels: npt.NDArray[np.uint8]
     parts: list[npt.NDArray[np.int64]]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    labels: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    classes: int = 0
 
     @classmethod
     def share(cls, cluster: Cluster, source: Source | None) -> Problem:
         """Rank 0's ``source`` on every rank."""
         pixels = cluster.share(source.train.pixels if source else None)
         owned = cluster.share(np.concatenate(source.parts) if source else None)
-        mean, std, ends = cluster.broadcast_json(
-            [source.data.mean, source.data.std, np.cumsum([len(p) for p in source.parts]).tolist()] if source else None
+        labels = cluster.share(source.train.labels if source else None)
+        mean, std, ends, classes = cluster.broadcast_json(
+            [
+                source.data.mean,
+                source.data.std,
+                np.cumsum([len(p) for p in source.parts]).tolist(),
+                source.data.class_count,
+            ]
+            if source
+            else None
         )
-        return cls(pixels, np.split(owned, ends[:-1]), tuple(mean), tuple(std))
+        return cls(pixels, np.split(owned, ends[:-1]), tuple(mean), tuple(std), labels, classes)
 
     @cached_property
     def images(self) -> npt.NDArray[np.int64]:

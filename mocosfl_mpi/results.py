@@ -63,7 +63,13 @@ def open_record(
     if symmetry(config).server_swap:  # the second loss passes the trunk again, and no further down
         flops[1] += list(per_image(server_costs.last, False).values())
     client_memory = memory.measure(
-        network.bottom, network.input_shape, config.rows_per_client, frozen, algorithm.momentum, beside
+        network.bottom,
+        network.input_shape,
+        config.rows_per_client,
+        frozen,
+        algorithm.momentum,
+        beside,
+        config.views_each,
     )
     own_memory = algorithm.widths(config, model.parameters, network.key_dim).get("memory", 0)
     placed = deal(np.arange(config.pool_size), config.block_size, cluster.hosts)

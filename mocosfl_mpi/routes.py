@@ -23,7 +23,7 @@ from mocosfl_mpi.objectives.local import LocalObjective, Outputs
 from mocosfl_mpi.server.main_server import MainServer, StepReport
 
 Smashed = tuple[list[Tensor], list[Tensor]]
-"""Query and key per block of this rank."""
+"""Query and key per block of this rank; labels in the key's place where clients learn from them."""
 UNHEARD = StepReport(math.nan, math.nan, torch.empty(0, 0), None, 0)
 """Of a step in which the server heard nobody: it did nothing."""
 
@@ -179,9 +179,9 @@ class AtClient:
         clients send nothing. ``meanwhile`` is not called: nobody waits.
         """
         blocks = self._clients.blocks
-        keys: Sequence[Tensor | None] = smashed[1] or [None] * len(blocks)
+        beside: Sequence[Tensor | None] = smashed[1] or [None] * len(blocks)
         with self._meter.phase("client_backward"):
-            done = [self._learn(*parts) for parts in zip(blocks, smashed[0], keys, strict=True)]
+            done = [self._learn(*parts) for parts in zip(blocks, smashed[0], beside, strict=True)]
         with self._meter.phase("exchange"):
             table = self._exchange.up([scores for _, scores in done], [2], torch.float64)
             queries = self._queries(smashed[0]) if keep_memory else None
@@ -192,14 +192,18 @@ class AtClient:
             self.report = StepReport(loss, hits, queries, None, 0)
         return [gradient for gradient, _ in done]
 
-    def _learn(self, block: Block, query: Tensor, key: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Gradient at the network's outputs, and (loss, hits) of each lane ``[lanes, 2]``."""
+    def _learn(self, block: Block, query: Tensor, beside: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Gradient at the network's outputs, and (loss, hits) of each lane ``[lanes, 2]``.
+
+        ``beside``: keys, or labels.
+        """
         query = query.detach().requires_grad_()
+        key, labels = (None, beside) if self._objective.labels else (beside, None)
         memory = None
         if self._objective.memory:
             memory = block.state["memory"].view(len(query), -1, self._key_dim)
         with torch.enable_grad():
-            loss, hits = self._objective.loss(Outputs(query, key, memory, self._temperature))
+            loss, hits = self._objective.loss(Outputs(query, key, memory, self._temperature, labels))
             loss = loss * self._terms
             loss.sum().backward()
         assert query.grad is not None

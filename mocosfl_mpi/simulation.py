@@ -20,6 +20,7 @@ from mocosfl_mpi.cadence import Cadence
 from mocosfl_mpi.checkpoints import Checkpoints
 from mocosfl_mpi.chronicle import Chronicle, Simulated, WireSizes
 from mocosfl_mpi.clients.feed import Feed
+from mocosfl_mpi.clients.labelled import LabelledFeed
 from mocosfl_mpi.clients.participation import pool as draw_pool
 from mocosfl_mpi.clients.population import Population
 from mocosfl_mpi.clients.reliability import Reliability
@@ -168,7 +169,16 @@ def judge(config: Config, source: Source, prepare: Callable[[Tensor], Tensor], s
     """The judge of this run's encoders (rank 0)."""
     settings, test, classes = config.evaluation, source.data.test, source.data.class_count
     further = Further(settings, source.train, test, classes, source.parts, source.transfer, prepare, streams)
-    return Judge(settings, source.train, source.validation, test, classes, prepare, further)
+    train, validation = source.train, source.validation
+    return Judge(settings, train, validation, test, classes, prepare, further, classifies=config.supervised)
+
+
+def feed(config: Config, problem: Problem, views: ViewMaker, streams: Streams) -> Feed:
+    """Where clients get their batches: two views of each image, or one and its label."""
+    size = config.client.batch_size
+    if config.supervised:
+        return LabelledFeed(problem.pixels, problem.labels, problem.parts, size, views, streams)
+    return Feed(problem.pixels, problem.parts, size, views, streams)
 
 
 class Simulation:
@@ -206,7 +216,9 @@ class Simulation:
         self.problem = Problem.share(cluster, source)
         self.steps = cluster.everywhere(lambda: self.problem.steps_per_epoch(config))
         channels, size = self.problem.pixels.shape[1], config.views.size or self.problem.pixels.shape[-1]
-        network = cluster.everywhere(lambda: build_network(config, channels, size, streams, dtype))
+        network = cluster.everywhere(
+            lambda: build_network(config, channels, size, self.problem.classes, streams, dtype)
+        )
         engine = choose(config.compute, kernels, network)
         config = self.config = config.computed(engine.precision, engine.backend)
         model = StackedModel(network.bottom, engine)
@@ -221,7 +233,7 @@ class Simulation:
             model,
             self._initial(exchange.broadcast(model.flat(network.bottom)), network.key_dim),
             aligned.kept,
-            Feed(self.problem.pixels, self.problem.parts, config.client.batch_size, views, streams),
+            feed(config, self.problem, views, streams),
             cluster,
             exchange,
             self.meter,

@@ -178,7 +178,7 @@ class Population:
     def forward(self, epoch: int, step: int) -> tuple[list[Tensor], list[Tensor]]:
         """Draw the batches and compute smashed data: query and key, ``[lanes, rows, C, h, w]`` per block.
 
-        No keys where clients have no momentum model.
+        No keys where clients have no momentum model; labels ``[lanes, rows]`` in their place where clients have some.
         """
         queries: list[Tensor] = []
         keys: list[Tensor] = []
@@ -190,7 +190,10 @@ class Population:
             with self._meter.phase("client_forward"):
                 smashed = block.forward(query, key)
             queries.append(smashed[0])
-            keys += [smashed[1]] if smashed[1] is not None else []
+            if self._config.supervised:
+                keys.append(key)
+            elif smashed[1] is not None:
+                keys.append(smashed[1])
         return queries, keys
 
     def backward(self, gradients: Sequence[Tensor], epoch: int, answered: Mask) -> None:

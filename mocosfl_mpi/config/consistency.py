@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mocosfl_mpi.config.sections import Federation
+from mocosfl_mpi.config.sections import Federation, Views
 from mocosfl_mpi.methods import METHODS, MOMENTUM_ALIGNED
 from mocosfl_mpi.networks import BLOCKS, LAST_BATCH_NORM, NO_SHORTCUTS, entries
 
@@ -23,18 +23,10 @@ def check(config: Config) -> None:
         )
     if config.whole_network:
         _check_whole_network(config)
-    elif not config.contrast.share_features and config.contrast.memory_length < config.client.count:
-        raise ValueError(
-            f"contrast.memory_length = {config.contrast.memory_length} shared out among client.count = "
-            f"{config.client.count} private memories leaves them empty; raise memory_length to at least "
-            f"{config.client.count}, or set contrast.share_features = true"
-        )
-    micro_batch = config.server.micro_batch
-    if not config.contrast.share_features and micro_batch and micro_batch % config.rows_per_client:
-        raise ValueError(
-            f"server.micro_batch = {micro_batch} must hold whole clients when memories are private; choose "
-            f"a multiple of {config.rows_per_client} rows"
-        )
+    if config.supervised:
+        _check_supervised(config)
+    elif not config.contrast.share_features:
+        _check_private_memories(config)
     if len(config.evaluation.probe_l2) > 1 and config.data.validation_images == 0:
         raise ValueError(
             f"evaluation.probe_l2 = {list(config.evaluation.probe_l2)} needs a choice; data.validation_images = 0 "
@@ -57,6 +49,21 @@ def check(config: Config) -> None:
         raise ValueError("data.source = image-folder needs data.folder and data.image_size")
 
 
+def _check_private_memories(config: Config) -> None:
+    if not config.whole_network and config.contrast.memory_length < config.client.count:
+        raise ValueError(
+            f"contrast.memory_length = {config.contrast.memory_length} shared out among client.count = "
+            f"{config.client.count} private memories leaves them empty; raise memory_length to at least "
+            f"{config.client.count}, or set contrast.share_features = true"
+        )
+    micro_batch = config.server.micro_batch
+    if micro_batch and micro_batch % config.rows_per_client:
+        raise ValueError(
+            f"server.micro_batch = {micro_batch} must hold whole clients when memories are private; choose "
+            f"a multiple of {config.rows_per_client} rows"
+        )
+
+
 def _check_model(config: Config) -> None:
     model, last = config.model, entries(config.model.backbone)
     if model.cut_layer > last:
@@ -73,7 +80,7 @@ def _check_model(config: Config) -> None:
             f"model.weight_standardization = false changes nothing: {model.backbone} has no standardised "
             f"convolutions; leave it true"
         )
-    if config.server.micro_batch is None:
+    if config.server.micro_batch is None or config.supervised:
         return
     if model.head == "largeV2":
         raise ValueError(
@@ -97,6 +104,8 @@ def _check_whole_network(config: Config) -> None:
         raise ValueError(f"{name}, and nothing would learn with client.frozen = true; leave it out")
     if config.client.gradient_scale != "published":
         raise ValueError(f"{name}, and their losses are their own; leave client.gradient_scale out")
+    if config.supervised:
+        return
     if not METHODS[config.method].momentum and config.contrast.symmetric == "off":
         raise ValueError(f"method = {config.method} compares two views; contrast.symmetric = off is impossible with it")
     if config.method == "fl_simclr" and config.client.batch_size == 1:
@@ -112,6 +121,27 @@ def _strategy(config: Config) -> str:
     """What is aligned: as set, or as the method says."""
     chosen = config.federation.alignment
     return METHODS[config.method].alignment if chosen == "method" else chosen
+
+
+def _check_supervised(config: Config) -> None:
+    name = f"method = {config.method} learns from labels"
+    if config.views.exact or config.views.pipeline != Views.model_fields["pipeline"].default:
+        raise ValueError(
+            f"{name}, from one view that is cropped and flipped; views.pipeline = {config.views.pipeline!r} and "
+            f"views.exact = {str(config.views.exact).lower()} are about the two views of contrastive methods; leave "
+            f"both out"
+        )
+    if config.client.frozen:
+        raise ValueError(f"{name} on both sides of the cut; leave client.frozen = true out")
+    if config.server.micro_batch is not None:
+        raise ValueError(
+            f"{name}, and a main server passes the rows of one client at a time; leave server.micro_batch = "
+            f"{config.server.micro_batch} out"
+        )
+    if config.client.gradient_scale != "published":
+        raise ValueError(
+            f"{name}, and every client gets the gradient of its own rows' mean loss; leave client.gradient_scale out"
+        )
 
 
 def _check_alignment(config: Config) -> None:

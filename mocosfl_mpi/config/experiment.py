@@ -34,7 +34,8 @@ class Config(Section):
 
     method: Method = "mocosfl"
     """Published method: `mocosfl` averages the clients' online models, `monacosfl` their momentum models too;
-    `fl_moco`, `fl_byol`, `fl_simclr`, `fl_simsiam` average whole networks; `central` is one client with all images."""
+    `fl_moco`, `fl_byol`, `fl_simclr`, `fl_simsiam` average whole networks; `central` is one client with all images.
+    With labels: `fedavg` averages whole networks."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 1234
     """Seed of every random stream."""
     epochs: Positive = 10
@@ -65,8 +66,20 @@ class Config(Section):
         return METHODS[self.method].whole_network
 
     @property
+    def supervised(self) -> bool:
+        """Whether clients learn from labels: one view of each image, no contrast."""
+        return METHODS[self.method].supervised
+
+    @property
+    def views_each(self) -> int:
+        """Views that a step takes of each image of a batch."""
+        return 1 if self.supervised else 2
+
+    @property
     def both_roles(self) -> bool:
         """Whether each client feeds both views to both of its encoders."""
+        if self.supervised:
+            return False
         return self.contrast.symmetric == "both_views" or (self.whole_network and self.contrast.symmetric != "off")
 
     @property

@@ -10,7 +10,7 @@ Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(gt=0.0, le=1.0)]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Chance = Annotated[float, Field(ge=0.0, lt=1.0)]
-Method = Literal["mocosfl", "monacosfl", "fl_moco", "fl_byol", "fl_simclr", "fl_simsiam", "central"]
+Method = Literal["mocosfl", "monacosfl", "fl_moco", "fl_byol", "fl_simclr", "fl_simsiam", "central", "fedavg"]
 Backbone = Literal[
     "resnet18", "resnet34", "resnet50", "vgg11", "vgg13", "vgg16", "mobilenetv2", "mobilenetv2_published", "vit"
 ]
@@ -65,7 +65,10 @@ class Partition(Section):
 
 
 class Views(Section):
-    """Augmentation that makes the two views of an image."""
+    """Augmentation that makes the two views of an image. Methods that learn from labels take one view instead: a crop
+    of the image padded by an eighth of its side (4 of 32 pixels), and a flip; only `size` and `flip_probability` count
+    there.
+    """
 
     pipeline: Literal["mocov1", "mocov2"] = "mocov2"
     """`mocov2`: crop, colour jitter, greyscale, blur, flip; `mocov1`: crop, flip, colour jitter, greyscale."""
@@ -98,9 +101,11 @@ class Model(Section):
     cut_layer: Positive = 1
     """Entries of the network that live on the client. ResNet: stem, blocks (the papers count 2·cut_layer - 1 layers);
     VGG: convolutions and poolings; MobileNetV2: stem, stages, last convolution; ViT: patches, blocks, last norm.
-    Methods whose clients hold the whole network (`fl_...`, `central`) have no cut, and this says nothing there."""
+    Methods whose clients hold the whole network (`fl_...`, `central`, `fedavg`) have no cut, and this says nothing
+    there."""
     head: Literal["V1", "smallV2", "V2", "largeV2"] = "V2"
-    """Projector: V1 linear; smallV2, V2 two-layer MLP; largeV2 MLP with 4096 hidden units and BatchNorm."""
+    """Projector: V1 linear; smallV2, V2 two-layer MLP; largeV2 MLP with 4096 hidden units and BatchNorm. Methods that
+    learn from labels have a linear classifier instead, and `head`, `key_dim` and `hidden_dim` say nothing there."""
     key_dim: Positive | None = None
     """Dimensions of queries and keys; empty = the head's published value (128, 512, 1024, 2048)."""
     hidden_dim: Positive | None = None
@@ -114,7 +119,7 @@ class Model(Section):
 
 
 class Contrast(Section):
-    """Momentum contrast: memory, temperature, momentum encoders."""
+    """Momentum contrast: memory, temperature, momentum encoders. Says nothing to methods that learn from labels."""
 
     memory_length: Positive = 6000
     """Keys in the feature memory, over all clients; `fl_moco` and `central`: of each client."""

@@ -34,7 +34,7 @@ class ClientMemory:
     gradients: int
     """Gradients of all parameters; 0 for a frozen client."""
     input: int
-    """Both views, as many rows each."""
+    """All views, as many rows each."""
     activations: int
     """What autograd saves in the online forward for the backward, without parameters and input; 0 if frozen."""
     peak: int
@@ -42,13 +42,20 @@ class ClientMemory:
 
 
 def measure(
-    module: nn.Module, input_shape: tuple[int, ...], rows: int, frozen: bool, momentum: bool = True, beside: int = 0
+    module: nn.Module,
+    input_shape: tuple[int, ...],
+    rows: int,
+    frozen: bool,
+    momentum: bool = True,
+    beside: int = 0,
+    views: int = 2,
 ) -> ClientMemory:
     """Memory of a client whose segment is ``module``, for ``rows`` rows of ``input_shape`` (no batch dim) per view.
 
-    ``beside``: bytes that it keeps beside its models for their alignment.
+    ``beside``: bytes that it keeps beside its models for their alignment. ``views``: 2, or 1 where labels tell what an
+    image is.
 
-    The step that is followed: both views are there; key forward without graph, if there is a ``momentum`` model, its
+    The step that is followed: all views are there; key forward without graph, if there is a ``momentum`` model, its
     output sent and freed with its view; online forward; the gradient at the cut arrives, as large as the output, which
     is kept; backward. A frozen client builds no graph and receives no gradient. Nothing is computed and the module is
     not changed.
@@ -70,9 +77,9 @@ def measure(
         momentum_weights=momentum * weights + beside,
         velocity=learning,
         gradients=learning,
-        input=2 * _bytes(view),
+        input=views * _bytes(view),
         activations=0 if frozen else _saved_bytes(skeleton.bind(learns=True), view, tensors),
-        peak=(1 + momentum) * weights + beside + learning + _live_peak(skeleton, view.shape, frozen, momentum),
+        peak=(1 + momentum) * weights + beside + learning + _live_peak(skeleton, view.shape, frozen, momentum, views),
     )
 
 
@@ -137,13 +144,13 @@ class _LiveBytes(TorchDispatchMode):
         self.live -= size
 
 
-def _live_peak(skeleton: Skeleton, shape: Sequence[int], frozen: bool, momentum: bool) -> int:
+def _live_peak(skeleton: Skeleton, shape: Sequence[int], frozen: bool, momentum: bool, views: int) -> int:
     """Most bytes alive during one client step beside the weights, momentum weights and velocity."""
     # detach() gives the momentum model the online model's storages, which are known and count nothing here.
     online, slow = skeleton.bind(learns=not frozen), skeleton.bind(learns=False)
     with _LiveBytes([*skeleton.parameters.values(), *skeleton.buffers.values()]) as bytes_:
         query = torch.empty(shape, dtype=skeleton.dtype, device="meta")
-        key = torch.empty(shape, dtype=skeleton.dtype, device="meta")
+        key = torch.empty(shape if views > 1 else 0, dtype=skeleton.dtype, device="meta")
         if momentum:
             with torch.no_grad():
                 slow(key)

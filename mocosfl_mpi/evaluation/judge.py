@@ -24,12 +24,16 @@ Encoder = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class Monitor:
-    """kNN top-1 in % on backbone features and on projections; spread and rank of the test projections."""
+    """kNN top-1 in % on backbone features and on projections; spread and rank of the test projections.
+
+    ``classifier_top1``: of the network's own classifier, whose logits are the projections; None where it has none.
+    """
 
     knn_top1: float
     knn_projector_top1: float
     feature_std: float
     effective_rank: float
+    classifier_top1: float | None
 
 
 @dataclass(frozen=True)
@@ -41,11 +45,14 @@ class Verdict:
     linear_top1: float
     probe_l2: float
     further: dict[str, Any] = field(default_factory=dict)
-    """What else the configuration asks for, by its name in the record."""
+    """What else there is by the configuration, by its name in the record: the network's own classifier too."""
 
 
 class Judge:
-    """Measures encoders on the test split; classifiers are fitted on the training split, chosen on validation."""
+    """Measures encoders on the test split; classifiers are fitted on the training split, chosen on validation.
+
+    ``classifies``: whether projections are the logits of a classifier that was trained with the network.
+    """
 
     def __init__(
         self,
@@ -56,6 +63,8 @@ class Judge:
         classes: int,
         prepare: Callable[[Tensor], Tensor],
         further: Further,
+        *,
+        classifies: bool = False,
     ) -> None:
         self._settings = settings
         self._train = train
@@ -64,6 +73,7 @@ class Judge:
         self._classes = classes
         self._prepare = prepare
         self._further = further
+        self._classifies = classifies
 
     def monitor(self, encoder: Encoder) -> Monitor:
         """The cheap look during a run, with a bank of ``evaluation.bank_images``."""
@@ -76,6 +86,7 @@ class Judge:
             self._knn(bank_projections, projections, bank),
             feature_std(projections),
             effective_rank(projections),
+            self._classifier(projections) if self._classifies else None,
         )
 
     def verdict(self, encoder: Encoder, copy: Callable[[], nn.Module]) -> Verdict:
@@ -93,11 +104,12 @@ class Judge:
             lambda images: encoder(images)[0],
             copy,
         )
+        own = {"classifier_top1": self._classifier(test_projections)} if self._classifies else {}
         return Verdict(
             self._knn(train, test, self._train),
             self._knn(train_projections, test_projections, self._train),
             *self._probe(train, test, held_out),
-            self._further.measure(subject),
+            self._further.measure(subject) | own,
         )
 
     def pixels(self) -> Verdict:
@@ -113,6 +125,10 @@ class Judge:
     def _encode(self, encoder: Encoder, images: Images) -> tuple[Tensor, Tensor]:
         features, projections = extract(encoder, torch.from_numpy(images.pixels), self._prepare)
         return features, projections
+
+    def _classifier(self, logits: Tensor) -> float:
+        """Top-1 in % of the test images' logits."""
+        return 100.0 * float((logits.argmax(dim=1) == torch.from_numpy(self._test.labels)).double().mean())
 
     def _knn(self, bank: Tensor, queries: Tensor, labelled: Images) -> float:
         return knn_top1(

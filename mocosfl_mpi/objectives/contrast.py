@@ -54,7 +54,12 @@ SYMMETRIES = {
 
 
 def symmetry(config: Config) -> Symmetry:
-    """Who plays what in this experiment. Clients with the whole network can play both roles as published: l12 + l21."""
+    """Who plays what in this experiment. Clients with the whole network can play both roles as published: l12 + l21.
+
+    With labels there is one view, and nothing to be swapped.
+    """
+    if config.supervised:
+        return SYMMETRIES["off"]
     if config.whole_network and config.contrast.symmetric == "published":
         return Symmetry(both_roles=True, terms=2)
     return SYMMETRIES[config.contrast.symmetric]

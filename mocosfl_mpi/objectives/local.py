@@ -1,4 +1,4 @@
-"""Losses that a client computes by itself, with the whole network: what FL-SSL methods minimise.
+"""Losses that a client computes by itself, with the whole network: what FL methods minimise.
 
 All work on stacks of clients, and a lane never sees another. A client's rows are its batch in two views: the other
 view of row i is row i ± rows/2.
@@ -25,6 +25,8 @@ class Outputs:
     negatives: Tensor | None
     """Past unit keys ``[lanes, K, d]``; None where none are kept."""
     temperature: float
+    labels: Tensor | None = None
+    """Classes of the images ``[lanes, rows]``; None where the objective does without."""
 
     @property
     def keys(self) -> Tensor:
@@ -35,7 +37,7 @@ class Outputs:
 
 Loss = Callable[[Outputs], tuple[Tensor, Tensor]]
 """To the mean loss over the rows of each lane ``[lanes]``, and the share of rows that rank their positive first
-(NaN where nothing is ranked)."""
+(NaN where nothing is ranked), or whose class scores highest."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,8 @@ class LocalObjective:
     """A memory of past keys as negatives."""
     predictor: bool = False
     """A predictor behind the projector."""
+    labels: bool = False
+    """Labels, and a classifier in the projector's place."""
 
 
 def prediction(rows: Tensor) -> Tensor:
@@ -98,6 +102,15 @@ def nt_xent(outputs: Outputs) -> tuple[Tensor, Tensor]:
     return (torch.logsumexp(logits, dim=-1) - logits[:, rows, other]).mean(dim=1), hits
 
 
+def classified(outputs: Outputs) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of logits ``[lanes, rows, classes]``, and the share of rows whose own class scores highest."""
+    assert outputs.labels is not None, "this objective has not declared that it wants labels"
+    logits, labels = outputs.query, outputs.labels
+    losses = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
+    hits = (logits.detach().argmax(dim=-1) == labels).to(logits.dtype).mean(dim=1)
+    return losses.view(labels.shape).mean(dim=1), hits
+
+
 MOCO = LocalObjective(momentum_contrast, momentum=True, memory=True)
 """He et al. 2020, eq. 1."""
 BYOL = LocalObjective(bootstrap, momentum=True, predictor=True)
@@ -106,3 +119,5 @@ SIMSIAM = LocalObjective(siamese, predictor=True)
 """Chen & He 2021, eq. 4."""
 SIMCLR = LocalObjective(nt_xent)
 """Chen et al. 2020, eq. 1."""
+SUPERVISED = LocalObjective(classified, labels=True)
+"""Softmax cross-entropy."""

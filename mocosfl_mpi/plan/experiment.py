@@ -214,7 +214,7 @@ def experiment(config: Config, images: ImageSet, machine: Kernels | Elsewhere | 
     chosen = away.chosen(config.compute) if away else precision(config.compute, kernels)
     dtype = MASTERS[chosen]
     size = config.views.size or images.side
-    split = build_network(config, images.channels, size, Streams(config.seed), dtype)
+    split = build_network(config, images.channels, size, len(images.classes), Streams(config.seed), dtype)
     engine = away.engine(config.compute, split) if away else choose(config.compute, kernels, split)
     fused, itemsize = engine.backend == "fused", engine.activations.itemsize
     network = Network(

@@ -97,7 +97,7 @@ def _client_models(x: Experiment, clients: int, hosts: int) -> Uses:
 
 def _client_moments(x: Experiment, clients: int) -> Uses:
     rows = clients * x.config.rows_per_client
-    bottom, views = x.network.bottom, 2 * rows * x.network.input * x.weight
+    bottom, views = x.network.bottom, x.config.views_each * rows * x.network.input * x.weight
     smashed = rows * x.network.smashed * x.activation
     together = min(clients, x.config.block_size)
     block = 4 * bottom.largest * together * x.config.rows_per_client + 2 * together * bottom.parameters * x.weight

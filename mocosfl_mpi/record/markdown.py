@@ -74,4 +74,6 @@ def _row(entry: Entry) -> str:
 
 
 def _only(kind: Dimension | Entry) -> str:
+    if isinstance(kind, Entry) and kind.supervised:
+        return " (only of methods that learn from labels)"
     return f" (only with `{kind.setting}`)" if kind.setting else ""

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from mocosfl_mpi.methods import METHODS
+
 SCHEMA: Final = "mocosfl-run"
 SCHEMA_VERSION: Final = "1.2"
 FILE_NAME: Final = "run.h5"
@@ -67,6 +69,8 @@ class Entry:
     """Minor version that brought it: files of an earlier one lack it."""
     setting: str = ""
     """Setting of the configuration that asks for it; files of runs where it is off or empty lack it."""
+    supervised: bool = False
+    """Only in files of methods that learn from labels."""
 
     @property
     def growing(self) -> str | None:
@@ -101,8 +105,9 @@ DIMENSIONS: Final = {
 _TRAINING: Final = (
     Entry("steps/epoch", ("step",), "int64", "1", "epoch of the step"),
     Entry("steps/loss", ("step",), "float64", "1",
-          "contrastive loss over all rows of the pool, before the update"),
-    Entry("steps/accuracy", ("step",), "float64", "1", "share of queries whose own key scores highest"),
+          "contrastive loss over all rows of the pool, before the update; with labels, cross-entropy"),
+    Entry("steps/accuracy", ("step",), "float64", "1",
+          "share of queries whose own key scores highest; with labels, of images whose own class does"),
     Entry("steps/heard", ("step",), "int64", "1",
           "clients whose query and key data arrived; 0 = the server did nothing, and loss and accuracy are NaN",
           since=2, setting="reliability"),
@@ -111,8 +116,8 @@ _TRAINING: Final = (
     Entry("epochs/present", ("epoch", "member"), "uint8", "1",
           "1 = the client took part, 0 = it dropped out: its other numbers are 0 or NaN", since=2,
           setting="reliability"),
-    Entry("epochs/loss", ("epoch",), "float64", "1", "contrastive loss, mean over the steps"),
-    Entry("epochs/accuracy", ("epoch",), "float64", "1", "contrastive top-1 accuracy, mean over the steps"),
+    Entry("epochs/loss", ("epoch",), "float64", "1", "loss, mean over the steps"),
+    Entry("epochs/accuracy", ("epoch",), "float64", "1", "top-1 accuracy of the steps, their mean"),
     Entry("epochs/learning_rate_server", ("epoch",), "float64", "1",
           "learning rate of the main server, last step"),
     Entry("epochs/learning_rate_client", ("epoch", "member"), "float64", "1",
@@ -204,7 +209,9 @@ _QUALITY: Final = (
     Entry("evaluations/knn_top1", ("evaluation",), "float64", "%",
           "weighted kNN accuracy on encoder features"),
     Entry("evaluations/knn_projector_top1", ("evaluation",), "float64", "%",
-          "weighted kNN accuracy on projections"),
+          "weighted kNN accuracy on projections; with labels, on the classifier's logits"),
+    Entry("evaluations/classifier_top1", ("evaluation",), "float64", "%",
+          "test accuracy of the network's own classifier", since=2, supervised=True),
     Entry("evaluations/feature_std", ("evaluation",), "float64", "1",
           "as epochs/feature_std, of the projections of test images"),
     Entry("evaluations/effective_rank", ("evaluation",), "float64", "1",
@@ -216,6 +223,10 @@ _QUALITY: Final = (
     Entry("result/knn_top1_untrained", (), "float64", "%", "kNN test accuracy, untrained encoder", "result"),
     Entry("result/knn_projector_top1_untrained", (), "float64", "%",
           "kNN accuracy, untrained projections", "result"),
+    Entry("result/classifier_top1", (), "float64", "%", "test accuracy of the network's own classifier", "result",
+          since=2, supervised=True),
+    Entry("result/classifier_top1_untrained", (), "float64", "%", "the same, untrained network", "result",
+          since=2, supervised=True),
     Entry("result/knn_top1_pixels", (), "float64", "%", "kNN test accuracy, raw pixels", "result"),
     Entry("result/linear_top1", (), "float64", "%", "linear-probe test accuracy, trained encoder", "result"),
     Entry("result/linear_top1_untrained", (), "float64", "%",
@@ -298,6 +309,12 @@ def setting(config: Mapping[str, Any], name: str) -> Any:
     return value
 
 
+def supervised(config: Mapping[str, Any]) -> bool:
+    """Whether the run of a stored configuration learns from labels; not where its method is of another version."""
+    method = METHODS.get(str(config.get("method")))
+    return method is not None and method.supervised
+
+
 def present(config: Mapping[str, Any], minor: int | None = None) -> list[str]:
     """Scales and datasets in the file of a run with this configuration, of schema 1.``minor`` (None = this one)."""
     kinds: dict[str, Dimension | Entry] = DIMENSIONS | ENTRIES
@@ -305,6 +322,8 @@ def present(config: Mapping[str, Any], minor: int | None = None) -> list[str]:
     def there(kind: Dimension | Entry) -> bool:
         axes = [DIMENSIONS[name] for name in kind.dims] if isinstance(kind, Entry) else []
         settings = {part.setting for part in (kind, *axes)} - {""}
+        if isinstance(kind, Entry) and kind.supervised and not supervised(config):
+            return False
         return all(setting(config, name) for name in settings) and (minor is None or kind.since <= minor)
 
     return [name for name, kind in kinds.items() if there(kind)]

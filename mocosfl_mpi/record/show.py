@@ -67,6 +67,9 @@ def _header(run: Run, summary: Mapping[str, Any]) -> RenderableType:
     backbone, cut = _value(config, "model", "backbone"), _value(config, "model", "cut_layer")
     # The papers count convolutions, of networks with two in each block.
     papers = f" ({2 * cut - 1} as the papers count)" if isinstance(cut, int) and backbone in _PAIRS else ""
+    method = METHODS.get(summary["method"])
+    whole = method is not None and method.whole_network
+    place = "whole on the client" if whole else f"first {cut} layer(s){papers} on the client"
     images, clients = run["partition/counts"].sum(axis=1), summary["clients"]
     classes = len(run["class"])
     each = f"{images.min()}" if images.min() == images.max() else f"{images.min()} to {images.max()}"
@@ -80,7 +83,7 @@ def _header(run: Run, summary: Mapping[str, Any]) -> RenderableType:
         f"{_value(config, 'partition', 'kind')!r}, {each} images per client",
         "Clients": f"{clients} simulated, {summary['pool']} take part in an epoch{drawn}, "
         f"{_value(config, 'client', 'batch_size')} images each per step",
-        "Network": f"{backbone}, width {_value(config, 'model', 'width')}, first {cut} layer(s){papers} on the client",
+        "Network": f"{backbone}, width {_value(config, 'model', 'width')}, {place}",
         "Progress": f"{summary['epochs']} of {summary['epochs_planned']} epochs, {summary['steps']} steps, "
         f"{summary['syncs']} synchronisations{_wall(summary)}",
         "Computed": f"{summary['ranks']} MPI rank(s) ({summary['launcher']}) on {', '.join(summary['hosts'])}, "
@@ -103,18 +106,21 @@ def _header(run: Run, summary: Mapping[str, Any]) -> RenderableType:
 def quality(summary: Mapping[str, Any]) -> RenderableType:
     """The verdict: test accuracy of the trained encoder beside the untrained one and raw pixels."""
     title, table = "Test accuracy in %", figures("trained", "untrained", "gain", "raw pixels")
+    own = [("the network's own classifier", "classifier_top1")] if _supervised(summary) else []
     for judge, name in (
+        *own,
         ("kNN on encoder features", "knn_top1"),
-        ("kNN on projections", "knn_projector_top1"),
+        ("kNN on its logits" if own else "kNN on projections", "knn_projector_top1"),
         ("linear probe on encoder features", "linear_top1"),
     ):
-        trained, untrained = summary[name], summary[f"{name}_untrained"]
+        trained, untrained = summary.get(name), summary.get(f"{name}_untrained")
         gain = None if trained is None or untrained is None else trained - untrained
         cells = (trained, untrained, gain, summary.get(f"{name}_pixels"))
         table.add_row(judge, *(_figure(cell, 1, signed=place == 2) for place, cell in enumerate(cells)))
     newest = summary["last_evaluation"]
     if summary["knn_top1"] is None and newest is not None:
-        line = f"Newest kNN during the run: {_figure(newest['knn_top1'], 1)} % after {newest['epoch']} epochs."
+        best = f", classifier {_figure(newest['classifier_top1'], 1)} %" if own else ""
+        line = f"Newest kNN during the run: {_figure(newest['knn_top1'], 1)} %{best}, after {newest['epoch']} epochs."
         return section(title, table, clean(line))
     return section(title, table)
 
@@ -146,6 +152,11 @@ def _further(run: Run, summary: Mapping[str, Any]) -> Iterator[RenderableType]:
         yield ""
 
 
+def _supervised(summary: Mapping[str, Any]) -> bool:
+    method = METHODS.get(str(summary["method"]))
+    return method is not None and method.supervised
+
+
 def _gained(trained: float | None, untrained: float | None) -> tuple[str, str, str]:
     gain = None if trained is None or untrained is None else trained - untrained
     return _figure(trained, 1), _figure(untrained, 1), _figure(gain, 1, signed=True)
@@ -158,17 +169,28 @@ def _percent(share: object) -> str:
 def _training(summary: Mapping[str, Any]) -> RenderableType:
     table = figures("value", "meaning")
     loss = f"{_figure(summary['loss_first_epoch'], 3)} → {_figure(summary['loss'], 3)}"
-    accuracy = summary["accuracy"]
-    for name, value, meaning in (
+    share, method = summary["accuracy"], METHODS.get(summary["method"])
+    accuracy = _figure(None if share is None else 100 * share, 1) + " %"
+    first = [
         ("loss", loss, "contrastive, mean of the first → last epoch"),
-        ("contrastive accuracy", _figure(None if accuracy is None else 100 * accuracy, 1) + " %",
-         "queries whose own key scores above all keys in the memory"),
-        ("feature spread", _figure(summary["feature_std"], 2), "1 = in all directions, near 0 = collapsed"),
-        ("effective rank", _figure(summary["effective_rank"], 1), "dimensions that the features really use"),
+        ("contrastive accuracy", accuracy, "queries whose own key scores above all keys in the memory"),
+    ]
+    if _supervised(summary):
+        first = [
+            ("loss", loss, "cross-entropy, mean of the first → last epoch"),
+            ("training accuracy", accuracy, "images of the steps whose own class scores highest"),
+        ]
+    models = [
         ("online–momentum distance", _figure(summary["online_momentum_distance"], 4),
          "client's two models, relative, after the last averaging; small is good"),
         ("momentum spread", _figure(summary["momentum_spread"], 4),
          "momentum models around their mean, relative; 0 where they are averaged"),
+    ]  # fmt: skip
+    for name, value, meaning in (
+        *first,
+        ("feature spread", _figure(summary["feature_std"], 2), "1 = in all directions, near 0 = collapsed"),
+        ("effective rank", _figure(summary["effective_rank"], 1), "dimensions that the features really use"),
+        *(models if method is None or method.momentum else []),
         ("client divergence", _figure(summary["divergence_online_mean"], 3),
          "online models from their mean before the last averaging (L2, summed over layers)"),
     ):  # fmt: skip

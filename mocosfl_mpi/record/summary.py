@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _RESULTS = (
     "knn_top1", "knn_top1_untrained", "knn_top1_pixels", "knn_projector_top1", "knn_projector_top1_untrained",
     "linear_top1", "linear_top1_untrained", "linear_top1_pixels", "probe_l2", "wall_seconds",
+    "classifier_top1", "classifier_top1_untrained",
 )  # fmt: skip
 _SERIES = ("loss", "accuracy", "feature_std", "effective_rank")
 
@@ -27,8 +28,9 @@ def summarise(run: Run) -> dict[str, Any]:
     ----
     epochs, steps, syncs
         Whole ones in the file; ``epochs_planned`` is the configuration's.
-    knn_*, linear_* (%), probe_l2, wall_seconds
-        At the end of the run; ``last_evaluation`` holds the newest kNN during the run.
+    knn_*, linear_*, classifier_* (%), probe_l2, wall_seconds
+        At the end of the run; ``last_evaluation`` holds the newest look during the run. A classifier is there where the
+        method learns from labels.
     further
         What else the configuration asked for, by its name below ``result/`` (%): a number, numbers by share of the
         labels, or mean, lowest and highest over the clients that have one, with their count.
@@ -65,7 +67,7 @@ def summarise(run: Run) -> dict[str, Any]:
         "sessions": run["sessions/ranks"].tolist() if "sessions/ranks" in run.names else None,
         "clients": clients,
         "pool": len(run["member"]),
-        **{name: run.result(name) for name in _RESULTS},
+        **{name: run.result(name) if f"result/{name}" in run.names else None for name in _RESULTS},
         "further": _further(run),
         "last_evaluation": _last_evaluation(run),
         **{name: _number(run.last(f"epochs/{name}")) for name in _SERIES},
@@ -126,8 +128,12 @@ def _measured(run: Run) -> dict[str, Any]:
 def _last_evaluation(run: Run) -> dict[str, float | None] | None:
     if not run.rows["evaluation"]:
         return None
-    names = ("epoch", "step", "wall_seconds", "knn_top1", "knn_projector_top1", "feature_std", "effective_rank")
-    values = {name: run.last(f"evaluations/{name}") for name in names}
+    names = (
+        "epoch", "step", "wall_seconds", "knn_top1", "knn_projector_top1", "feature_std", "effective_rank",
+        "classifier_top1",
+    )  # fmt: skip
+    there = [name for name in names if f"evaluations/{name}" in run.names]
+    values = {name: run.last(f"evaluations/{name}") for name in there}
     return {
         name: int(value) if value is not None and name in ("epoch", "step") else _number(value)
         for name, value in values.items()

@@ -82,7 +82,10 @@ class Encoder(nn.Module):
 
 @dataclass(frozen=True)
 class SplitNetwork:
-    """Freshly initialised bottom and trunk, and the static shapes at the cut. No trunk: the clients have it all."""
+    """Freshly initialised bottom and trunk, and the static shapes at the cut. No trunk: the clients have it all.
+
+    ``key_dim``: numbers of a projection, or of a classifier's logits.
+    """
 
     bottom: nn.Module
     trunk: Trunk | None
@@ -101,8 +104,10 @@ class SplitNetwork:
         return sum(p.numel() for p in self.bottom.parameters())
 
 
-def build(model: Model, channels: int, image_size: int, streams: Streams, dtype: torch.dtype) -> SplitNetwork:
-    """Initialise the network and cut it after ``model.cut_layer`` entries.
+def build(
+    model: Model, channels: int, image_size: int, streams: Streams, dtype: torch.dtype, *, classes: int | None = None
+) -> SplitNetwork:
+    """Initialise the network and cut it after ``model.cut_layer`` entries; with ``classes`` it ends in a classifier.
 
     Layers are drawn first to last from one stream and the bottleneck from another, so that the same seed gives
     the same network at every cut.
@@ -114,7 +119,7 @@ def build(model: Model, channels: int, image_size: int, streams: Streams, dtype:
     """
     with seeded(streams.torch_seed("weights")):
         layers = backbones.build(model, channels, image_size)
-        head = heads.projector(model, nn.BatchNorm1d)
+        head = heads.classifier(model, classes) if classes else heads.projector(model, nn.BatchNorm1d)
         for _, layer in layers:
             initialise(layer)
         initialise(head)
@@ -136,22 +141,30 @@ def build(model: Model, channels: int, image_size: int, streams: Streams, dtype:
     bottom = nn.Sequential(OrderedDict(below)).to(dtype)
     trunk = Trunk(nn.Sequential(OrderedDict(above)), head).to(dtype)
     _, *smashed = _shape(bottom, input_shape)
-    return SplitNetwork(bottom, trunk, input_shape, (smashed[0], smashed[1], smashed[2]), heads.head_dims(model)[1])
+    shape = (smashed[0], smashed[1], smashed[2])
+    return SplitNetwork(bottom, trunk, input_shape, shape, classes or heads.head_dims(model)[1])
 
 
 def whole(
-    model: Model, channels: int, image_size: int, streams: Streams, dtype: torch.dtype, *, predictor: bool
+    model: Model,
+    channels: int,
+    image_size: int,
+    streams: Streams,
+    dtype: torch.dtype,
+    *,
+    predictor: bool,
+    classes: int | None = None,
 ) -> SplitNetwork:
     """The same network, from the same stream, with everything on the client."""
     with seeded(streams.torch_seed("weights")):
         uncut = model.model_copy(update={"cut_layer": entries(model.backbone)})
         layers = backbones.build(uncut, channels, image_size)
-        head = heads.projector(model, heads.BatchNorm)
+        head = heads.classifier(model, classes) if classes else heads.projector(model, heads.BatchNorm)
         behind = heads.predictor(model) if predictor else None
         for part in (*(layer for _, layer in layers), head, *([behind] if behind else [])):
             initialise(part)
     bottom = WholeNetwork(nn.Sequential(OrderedDict(layers)), head, behind).to(dtype)
-    key = heads.head_dims(model)[1]
+    key = classes or heads.head_dims(model)[1]
     return SplitNetwork(bottom, None, (channels, image_size, image_size), (key * (1 + predictor),), key)
 
 

@@ -1,4 +1,4 @@
-"""Projectors and predictors: what stands on the backbone while it learns, and is thrown away afterwards."""
+"""What stands on the backbone while it learns, and is thrown away afterwards: projectors, predictors, classifiers."""
 
 from __future__ import annotations
 
@@ -42,6 +42,11 @@ def projector(model: Model, norm: type[nn.Module]) -> nn.Module:
     if model.head == "V1":
         return nn.Linear(features, key)
     return _mlp(model, norm, features, hidden, key)
+
+
+def classifier(model: Model, classes: int) -> nn.Module:
+    """Backbone features to one logit per class."""
+    return nn.Linear(backbones.feature_dim(model), classes)
 
 
 def predictor(model: Model) -> nn.Module:

@@ -23,6 +23,7 @@ ROWS = {
         method: (f"method={method}", "client.batch_size=4", "compute.block_size=2")
         for method in ("fl_moco", "fl_byol", "fl_simclr", "fl_simsiam")
     },
+    "fedavg": ("method=fedavg", "client.batch_size=4", "compute.block_size=2"),
     "central": ("method=central", "client.count=1", "client.sampling_ratio=1.0", "partition.kind=iid"),
     "private memories": (
         "contrast.share_features=false",

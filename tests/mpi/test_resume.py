@@ -74,6 +74,7 @@ CASES = [
     ("--set", "method=fl_byol", "--set", "client.batch_size=4"),
     ("--set", "method=fl_simclr", "--set", "client.batch_size=4"),
     ("--set", "method=fl_simsiam", "--set", "client.velocity_at_sync=reset"),
+    ("--set", "method=fedavg", "--set", "client.velocity_at_sync=averaged"),
     tuple(word for setting in FURTHER for word in ("--set", f"evaluation.{setting}")),
     ("--set", "method=monacosfl", "--set", "client.velocity_at_sync=averaged"),
     ("--set", "client.frozen=true"),

@@ -20,6 +20,7 @@ def test_the_configuration_knows_the_pieces(name):
     facts, pieces = METHODS[name], ALGORITHMS[name]
     assert facts.whole_network == (pieces.local is not None)
     assert facts.momentum == pieces.momentum
+    assert facts.supervised == (pieces.local.labels if pieces.local else False)
     assert STRATEGIES[facts.alignment] == pieces.alignment
 
 

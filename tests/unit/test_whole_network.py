@@ -114,7 +114,7 @@ def _quick(monkeypatch):
 
 def oracle_for(config, sim):
     channels, size = sim.problem.pixels.shape[1], config.views.size
-    network = build_network(config, channels, size, Streams(config.seed), torch.float64)
+    network = build_network(config, channels, size, sim.problem.classes, Streams(config.seed), torch.float64)
     memory = noise(1, config.contrast.memory_length, network.key_dim, Streams(config.seed), torch.float64)[0]
     feed = sim.clients._feed
 

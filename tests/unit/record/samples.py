@@ -29,7 +29,13 @@ FURTHER = {
     "per_client": True,
 }
 """Everything that a run may ask for, so that its file has every dataset of the schema."""
-CONFIG = {"epochs": 3, "client": {"count": 6, "sampling_ratio": 0.7}, "seed": 7, "evaluation": FURTHER}
+CONFIG = {
+    "method": "fedavg",
+    "epochs": 3,
+    "client": {"count": 6, "sampling_ratio": 0.7},
+    "seed": 7,
+    "evaluation": FURTHER,
+}
 STATE = "0123456789abcdef" * 4
 
 

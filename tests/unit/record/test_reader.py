@@ -224,7 +224,7 @@ def test_summary_numbers(finished):
     assert summary["completed"] is True
     assert summary["state_sha256"] == STATE
     assert summary["config_hash"] == parse(CONFIG, "test").hash()
-    assert (summary["method"], summary["ranks"], summary["schema_version"]) == ("mocosfl", 2, SCHEMA_VERSION)
+    assert (summary["method"], summary["ranks"], summary["schema_version"]) == (CONFIG["method"], 2, SCHEMA_VERSION)
     assert (summary["epochs"], summary["epochs_planned"], summary["steps"], summary["syncs"]) == (2, 3, 2, 2)
     assert summary["knn_top1"] == 55.0
     assert summary["linear_top1"] is None
@@ -329,7 +329,7 @@ def test_show_says_what_was_aligned_and_who_took_part(tmp_path, settings, words)
 
 @pytest.mark.parametrize(("backbone", "counted"), [("resnet34", True), ("resnet50", False), ("vit", False)])
 def test_layers_are_those_of_the_papers_where_these_count(tmp_path, backbone, counted):
-    config = parse({**CONFIG, "model": {"backbone": backbone, "cut_layer": 3}}, "test")
+    config = parse({**CONFIG, "method": "mocosfl", "model": {"backbone": backbone, "cut_layer": 3}}, "test")
     with create(tmp_path / "run.h5", config=config), open_run(tmp_path) as run:
         shown = printed(run)
     assert f"{backbone}, width 64, first 3 layer(s)" in shown

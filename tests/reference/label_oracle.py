@@ -1,0 +1,102 @@
+"""Supervised federated and split learning, slow and obvious: one Python object per client, autograd end to end.
+
+Written from the papers (McMahan et al. 2017, FedAvg), not from the package: no exchange, no detached maps, torch's own
+SGD. From the package come the initial weights, the batches and the settings.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from mocosfl_mpi.config import Config
+from tests.reference.local_oracle import Client
+from tests.reference.oracle import Drift, FedServer, Weights, rate, synchronise, velocities
+
+Batches = Callable[[int, int, int], tuple[Tensor, Tensor]]
+"""(epoch, step, client) to the images ``[B, C, H, W]`` and labels ``[B]`` of that client's batch."""
+
+
+class Server:
+    """A network behind the cut and its optimiser."""
+
+    def __init__(self, network: nn.Module, config: Config) -> None:
+        self.network = copy.deepcopy(network).train()
+        settings = config.server
+        self.optimiser = torch.optim.SGD(
+            self.network.parameters(), lr=0.0, momentum=settings.momentum, weight_decay=settings.weight_decay
+        )
+
+    def velocity(self) -> Weights:
+        return velocities(self.network, self.optimiser)
+
+
+@dataclass
+class Outcome:
+    """All states after the last step."""
+
+    clients: list[Client]
+    servers: list[Server]
+    losses: list[float] = field(default_factory=list)
+    accuracies: list[float] = field(default_factory=list)
+    drifts: list[Drift] = field(default_factory=list)
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean over the rows of -log( exp(z_y) / Σ exp(z_c) )."""
+    terms = [-torch.log(torch.exp(z[y]) / torch.exp(z).sum()) for z, y in zip(logits, labels, strict=True)]
+    return sum(terms) / len(terms)
+
+
+def right(logits: Tensor, labels: Tensor) -> float:
+    return sum(float(z.argmax() == y) for z, y in zip(logits, labels, strict=True)) / len(labels)
+
+
+def learn(optimisers: Sequence[torch.optim.SGD], loss: Tensor) -> None:
+    for optimiser in optimisers:
+        optimiser.zero_grad()
+    loss.backward()
+    for optimiser in optimisers:
+        optimiser.step()
+
+
+def run(
+    config: Config,
+    bottom: nn.Module,
+    trunk: nn.Module | None,
+    batches: Batches,
+    pools: Callable[[int], Sequence[int]],
+    images: Sequence[int],
+    steps: int,
+) -> Outcome:
+    """Train for ``config.epochs`` epochs of ``steps`` steps; ``trunk``: what stands behind the cut, if there is one."""
+    outcome = Outcome([Client(bottom, config) for _ in range(config.client.count)], [])
+    fed_server = FedServer(bottom)
+    for epoch in range(config.epochs):
+        pool = list(pools(epoch))
+        for step in range(steps):
+            for i in pool:
+                client = outcome.clients[i]
+                t = client.steps if config.client.schedule_step == "published" else epoch
+                client.optimiser.param_groups[0]["lr"] = rate(
+                    config.client.schedule, config.client.lr, t, config.epochs, 0.2
+                )
+                client.steps += 1
+            found = []
+            for i in pool:
+                inputs, labels = batches(epoch, step, i)
+                client = outcome.clients[i]
+                logits = client.online(inputs)
+                loss = cross_entropy(logits, labels)
+                learn([client.optimiser], loss)
+                found.append((float(loss.detach()), right(logits, labels)))
+            outcome.losses.append(sum(loss for loss, _ in found) / len(found))
+            outcome.accuracies.append(sum(hits for _, hits in found) / len(found))
+            every = steps // config.federation.sync_freq
+            if step == steps - 1 or step % every == every - 1:
+                outcome.drifts.append(synchronise(config, fed_server, outcome.clients, pool, images, ()))
+    return outcome

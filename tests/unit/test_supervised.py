@@ -1,0 +1,80 @@
+"""Methods that learn from labels agree with their slow oracle (tests/reference/label_oracle.py), in float64."""
+
+import numpy as np
+import pytest
+import torch
+
+from mocosfl_mpi import results, simulation
+from mocosfl_mpi.algorithms import network as build_network
+from mocosfl_mpi.clients.participation import pool as draw_pool
+from mocosfl_mpi.cost.flops import Costs, SegmentCost
+from mocosfl_mpi.cost.memory import ClientMemory
+from mocosfl_mpi.networks import STAGES
+from mocosfl_mpi.record.schema import MEMORY
+from mocosfl_mpi.streams import Streams
+from tests.reference import label_oracle
+from tests.unit.test_against_oracle import Watched, configuration, flat, same
+
+CASES = {
+    "fedavg": ["compute.block_size=3", "epochs=3"],
+    "fedavg, sampled, velocity averaged, by data": [
+        "client.sampling_ratio=0.5",
+        "client.velocity_at_sync=averaged",
+        "federation.weighting=data",
+        "partition.kind=volumes",
+        "epochs=4",
+    ],
+    "fedavg, loop, published schedule": ["compute.backend=loop", "client.schedule_step=published"],
+    "fedavg, one client alone": ["client.count=1", "client.batch_size=5", "federation.sync_freq=1"],
+    "fedavg, nothing aligned": ["federation.alignment=none", "client.velocity_at_sync=kept"],
+    "fedavg, layers": ["federation.aligned_layers=['stem', 'head']", "client.velocity_at_sync=reset"],
+}
+
+
+@pytest.fixture
+def _quick(monkeypatch):
+    nothing = Costs(SegmentCost(2, 2, 2, 2), SegmentCost(2, 2, 2, 2))
+    monkeypatch.setattr(simulation, "measure", lambda *_: nothing)
+    monkeypatch.setattr(results, "measure", lambda *_: nothing)
+    monkeypatch.setattr(results.memory, "measure", lambda *_, **__: ClientMemory(*[1] * len(MEMORY)))
+    monkeypatch.setitem(STAGES, "resnet18", (1, 1, 1, 1))
+    torch.set_num_threads(1)
+
+
+def oracle_for(config, sim):
+    channels, size = sim.problem.pixels.shape[1], config.views.size
+    network = build_network(config, channels, size, sim.problem.classes, Streams(config.seed), torch.float64)
+    feed = sim.clients._feed
+
+    def batches(epoch, step, client):
+        images, labels = feed.draw(np.array([client]), epoch, step)
+        return images[0], labels[0]
+
+    return label_oracle.run(
+        config,
+        network.bottom,
+        network.trunk,
+        batches,
+        lambda epoch: draw_pool(config, Streams(config.seed), epoch, sim.problem.images).tolist(),
+        sim.problem.images.tolist(),
+        sim.steps,
+    )
+
+
+@pytest.mark.usefixtures("_quick")
+@pytest.mark.parametrize(("name", "settings"), CASES.items(), ids=CASES)
+def test_engine_agrees_with_oracle(name, settings, tmp_path):
+    config = configuration([f"method={name.partition(',')[0]}", *settings])
+    run = Watched(config, tmp_path / "out")
+    expected = oracle_for(config, run.sim)
+    assert len(run.losses) == config.epochs * run.sim.steps >= 8
+    same(run.losses, expected.losses, "losses")
+    np.testing.assert_allclose(run.accuracies, expected.accuracies, rtol=0, atol=1e-15)
+    assert len(set(run.accuracies)) > 1
+    for number, client in enumerate(expected.clients):
+        same(run.client(number, "online"), flat(dict(client.online.named_parameters())), f"client {number} online")
+        same(run.client(number, "velocity"), flat(client.velocity()), f"client {number} velocity")
+    assert len(run.drifts) == len(expected.drifts) >= 2
+    for found, wanted in zip(run.drifts, expected.drifts, strict=True):
+        for kind in ("online_mean", "online_momentum", "momentum_mean", "online_momentum_distance", "momentum_spread"):
+            assert np.abs(getattr(found, kind) - np.array(getattr(wanted, kind))).max() <= 1e-10, kind
