@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import socket
@@ -256,3 +257,4 @@ class Cluster:
 
         sys.excepthook = report
         threading.excepthook = from_thread
+        faulthandler.enable()  # a crash outside Python (a library, the hardware) says where it happened, too

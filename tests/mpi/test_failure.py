@@ -26,7 +26,7 @@ if os.environ.get("PMI_RANK", os.environ.get("OMPI_COMM_WORLD_RANK", "0")) == "{
             if name == "mocosfl_mpi.routes":
                 from mocosfl_mpi.clients.population import Population
                 def fault(*_):
-                    raise ValueError("injected")
+                    {fault}
                 def forward(self, *_):
                     if {thread}:
                         threading.Thread(target=fault, name="helper").start()
@@ -40,7 +40,7 @@ if os.environ.get("PMI_RANK", os.environ.get("OMPI_COMM_WORLD_RANK", "0")) == "{
 
 @pytest.mark.parametrize(("ranks", "rank", "thread"), [(1, 0, False), (3, 0, False), (3, 2, False), (3, 1, True)])
 def test_a_rank_that_raises_ends_the_job(tmp_path, ranks, rank, thread):
-    (tmp_path / "sitecustomize.py").write_text(RAISE.format(rank=rank, thread=thread))
+    (tmp_path / "sitecustomize.py").write_text(RAISE.format(rank=rank, thread=thread, fault='raise ValueError("injected")'))
     start = time.monotonic()
     done = mocosfl("run", "smoke", "-n", str(ranks), "--out", tmp_path / "run", timeout=60, PYTHONPATH=str(tmp_path))
     assert done.returncode != 0
@@ -51,6 +51,15 @@ def test_a_rank_that_raises_ends_the_job(tmp_path, ranks, rank, thread):
     while processes(str(tmp_path / "run")):
         assert time.monotonic() < deadline, f"left behind: {processes(str(tmp_path / 'run'))}"
         time.sleep(0.05)
+
+
+def test_a_rank_that_crashes_says_where(tmp_path):
+    crash = f"os.kill(os.getpid(), {int(signal.SIGSEGV)})"
+    (tmp_path / "sitecustomize.py").write_text(RAISE.format(rank=1, thread=False, fault=crash))
+    done = mocosfl("run", "smoke", "-n", "3", "--out", tmp_path / "run", timeout=60, PYTHONPATH=str(tmp_path))
+    assert done.returncode != 0
+    assert "Fatal Python error: Segmentation fault" in done.stderr
+    assert "in gradient_at_cut" in done.stderr or "in train" in done.stderr
 
 
 def test_nan_loss_is_named_and_earlier_rows_stay(tmp_path):
