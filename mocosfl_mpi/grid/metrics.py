@@ -26,8 +26,9 @@ class Metric:
 
 def _divergence(run: Run) -> float | None:
     """MocoSFL eq. 4: mean over synchronisations and clients of the L2 distances from the mean, summed over layers."""
-    norms = run["divergence/online_mean"].astype(np.float64)
-    return float(norms.sum(axis=-1).mean()) if norms.size else None
+    norms = run["divergence/online_mean"].astype(np.float64).sum(axis=-1)
+    known = norms[np.isfinite(norms)]  # NaN: of a client that had dropped out
+    return float(known.mean()) if known.size else None
 
 
 METRICS = {

@@ -14,6 +14,7 @@ from mocosfl_mpi.algorithms import ALGORITHMS, Algorithm, alignment
 from mocosfl_mpi.algorithms import network as build_network
 from mocosfl_mpi.chronicle import WireSizes
 from mocosfl_mpi.clients.participation import pool
+from mocosfl_mpi.clients.reliability import Reliability
 from mocosfl_mpi.config import Compute, Config
 from mocosfl_mpi.cost.flops import totals
 from mocosfl_mpi.data.partition import partition
@@ -130,15 +131,22 @@ class Experiment:
         return self.owners.steps_per_epoch(self.config)
 
     @cached_property
+    def sync_steps(self) -> list[int]:
+        """The steps of an epoch after which models are synchronised."""
+        frequency = self.config.federation.sync_freq
+        return [] if self.config.client.frozen else [s for s in range(self.steps) if due(s, self.steps, frequency)]
+
+    @property
     def syncs(self) -> int:
         """Synchronisations of an epoch."""
-        frequency = self.config.federation.sync_freq
-        return 0 if self.config.client.frozen else sum(due(step, self.steps, frequency) for step in range(self.steps))
+        return len(self.sync_steps)
 
     def pools(self) -> Iterator[npt.NDArray[np.int64]]:
-        """The clients of every epoch, as the run will draw them."""
+        """The clients that take part in every epoch, as the run will draw them."""
         streams = Streams(self.config.seed)
-        return (pool(self.config, streams, epoch, self.owners.images) for epoch in range(self.config.epochs))
+        reliability = Reliability(self.config, streams)
+        for epoch in range(self.config.epochs):
+            yield reliability.survivors(epoch, pool(self.config, streams, epoch, self.owners.images))
 
     @cached_property
     def participants(self) -> int:
@@ -149,17 +157,6 @@ class Experiment:
             if seen.all():
                 break
         return int(seen.sum())
-
-    @property
-    def client_flops(self) -> dict[str, int]:
-        """FLOPs of one client in an epoch in which it takes part, by kind."""
-        return totals(
-            self.network.bottom.costs.last,
-            steps=self.steps,
-            rows=self.config.rows_per_client,
-            frozen=self.config.client.frozen,
-            momentum=self.algorithm.momentum,
-        )
 
     @property
     def server_flops(self) -> dict[str, int]:

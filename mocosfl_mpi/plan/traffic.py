@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from mocosfl_mpi.clients.reliability import Reliability
+from mocosfl_mpi.cost.flops import by_client
 from mocosfl_mpi.plan.experiment import Experiment
-from mocosfl_mpi.record.schema import MESSAGES, WORK
+from mocosfl_mpi.record.schema import MESSAGES
+from mocosfl_mpi.streams import Streams
 
 Counts = npt.NDArray[np.int64]
 
@@ -14,26 +17,42 @@ Counts = npt.NDArray[np.int64]
 def traffic(experiment: Experiment) -> tuple[Counts, Counts]:
     """(bytes, FLOPs) of every client over the run: int64 ``[clients, messages]`` and ``[clients, kinds of work]``.
 
-    Pools come from the seed's streams, so this is what the run will record, to the byte.
+    Pools and failures come from the seed's streams, so this is what the run will record, to the byte.
     """
-    config, steps, syncs = experiment.config, experiment.steps, experiment.syncs
+    config, steps = experiment.config, experiment.steps
     models = experiment.sizes.models
-    joined, held = (np.zeros(config.client.count, dtype=np.int64) for _ in range(2))
+    reliability = Reliability(config, Streams(config.seed))
+    joined, learnt, held = (np.zeros(config.client.count, dtype=np.int64) for _ in range(3))
+    messages = {message: np.zeros(config.client.count, dtype=np.int64) for message in experiment.sizes.step}
     exchanged, fetched = (np.zeros((len(models), config.client.count), dtype=np.int64) for _ in range(2))
     done = 0
-    for pool in experiment.pools():
-        joined[pool] += 1
+    for epoch, pool in enumerate(experiment.pools()):
+        joined[pool] += steps
+        for delivery, times in reliability.deliveries(epoch, steps, pool):
+            learnt[pool] += times * delivery.answered
+            for message, count in messages.items():
+                count[pool] += times * delivery.sent(message)
         for row, model in enumerate(models):
             fetched[row, pool] += held[pool] // model.every != done // model.every
-            exchanged[row, pool] += (done + syncs) // model.every - done // model.every
-        done += syncs
+        for step in experiment.sync_steps:
+            done += 1
+            there = pool[reliability.present(epoch, step, pool)]
+            for row, model in enumerate(models):
+                exchanged[row, there] += done % model.every == 0
         held[pool] = done
-    sizes = {message: joined * steps * size for message, size in experiment.sizes.step.items()}
+    sizes = {message: count * experiment.sizes.step[message] for message, count in messages.items()}
     for row, model in enumerate(models):
         sizes[f"{model.kind}_up"] = exchanged[row] * model.each_way
         sizes[f"{model.kind}_down"] = exchanged[row] * model.each_way + fetched[row] * model.copy
     sent = np.zeros((config.client.count, len(MESSAGES)), dtype=np.int64)
     for message, size in sizes.items():
         sent[:, MESSAGES.index(message)] = size
-    work = np.array([experiment.client_flops[kind] for kind in WORK], dtype=np.int64)
-    return sent, joined[:, None] * work
+    work = by_client(
+        experiment.network.bottom.costs.last,
+        steps=joined,
+        learnt=learnt,
+        rows=config.rows_per_client,
+        frozen=config.client.frozen,
+        momentum=experiment.algorithm.momentum,
+    )
+    return sent, work

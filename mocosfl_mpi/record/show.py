@@ -28,6 +28,11 @@ _MESSAGES = {
     "momentum_up": "momentum models up", "momentum_down": "momentum models down",
     "velocity_up": "SGD velocities up", "velocity_down": "SGD velocities down",
 }  # fmt: skip
+_FAILURES = {
+    "dropped_out": "clients drawn that dropped out of their epoch",
+    "missed_synchronisations": "synchronisations missed by a client",
+    "unheard_steps": "steps in which the server heard nobody",
+}
 _WORK = {
     "query_forward": "query forward", "key_forward": "key forward", "backward": "backward",
     "ema": "momentum update", "optimiser": "optimiser",
@@ -57,7 +62,7 @@ def render(run: Run) -> RenderableType:
     summary = run.summary()
     return Group(
         _header(run, summary), "", quality(summary), "", *_further(run, summary), _training(summary), "",
-        _spending(summary), "", _measured(summary), *_remarks(summary), "",
+        _spending(summary), "", *_failures(summary), _measured(summary), *_remarks(summary), "",
     )  # fmt: skip
 
 
@@ -216,6 +221,24 @@ def _spending(summary: Mapping[str, Any]) -> RenderableType:
             table.add_row(text, size(summary["client_memory"][kind]), "")
     title = f"What one simulated client spends in the run, mean of {summary['clients']} clients (1 MiB = 2^20 byte)"
     return section(title, table)
+
+
+def _failures(summary: Mapping[str, Any]) -> Iterator[RenderableType]:
+    """What failed, where anything could."""
+    found = summary["failures"]
+    if found is None:
+        return
+    table = figures("failed", "of", "share")
+    rows = {_FAILURES[name]: counts for name, counts in found.items() if name in _FAILURES}
+    messages = summary["messages_per_client"]
+    for kind, lost in found["lost_messages"].items():
+        rows[f"{_MESSAGES.get(kind, kind)}, lost"] = [lost, round(messages[kind] * summary["clients"])]
+    for name, (count, of) in rows.items():
+        if count:
+            table.add_row(clean(name), f"{count:,}", f"{of:,}", f"{100 * count / of:.1f} %" if of else "–")
+    nothing = [] if table.row_count else [Text("Nothing failed.")]
+    yield section("Clients and links that failed", *([table] if table.row_count else nothing))
+    yield ""
 
 
 def _measured(summary: Mapping[str, Any]) -> RenderableType:

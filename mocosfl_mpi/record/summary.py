@@ -44,6 +44,9 @@ def summarise(run: Run) -> dict[str, Any]:
         By kind: total of the run over *all* simulated clients, those never drawn included, divided by their number.
     client_memory
         Bytes of one client by use.
+    failures
+        What went wrong, of how much: clients that dropped out of an epoch, synchronisations missed by a client, steps
+        in which the server heard nobody, each ``[count, of]``; ``lost_messages`` by kind. None where nothing can fail.
     seconds, seconds_mean
         By phase, measured: the sum over epochs of the rank that spent most, and the mean over ranks.
     idle_share, resident_bytes, mpi_bytes
@@ -80,6 +83,7 @@ def summarise(run: Run) -> dict[str, Any]:
         "flops_per_client": _by_kind(run, "simulated/client_flops"),
         "client_memory": dict(zip(run["memory"].tolist(), run["cost/client_memory"].tolist(), strict=True)),
     }
+    summary["failures"] = _failures(run)
     summary |= _measured(run) | {"notes": [str(note) for note in attrs["notes"]]}
     return summary | {"warnings": cautions(summary)}
 
@@ -102,11 +106,34 @@ def _measure(run: Run, name: str) -> Any:
 
 
 def _models(run: Run) -> dict[str, float | None]:
-    values = {name: _number(run.last(f"after_sync/{name}")) for name in ("online_momentum_distance", "momentum_spread")}
+    def last(name: str) -> npt.NDArray[np.float64] | None:
+        """Of the clients that took part: the others are NaN."""
+        row = run.last(name)
+        if row is None or "epochs/present" not in run.names:
+            return row
+        return np.asarray(row[np.isfinite(row.reshape(len(row), -1)).all(axis=1)])
+
+    values = {name: _number(last(f"after_sync/{name}")) for name in ("online_momentum_distance", "momentum_spread")}
     for name in ("online_mean", "online_momentum", "momentum_mean"):
-        norms = run.last(f"divergence/{name}")
+        norms = last(f"divergence/{name}")
         values[f"divergence_{name}"] = None if norms is None else _number(norms.astype(np.float64).sum(axis=1))
     return values
+
+
+def _failures(run: Run) -> dict[str, Any] | None:
+    if "simulated/lost" not in run.names:
+        return None
+    present, epochs = run["epochs/present"], run["syncs/epoch"]
+    known = epochs < len(present)  # of an epoch that is not over, nothing says who takes part in it
+    expected, found = present[epochs[known]].sum(), run["syncs/present"][known].sum()
+    lost = run["simulated/lost"].sum(axis=(0, 1), dtype=np.int64).tolist()
+    heard = run["steps/heard"]
+    return {
+        "dropped_out": [int((present == 0).sum()), present.size],
+        "missed_synchronisations": [int(expected - found), int(expected)],
+        "unheard_steps": [int((heard == 0).sum()), len(heard)],
+        "lost_messages": {kind: count for kind, count in zip(run["message"].tolist(), lost, strict=True) if count},
+    }
 
 
 def _measured(run: Run) -> dict[str, Any]:

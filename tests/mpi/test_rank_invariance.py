@@ -73,6 +73,22 @@ ROWS = {
         "client.batch_size=4",
         "epochs=3",
     ),
+    "everything fails": (
+        *(f"reliability.{name}=0.3" for name in ("client_dropout", "query_loss", "key_loss", "gradient_loss")),
+        "reliability.sync_miss=0.4",
+        "method=monacosfl",
+        "federation.momentum_every=2",
+        "epochs=4",
+        "compute.block_size=2",
+    ),
+    "whole networks fail": (
+        "method=fl_moco",
+        "reliability.client_dropout=0.4",
+        "reliability.sync_miss=0.5",
+        "client.velocity_at_sync=averaged",
+        "client.batch_size=4",
+        "epochs=4",
+    ),
     "dirichlet": ("partition.kind=dirichlet", "client.schedule_step=published", "server.micro_batch=5"),
 }
 """Settings by name. Smoke samples 6 of 12 clients, so private state travels between ranks."""

@@ -82,6 +82,15 @@ CASES = [
     ("--set", "model.head=largeV2", "--set", "client.sampling_ratio=1.0", "--set", "compute.backend=stacked"),
     ("--set", "compute.precision=fp64", "--set", "compute.backend=loop", "--set", "server.momentum=0.0"),
     ("--set", "federation.alignment=none"),
+    tuple(
+        word
+        for name in ("client_dropout", "query_loss", "key_loss", "gradient_loss", "sync_miss")
+        for word in ("--set", f"reliability.{name}=0.4")
+    ),
+    (
+        *("--set", "reliability.sync_miss=0.5", "--set", "method=monacosfl", "--set", "federation.momentum_every=3"),
+        *("--set", "reliability.query_loss=0.9", "--set", "client.gradient_scale=own_rows"),
+    ),
     ("--set", "federation.alignment=momentum_reset", "--set", "client.sampling=round_robin"),
     ("--set", "method=monacosfl", "--set", "federation.momentum_every=3", "--set", "client.sampling=by_data"),
     ("--set", "method=monacosfl", "--set", "federation.momentum_compression=int8"),

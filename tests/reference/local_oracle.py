@@ -105,8 +105,12 @@ def run(
     pools: Callable[[int], Sequence[int]],
     images: Sequence[int],
     steps: int,
+    present: Callable[[int, int, list[int]], list[bool]] = lambda epoch, step, pool: [True for _ in pool],
 ) -> Outcome:
-    """Train for ``config.epochs`` epochs of ``steps`` steps; ``memory [K, d]``: the keys with which all begin."""
+    """Train for ``config.epochs`` epochs of ``steps`` steps; ``memory [K, d]``: the keys with which all begin.
+
+    ``present``: (epoch, step, pool) to who takes part in the synchronisation.
+    """
     clients = [Client(network, config) for _ in range(config.client.count)]
     for client in clients:
         client.queue = list(memory)
@@ -133,5 +137,6 @@ def run(
             accuracies.append(sum(hits) / len(hits))
             m = steps // config.federation.sync_freq
             if step == steps - 1 or step % m == m - 1:
-                drifts.append(synchronise(config, fed_server, clients, pool, images))
+                missing = [i for i, there in zip(pool, present(epoch, step, pool), strict=True) if not there]
+                drifts.append(synchronise(config, fed_server, clients, pool, images, missing))
     return Outcome(clients, losses, accuracies, drifts)

@@ -123,6 +123,27 @@ REFUSED = [
         {"client.sampling": "trace", "client.availability": ["110", "011"], "client.sampling_ratio": 0.6},
         "leaves 10 of 20 clients in epoch 0, and a pool takes 12; lower client.sampling_ratio to at most 0.5",
     ),
+    ({"reliability.client_dropout": 1.0}, "reliability.client_dropout = 1.0"),
+    ({"reliability.query_loss": -0.1}, "reliability.query_loss = -0.1"),
+    ({"reliability.sync_miss": 1}, "reliability.sync_miss = 1"),
+    ({"reliability.packet_loss": 0.1}, "reliability.packet_loss"),
+    (
+        {"method": "fl_moco", "reliability.query_loss": 0.1, "reliability.key_loss": 0.2},
+        "query_loss = 0.1 and reliability.key_loss = 0.2 of messages at the cut, and clients of method = 'fl_moco' send",
+    ),
+    ({"client.frozen": True, "reliability.gradient_loss": 0.1}, "leave reliability.gradient_loss and"),
+    ({"client.frozen": True, "reliability.sync_miss": 0.1}, "sends no gradients and synchronises no model"),
+    ({"client.count": 1, "reliability.client_dropout": 0.1}, "leave one client of the pool"),
+    ({"client.sampling_ratio": 0.05, "reliability.sync_miss": 0.1}, "leave one client of the pool"),
+    ({"federation.alignment": "none", "reliability.sync_miss": 0.1}, "at which nothing is aligned"),
+    (
+        {"method": "monacosfl", "federation.momentum_compression": "int8", "reliability.sync_miss": 0.1},
+        "set it to none, or leave reliability.sync_miss out",
+    ),
+    (
+        {"model.head": "largeV2", "client.batch_size": 1, "reliability.key_loss": 0.1},
+        "needs two rows, and clients that fail may leave one",
+    ),
     ({"method": "fedavg"}, "method = 'fedavg'"),
     ({"seed": -1}, "seed = -1"),
     ({"seed": 2**63}, "seed = "),
@@ -329,6 +350,9 @@ def test_hash_outlives_new_settings(tmp_path):
         stored, hashed = run.attrs["config"], run.attrs["config_hash"]
     assert "label_shares" not in stored["evaluation"]
     assert parse(stored, "stored").hash() == hashed
+    assert "reliability" not in json.loads(parse(stored, "stored").canonical())
+    failing = json.loads(build("reliability.key_loss=0.1", values=stored).canonical())
+    assert failing == stored | {"reliability": {"key_loss": 0.1}}
     chosen = json.loads(build("evaluation.label_shares=[0.1]", values=stored).canonical())["evaluation"]
     assert chosen == stored["evaluation"] | {"label_shares": [0.1]}
 

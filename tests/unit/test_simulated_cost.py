@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from mocosfl_mpi.clients.reliability import Reliability
 from mocosfl_mpi.config import apply_settings, parse
 from mocosfl_mpi.presets import load
 from mocosfl_mpi.record.reader import open_run
@@ -36,8 +37,11 @@ def run(tmp_path_factory):
                 "simulated/client_flops",
                 "epochs/clients",
                 "cost/client_memory",
+                "steps/loss",
+                "divergence/online_mean",
             )
-            return simulation, {name: file[name] for name in names}
+            failures = ("epochs/present", "syncs/present", "steps/heard", "simulated/lost")
+            return simulation, {name: file[name] for name in (*names, *failures) if name in file.names}
 
     return start
 
@@ -85,6 +89,79 @@ def test_bytes_and_messages_are_those_worked_out_by_hand(run, settings, up, down
             np.testing.assert_array_equal(count, np.broadcast_to(expected, count.shape), err_msg=name)
             np.testing.assert_array_equal(measured, count * weights)
     assert stale.any(), "sampling must bring in clients with an old model, or this test shows less than it says"
+
+
+FAILING = {"client_dropout": 0.3, "query_loss": 0.3, "key_loss": 0.2, "gradient_loss": 0.3, "sync_miss": 0.4}
+
+
+def test_what_is_lost_was_sent_and_costs_its_sender(run):
+    """Messages, bytes and FLOPs of each client, from what happened to it in every step."""
+    chances = [f"reliability.{name}={chance}" for name, chance in FAILING.items()]
+    simulation, found = run("compute.precision=fp32", "contrast.symmetric=off", "epochs=4", *chances)
+    reliability = Reliability(simulation.config, simulation.streams)
+    stem, conv = 16 * 16 * 4 * 1 * 9, 16 * 16 * 4 * 4 * 9  # MACs
+    forward, backward = 2 * (stem + 2 * conv), 2 * (stem + 2 * conv) + 2 * 2 * 2 * conv
+    version, held, total = 0, {}, dict.fromkeys(("dropped", "unheard", "lost", "missed", "stale"), 0)
+    heard = np.zeros((4, STEPS), dtype=int)
+    for epoch, drawn in enumerate(found["epochs/clients"]):
+        pool = reliability.survivors(epoch, drawn).tolist()
+        present = [reliability.present(epoch, step, np.array(pool)).tolist() for step in (1, 3)]
+        for member, client in enumerate(drawn.tolist()):
+            sent, lost = dict.fromkeys(MESSAGES, 0), dict.fromkeys(MESSAGES, 0)
+            learnt = 0
+            there = client in pool
+            total["dropped"] += not there
+            assert found["epochs/present"][epoch, member] == there
+            for step in range(STEPS if there else 0):
+                delivery = reliability.delivery(epoch, step, np.array([client]))
+                query, key, gradient = (bool(kind[0]) for kind in (delivery.query, delivery.key, delivery.gradient))
+                sent["query_up"] += 1
+                sent["key_up"] += 1
+                lost["query_up"] += not query
+                lost["key_up"] += not key
+                if query and key:
+                    heard[epoch, step] += 1
+                    sent["gradient_down"] += 1
+                    lost["gradient_down"] += not gradient
+                    learnt += gradient
+            if there:
+                synchronised = sum(row[pool.index(client)] for row in present)
+                stale = held.get(client, 0) != version
+                sent["weights_up"], sent["weights_down"] = synchronised, synchronised + stale
+                total["missed"] += 2 - synchronised
+                total["stale"] += stale
+                for number in range(2):
+                    row = found["syncs/present"][2 * epoch + number]
+                    assert row[member] == present[number][pool.index(client)]
+            np.testing.assert_array_equal(found["simulated/messages"][epoch, member], list(sent.values()))
+            np.testing.assert_array_equal(found["simulated/lost"][epoch, member], list(lost.values()))
+            sizes = dict.fromkeys(MESSAGES, BATCH * SMASHED_FLOATS * FLOAT)
+            sizes["weights_up"] = sizes["weights_down"] = PARAMETERS * FLOAT
+            expected = [count * sizes[kind] for kind, count in sent.items()]
+            np.testing.assert_array_equal(found["simulated/bytes"][epoch, member], expected)
+            done = STEPS * there
+            flops = [done * BATCH * forward] * 2 + [learnt * BATCH * backward]
+            flops += [done * 3 * PARAMETERS, learnt * 6 * PARAMETERS]
+            np.testing.assert_array_equal(found["simulated/client_flops"][epoch, member], flops)
+            total["lost"] += sum(lost.values())
+            if not there:
+                assert np.isnan(found["divergence/online_mean"][2 * epoch : 2 * epoch + 2, member]).all()
+        version += SYNCS
+        held |= dict.fromkeys(pool, version)
+    np.testing.assert_array_equal(found["steps/heard"], heard.ravel())
+    total["unheard"] = int((heard == 0).sum())
+    assert min(total["dropped"], total["lost"], total["missed"], total["stale"]) > 0, total
+
+
+def test_a_step_in_which_nobody_is_heard_changes_nothing_on_the_server(run):
+    chances = ("reliability.query_loss=0.97", "steps_per_epoch=8", "epochs=1")
+    simulation, found = run("compute.precision=fp32", *chances)
+    nobody = found["steps/heard"] == 0
+    assert 0 < nobody.sum() < len(nobody)
+    np.testing.assert_array_equal(np.isnan(found["steps/loss"]), nobody)
+    fresh = 2 * BATCH * found["steps/heard"].sum()
+    assert simulation.main_server.memory.position[0] == fresh % simulation.config.contrast.memory_length
+    assert simulation.chronicle._keys == fresh
 
 
 TENSORS = (36, 4, 4, 144, 4, 4, 144, 4, 4)

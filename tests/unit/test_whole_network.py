@@ -7,7 +7,6 @@ import torch
 from mocosfl_mpi import results, simulation
 from mocosfl_mpi.algorithms import ALGORITHMS
 from mocosfl_mpi.algorithms import network as build_network
-from mocosfl_mpi.clients.participation import pool as draw_pool
 from mocosfl_mpi.cost.flops import Costs, SegmentCost
 from mocosfl_mpi.cost.memory import ClientMemory
 from mocosfl_mpi.networks import STAGES
@@ -17,7 +16,7 @@ from mocosfl_mpi.record.schema import MEMORY
 from mocosfl_mpi.simulation import Conduct, Simulation
 from mocosfl_mpi.streams import Streams
 from tests.reference import local_oracle
-from tests.unit.test_against_oracle import Watched, configuration, flat, same
+from tests.unit.test_against_oracle import Watched, configuration, flat, happenings, same
 
 CASES = {
     "fl_moco": ["compute.block_size=3"],
@@ -98,6 +97,25 @@ CASES = {
         "epochs=4",
         "steps_per_epoch=2",
     ],
+    "fl_moco, clients drop out and miss synchronisations": [
+        "reliability.client_dropout=0.3",
+        "reliability.sync_miss=0.4",
+        "client.velocity_at_sync=averaged",
+        "federation.sync_freq=1",
+        "epochs=5",
+        "steps_per_epoch=2",
+        "compute.block_size=3",
+    ],
+    "fl_byol, synchronisations are missed, momentum every other, sampled, by data": [
+        "reliability.sync_miss=0.4",
+        "federation.alignment=online_and_momentum",
+        "federation.momentum_every=2",
+        "federation.weighting=data",
+        "partition.kind=volumes",
+        "client.sampling_ratio=0.75",
+        "epochs=5",
+        "steps_per_epoch=2",
+    ],
     "central": ["client.count=1", "client.batch_size=4"],
 }
 
@@ -122,15 +140,8 @@ def oracle_for(config, sim):
         first, second = feed.draw(np.array([client]), epoch, step)
         return first[0], second[0]
 
-    return local_oracle.run(
-        config,
-        network.bottom,
-        memory,
-        views,
-        lambda epoch: draw_pool(config, Streams(config.seed), epoch, sim.problem.images).tolist(),
-        sim.problem.images.tolist(),
-        sim.steps,
-    )
+    pools, images, steps, _, present = happenings(config, sim)
+    return local_oracle.run(config, network.bottom, memory, views, pools, images, steps, present)
 
 
 @pytest.mark.parametrize(("name", "settings"), CASES.items(), ids=CASES)

@@ -43,6 +43,11 @@ def machine():
         ("method=fl_byol", "federation.aligned_layers=['stem', 'head']"),
         ("method=fl_simclr", "client.velocity_at_sync=averaged", "epochs=3"),
         ("method=fedavg", "epochs=3"),
+        (
+            *("reliability.client_dropout=0.3", "reliability.query_loss=0.2", "reliability.key_loss=0.2"),
+            *("reliability.gradient_loss=0.3", "method=monacosfl", "federation.momentum_every=3", "epochs=4"),
+        ),
+        ("reliability.sync_miss=0.5", "epochs=4", "method=monacosfl"),
         ("client.sampling=trace", "client.availability=['10', '11', '01']"),
     ],
 )

@@ -34,6 +34,7 @@ CONFIG = {
     "epochs": 3,
     "client": {"count": 6, "sampling_ratio": 0.7},
     "seed": 7,
+    "reliability": {"client_dropout": 0.1},
     "evaluation": FURTHER,
 }
 STATE = "0123456789abcdef" * 4
@@ -77,5 +78,5 @@ def row(dim: str, number: int, sizes: dict | None = None) -> dict:
         if entry.growing == dim:
             shape = row_shape(entry, scales)
             base = np.arange(np.prod(shape, dtype=int)).reshape(shape) + 1000 * number + place
-            values[name] = base if np.dtype(entry.dtype).kind == "i" else base / 8
+            values[name] = {"i": base, "u": base % 2}.get(np.dtype(entry.dtype).kind, base / 8)
     return values
