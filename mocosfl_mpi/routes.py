@@ -19,7 +19,8 @@ from mocosfl_mpi.meter import Meter
 from mocosfl_mpi.objectives.contrast import symmetry
 from mocosfl_mpi.objectives.feature_memory import overwrite
 from mocosfl_mpi.objectives.local import LocalObjective, Outputs
-from mocosfl_mpi.server.main_server import MainServer, StepReport
+from mocosfl_mpi.server.protocol import Server
+from mocosfl_mpi.server.report import StepReport
 
 Smashed = tuple[list[Tensor], list[Tensor]]
 """Query and key per block of this rank; labels in the key's place where clients learn from them."""
@@ -50,7 +51,7 @@ class AtServer:
 
     def __init__(
         self,
-        server: MainServer | None,
+        server: Server | None,
         exchange: Exchange,
         meter: Meter,
         rows: int,

@@ -117,12 +117,17 @@ def _check_whole_network(config: Config) -> None:
 
 
 def _check_supervised(config: Config) -> None:
+    """Refuse what says nothing where clients learn from labels (ValueError)."""
     name = f"method = {config.method} learns from labels"
     if config.views.exact or config.views.pipeline != Views.model_fields["pipeline"].default:
         raise ValueError(
             f"{name}, from one view that is cropped and flipped; views.pipeline = {config.views.pipeline!r} and "
             f"views.exact = {str(config.views.exact).lower()} are about the two views of contrastive methods; leave "
             f"both out"
+        )
+    if config.one_at_a_time and config.client.sampling not in ("uniform", "round_robin"):
+        raise ValueError(
+            f"clients of method = {config.method} take turns; leave client.sampling = {config.client.sampling} out"
         )
     if config.client.frozen:
         raise ValueError(f"{name} on both sides of the cut; leave client.frozen = true out")

@@ -43,6 +43,9 @@ def machine():
         ("method=fl_byol", "federation.aligned_layers=['stem', 'head']"),
         ("method=fl_simclr", "client.velocity_at_sync=averaged", "epochs=3"),
         ("method=fedavg", "epochs=3"),
+        ("method=sfl_v2", "epochs=3"),
+        ("method=sfl_v1", "client.velocity_at_sync=averaged"),
+        ("method=split_vanilla", "epochs=5", "client.velocity_at_sync=averaged"),
         ("client.sampling=trace", "client.availability=['10', '11', '01']"),
     ],
 )
