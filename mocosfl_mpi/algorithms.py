@@ -21,10 +21,15 @@ from mocosfl_mpi.server.alignments import (
     Averaged,
     Cleared,
     Compressed,
+    HandedOver,
     Part,
     scope,
 )
 from mocosfl_mpi.server.compression import Int8, TopK
+from mocosfl_mpi.server.copies import Copies
+from mocosfl_mpi.server.main_server import MainServer
+from mocosfl_mpi.server.protocol import Server
+from mocosfl_mpi.server.sequential import Sequential
 from mocosfl_mpi.split import cut
 from mocosfl_mpi.split.cut import SplitNetwork
 from mocosfl_mpi.streams import Streams
@@ -39,11 +44,21 @@ class Algorithm:
     alignment: tuple[Part, ...]
     local: LocalObjective | None = None
     """What clients minimise by themselves, with the whole network; None = the main server does, behind the cut."""
+    server: type[Server] = MainServer
+    """The main server, where there is one."""
 
     @property
     def momentum(self) -> bool:
         """Whether clients have momentum models."""
-        return self.local is None or self.local.momentum
+        return self.local.momentum if self.local else self.server is MainServer
+
+    def server_updates(self, config: Config) -> int:
+        """SGD steps that the main server does in a step: one for all rows, or with labels one for each client."""
+        return 1 if self.server is MainServer else config.pool_size
+
+    def server_copies(self, config: Config) -> int:
+        """Copies of the trunk that the main server keeps beside it, each with its velocity."""
+        return config.pool_size if self.server is Copies else 0
 
     def widths(self, config: Config, parameters: int, key_dim: int) -> dict[str, int]:
         """Numbers in each state of a client whose network has ``parameters``; past keys have ``key_dim`` each."""
@@ -55,6 +70,7 @@ class Algorithm:
         return widths
 
 
+SPLITFED = "Thapa, Arachchige, Camtepe, Sun: SplitFed: when federated learning meets split learning. AAAI 2022"
 ALGORITHMS = {
     "mocosfl": Algorithm(
         "MocoSFL",
@@ -110,6 +126,15 @@ ALGORITHMS = {
         ONLINE,
         SUPERVISED,
     ),
+    "sfl_v1": Algorithm("SplitFed V1", SPLITFED, ONLINE, server=Copies),
+    "sfl_v2": Algorithm("SplitFed V2", SPLITFED, ONLINE, server=Sequential),
+    "split_vanilla": Algorithm(
+        "Split learning",
+        "Gupta, Raskar: Distributed learning of deep neural network over multiple agents. Journal of Network and "
+        "Computer Applications 2018, and Vepakomma, Gupta, Swedish, Raskar: Split learning for health. 2018",
+        ONLINE,
+        server=Sequential,
+    ),
 }
 
 
@@ -158,6 +183,8 @@ def alignment(config: Config, names: Sequence[str], spans: Sequence[tuple[int, i
     row = algorithm.alignment if federation.alignment == "method" else STRATEGIES[federation.alignment]
     momentum = MOMENTA[federation.momentum_compression](federation)
     parts = (*(momentum if part == MOMENTUM else part for part in row), *VELOCITIES[config.client.velocity_at_sync])
+    if config.one_at_a_time:
+        parts = tuple(HandedOver(part.state) if isinstance(part, Averaged) else part for part in parts)
     aligned = scope(federation.aligned_layers, names, spans)
     widths = algorithm.widths(config, aligned.parameters, key_dim)
     return Alignment(parts, aligned, widths, config.client.frozen, config.reliability.sync_miss > 0)

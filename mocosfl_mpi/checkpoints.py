@@ -17,10 +17,8 @@ from mocosfl_mpi.comm.cluster import Cluster
 from mocosfl_mpi.errors import BadInput, RunFailed
 from mocosfl_mpi.record.checkpoint import DIRECTORY, Checkpoint, Draft, Manifest
 from mocosfl_mpi.record.writer import Recorder
-from mocosfl_mpi.server.main_server import MainServer
+from mocosfl_mpi.server.protocol import Server
 from mocosfl_mpi.speaker import Speaker
-
-SERVER = ("online", "momentum", "velocity", "memory")
 
 
 class Checkpoints:
@@ -32,7 +30,7 @@ class Checkpoints:
         facts: Manifest | None,
         cluster: Cluster,
         clients: Population,
-        main_server: MainServer | None,
+        main_server: Server | None,
         chronicle: Chronicle,
         recorder: Recorder | None,
         speaker: Speaker,
@@ -116,7 +114,9 @@ class Checkpoints:
         assert saved is not None
         try:
             if self._main_server is not None:
-                self._main_server.restore({kind: _tensors(saved, f"server-{kind}") for kind in SERVER})
+                self._main_server.restore(
+                    {kind: _tensors(saved, f"server-{kind}") for kind in self._main_server.state()}
+                )
             self._restore_chronicle(saved)
         except (KeyError, RuntimeError, ValueError) as error:
             raise BadInput(f"the checkpoint {saved.path} does not fit this network: {error}") from None

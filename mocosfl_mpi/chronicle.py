@@ -29,13 +29,15 @@ from mocosfl_mpi.record.schema import MESSAGES
 from mocosfl_mpi.record.writer import Recorder
 from mocosfl_mpi.server.alignments import Traffic
 from mocosfl_mpi.server.fed_server import Drift
-from mocosfl_mpi.server.main_server import StepReport
+from mocosfl_mpi.server.report import StepReport
 from mocosfl_mpi.speaker import Speaker
 
 Ids = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 Arrays = dict[str, npt.NDArray[Any]]
 AGES = 30
+LABEL = 8
+"""Bytes of a label on the wire: an int64."""
 
 
 def ages(config: Config) -> int:
@@ -59,8 +61,11 @@ class WireSizes:
 
     @classmethod
     def of(cls, config: Config, smashed: int, models: tuple[Traffic, ...]) -> WireSizes:
-        """``smashed``: bytes of its smashed data, of which two go up and a gradient comes down."""
+        """``smashed``: bytes of its smashed data, of which two go up (with labels, one) and a gradient comes down."""
         step = {} if config.whole_network else {"query_up": smashed, "key_up": smashed, "gradient_down": smashed}
+        if config.supervised and step:
+            step["labels_up"] = config.rows_per_client * LABEL
+            del step["key_up"]
         if config.client.frozen:
             step.pop("gradient_down")
         return cls(step, models)
@@ -108,7 +113,8 @@ class Simulated:
         for model in self._sizes.models:
             if self._syncs % model.every == 0:
                 self._ledger.count(f"{model.kind}_up", model.each_way, self._at[present])
-                self._ledger.count(f"{model.kind}_down", model.each_way, self._at[present])
+                if model.answered:
+                    self._ledger.count(f"{model.kind}_down", model.each_way, self._at[present])
         self._held[self._pool] = self._syncs
 
     def take(self) -> dict[str, npt.NDArray[np.int64]]:

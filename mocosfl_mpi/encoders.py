@@ -7,7 +7,7 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from mocosfl_mpi.server.main_server import MainServer
+from mocosfl_mpi.server.protocol import Server
 from mocosfl_mpi.split import cut
 from mocosfl_mpi.split.engine import Engine
 from mocosfl_mpi.split.stacked import StackedModel
@@ -26,7 +26,7 @@ class Encode(Protocol):
 class BehindTheCut:
     """The client's part, and the main server's trunk behind it."""
 
-    def __init__(self, model: StackedModel, server: MainServer) -> None:
+    def __init__(self, model: StackedModel, server: Server) -> None:
         self._model = model
         self._server = server
 

@@ -20,6 +20,8 @@ class Method:
     """Clients have momentum models. Without, the two views of a batch are compared with each other."""
     supervised: bool = False
     """Clients learn from the labels of their images: one view of each, a classifier in the projector's place."""
+    one_at_a_time: bool = False
+    """An epoch of the run is the turn of one client, at whose end it hands its part over to the next."""
     clients: int | None = None
     """The only number of clients that makes sense."""
 
@@ -33,6 +35,9 @@ METHODS = {
     "fl_simsiam": Method(whole_network=True, momentum=False),
     "central": Method(whole_network=True, clients=1),
     "fedavg": Method(whole_network=True, momentum=False, supervised=True),
+    "sfl_v1": Method(momentum=False, supervised=True),
+    "sfl_v2": Method(momentum=False, supervised=True),
+    "split_vanilla": Method(momentum=False, supervised=True, one_at_a_time=True),
 }
 MOMENTUM_ALIGNED = frozenset({"online_and_momentum", "momentum_reset"})
 """Alignments that are about momentum models."""

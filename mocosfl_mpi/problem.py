@@ -102,7 +102,7 @@ class Problem:
         per_client = -(-int(self.images.sum()) // len(self.parts))
         passes = config.client.local_epochs * -(-per_client // config.client.batch_size)
         steps = config.steps_per_epoch or passes
-        if config.federation.sync_freq > steps:
+        if config.sync_freq > steps:
             raise BadInput(
                 f"federation.sync_freq = {config.federation.sync_freq} exceeds the {steps} steps of an epoch "
                 f"({per_client} images per client, client.batch_size = {config.client.batch_size}); "

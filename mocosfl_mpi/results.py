@@ -31,7 +31,7 @@ from mocosfl_mpi.record.attributes import run_attributes, software_versions
 from mocosfl_mpi.record.schema import FILE_NAME, MEMORY
 from mocosfl_mpi.record.writer import Recorder
 from mocosfl_mpi.resumption import Resumption
-from mocosfl_mpi.server.main_server import MainServer
+from mocosfl_mpi.server.protocol import Server
 from mocosfl_mpi.split.cut import SplitNetwork
 from mocosfl_mpi.split.stacked import StackedModel
 
@@ -59,7 +59,9 @@ def open_record(
     server_costs = measure(network.trunk, network.smashed_shape) if network.trunk else NOTHING
     server_cost = server_costs.last if frozen else server_costs.answering
     client_work = per_image(cost, frozen, algorithm.momentum), per_step(cost, frozen, algorithm.momentum)
-    flops = np.array([list(client_work[0].values()), list(per_image(server_cost, False).values())])
+    flops = np.array([list(client_work[0].values()), list(per_image(server_cost, False, algorithm.momentum).values())])
+    server_work = per_step(server_cost, False, algorithm.momentum)
+    server_work["optimiser"] *= algorithm.server_updates(config)
     if symmetry(config).server_swap:  # the second loss passes the trunk again, and no further down
         flops[1] += list(per_image(server_costs.last, False).values())
     client_memory = memory.measure(
@@ -89,7 +91,7 @@ def open_record(
         "hardness/memory_keys": config.contrast.memory_length,
         "cost/flops_per_image": flops,
         "cost/macs_per_image": flops // 2,
-        "cost/flops_per_step": [list(client_work[1].values()), list(per_step(server_cost, False).values())],
+        "cost/flops_per_step": [list(client_work[1].values()), list(server_work.values())],
         "cost/client_feature_memory": own_memory * 4,
         "cost/client_memory": [getattr(client_memory, kind) for kind in MEMORY],
         "ranks/host": hosts,
@@ -126,7 +128,7 @@ class Results:
         out: Path,
         recorder: Recorder | None,
         clients: Population,
-        server: MainServer | None,
+        server: Server | None,
         encode: Encode | None,
         cluster: Cluster,
     ) -> None:

@@ -20,7 +20,8 @@ from mocosfl_mpi.meter import Meter
 from mocosfl_mpi.objectives.contrast import symmetry
 from mocosfl_mpi.objectives.feature_memory import overwrite
 from mocosfl_mpi.objectives.local import LocalObjective, Outputs
-from mocosfl_mpi.server.main_server import MainServer, StepReport
+from mocosfl_mpi.server.protocol import Server
+from mocosfl_mpi.server.report import StepReport
 
 Smashed = tuple[list[Tensor], list[Tensor]]
 """Query and key per block of this rank; labels in the key's place where clients learn from them."""
@@ -58,7 +59,7 @@ class AtServer:
 
     def __init__(
         self,
-        server: MainServer | None,
+        server: Server | None,
         exchange: Exchange,
         meter: Meter,
         rows: int,
@@ -113,7 +114,7 @@ class AtServer:
 
     def _answer(
         self,
-        server: MainServer,
+        server: Server,
         query: Tensor,
         key: Tensor,
         pool: npt.NDArray[np.int64],

@@ -34,6 +34,7 @@ from mocosfl_mpi.encoders import BehindTheCut, Encode, InOnePiece
 from mocosfl_mpi.errors import BadInput, RunFailed, Stopped
 from mocosfl_mpi.evaluation.further import Further
 from mocosfl_mpi.evaluation.judge import Judge
+from mocosfl_mpi.label_routes import LabelsUp
 from mocosfl_mpi.meter import Meter
 from mocosfl_mpi.native import Kernels, NoKernelsError, load
 from mocosfl_mpi.objectives.feature_memory import noise
@@ -48,7 +49,6 @@ from mocosfl_mpi.results import Results, open_record
 from mocosfl_mpi.resumption import Found, Resumption
 from mocosfl_mpi.routes import AtClient, AtServer, Route
 from mocosfl_mpi.server.fed_server import FedServer, due, number
-from mocosfl_mpi.server.main_server import MainServer
 from mocosfl_mpi.signals import ignore
 from mocosfl_mpi.speaker import Speaker, console
 from mocosfl_mpi.split.cut import SplitNetwork, WholeNetwork
@@ -239,13 +239,13 @@ class Simulation:
             self.meter,
         )
         self.main_server = (
-            MainServer(config, network.trunk, network.key_dim, streams, engine)
+            ALGORITHMS[config.method].server(config, network.trunk, network.key_dim, streams, engine)
             if network.trunk is not None and cluster.serves
             else None
         )
         self.route = self._route(network, exchange, engine)
         self.reliability = Reliability(config, streams)
-        self.fed_server = FedServer(config, aligned, model, exchange, self.meter)
+        self.fed_server = FedServer(config, aligned, model, exchange, self.meter, self.main_server)
 
         # Rank 0 counts for all: the counter alone takes a second to import.
         cost = SegmentCost(
@@ -320,12 +320,15 @@ class Simulation:
         config, local = self.config, ALGORITHMS[self.config.method].local
         if local is not None:
             return AtClient(config, local, self.clients, exchange, self.meter, network.key_dim)
+        rows, shape = config.rows_per_client, network.smashed_shape
+        if config.supervised:
+            return LabelsUp(self.main_server, exchange, self.meter, rows, shape, engine.activations)
         return AtServer(
             self.main_server,
             exchange,
             self.meter,
-            config.rows_per_client,
-            network.smashed_shape,
+            rows,
+            shape,
             engine.activations,
             frozen=config.client.frozen,
             own_rows=config.client.gradient_scale == "own_rows",
@@ -435,8 +438,8 @@ class Simulation:
                 if gradient is not None:
                     clients.backward(gradient, epoch, delivery.answered)
                 chronicle.step(epoch, self.route.report, delivery)
-                if not config.client.frozen and due(step, self.steps, config.federation.sync_freq):
-                    sync = number(epoch, step, self.steps, config.federation.sync_freq)
+                if not config.client.frozen and due(step, self.steps, config.sync_freq):
+                    sync = number(epoch, step, self.steps, config.sync_freq)
                     present = self.reliability.present(epoch, step, pool)
                     drift = self.fed_server.synchronise(clients, self.problem.images[pool], sync, present)
                     chronicle.synchronised(epoch, drift, present)

@@ -21,7 +21,8 @@ def pool(config: Config, streams: Streams, epoch: int, images: Ids) -> Ids:
     """
     if config.pool_size == config.client.count:
         return np.arange(config.client.count, dtype=np.int64)
-    chosen = SAMPLERS[config.client.sampling](config, streams, epoch, images)
+    sampling = "round_robin" if config.one_at_a_time else config.client.sampling
+    chosen = SAMPLERS[sampling](config, streams, epoch, images)
     return np.sort(chosen).astype(np.int64)
 
 

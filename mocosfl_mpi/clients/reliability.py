@@ -43,8 +43,8 @@ class Delivery:
 
     def lost(self, message: str) -> Mask:
         """Whose message of this kind was sent and did not arrive."""
-        arrives = {"query_up": self.query, "key_up": self.key, "gradient_down": self.gradient}[message]
-        return self.sent(message) & ~arrives
+        arrives = {"query_up": self.query, "key_up": self.key, "gradient_down": self.gradient}
+        return self.sent(message) & ~arrives.get(message, np.ones_like(self.query))
 
 
 class Reliability:

@@ -86,6 +86,11 @@ def _account(options: argparse.Namespace) -> int:
             option = f"--{name.replace('_', '-')}"
             raise BadInput(f"--published-accounting counts and measures nothing; leave {option} out, or ask for a plan")
     _, config = configuration(options)
+    if config.supervised:
+        raise BadInput(
+            f"--published-accounting is about the papers' contrastive methods, and method = {config.method} learns "
+            f"from labels; leave the option out, or add --set method=mocosfl"
+        )
     if config.whole_network:
         raise BadInput(
             f"--published-accounting is about networks that are cut, and method = {config.method} has no cut; add "

@@ -124,12 +124,17 @@ def _strategy(config: Config) -> str:
 
 
 def _check_supervised(config: Config) -> None:
+    """Refuse what says nothing where clients learn from labels (ValueError)."""
     name = f"method = {config.method} learns from labels"
     if config.views.exact or config.views.pipeline != Views.model_fields["pipeline"].default:
         raise ValueError(
             f"{name}, from one view that is cropped and flipped; views.pipeline = {config.views.pipeline!r} and "
             f"views.exact = {str(config.views.exact).lower()} are about the two views of contrastive methods; leave "
             f"both out"
+        )
+    if config.one_at_a_time and config.client.sampling not in ("uniform", "round_robin"):
+        raise ValueError(
+            f"clients of method = {config.method} take turns; leave client.sampling = {config.client.sampling} out"
         )
     if config.client.frozen:
         raise ValueError(f"{name} on both sides of the cut; leave client.frozen = true out")
@@ -186,15 +191,20 @@ def _check_reliability(config: Config, pool: int) -> None:
     """Refuse failures that would have no effect, or that the experiment cannot bear (ValueError)."""
     chances = {name: value for name, value in config.reliability if value}
     lost = [f"reliability.{name} = {chances[name]}" for name in chances if name.endswith("_loss")]
-    if lost and config.whole_network:
+    if lost and (config.whole_network or METHODS[config.method].supervised):
         raise ValueError(
-            f"{' and '.join(lost)} of messages at the cut, and clients of method = {config.method!r} send none; leave "
-            f"it out"
+            f"{' and '.join(lost)} of query data, key data and their gradients, and clients of method = "
+            f"{config.method!r} send no such messages; leave it out"
         )
     if config.client.frozen and ("gradient_loss" in chances or "sync_miss" in chances):
         raise ValueError(
             "client.frozen = true sends no gradients and synchronises no model, so none can be missed; leave "
             "reliability.gradient_loss and reliability.sync_miss out"
+        )
+    if "sync_miss" in chances and METHODS[config.method].supervised and not config.whole_network:
+        raise ValueError(
+            f"reliability.sync_miss: with method = {config.method!r} the main server is part of what is handed on; leave "
+            f"it out"
         )
     if pool == 1 and ("client_dropout" in chances or "sync_miss" in chances):
         raise ValueError(

@@ -35,7 +35,8 @@ class Config(Section):
     method: Method = "mocosfl"
     """Published method: `mocosfl` averages the clients' online models, `monacosfl` their momentum models too;
     `fl_moco`, `fl_byol`, `fl_simclr`, `fl_simsiam` average whole networks; `central` is one client with all images.
-    With labels: `fedavg` averages whole networks."""
+    With labels: `fedavg` averages whole networks; `sfl_v1`, `sfl_v2` are SplitFed, with a trunk for each client or one
+    for all; `split_vanilla` is split learning, one client after the other."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 1234
     """Seed of every random stream."""
     epochs: Positive = 10
@@ -71,6 +72,16 @@ class Config(Section):
         return METHODS[self.method].supervised
 
     @property
+    def one_at_a_time(self) -> bool:
+        """Whether an epoch of the run is the turn of one client."""
+        return METHODS[self.method].one_at_a_time
+
+    @property
+    def sync_freq(self) -> int:
+        """Synchronisations per epoch: as set; or one, where the client whose turn it was hands over to the next."""
+        return 1 if self.one_at_a_time else self.federation.sync_freq
+
+    @property
     def views_each(self) -> int:
         """Views that a step takes of each image of a batch."""
         return 1 if self.supervised else 2
@@ -91,7 +102,9 @@ class Config(Section):
 
     @property
     def pool_size(self) -> int:
-        """Clients that take part in an epoch: P = int(ratio · N), as published."""
+        """Clients that take part in an epoch: P = int(ratio · N), as published; or one, where they take turns."""
+        if self.one_at_a_time:
+            return 1
         return int(round(self.client.sampling_ratio * self.client.count, 9))
 
     @property

@@ -50,6 +50,7 @@ def record_bytes(experiment: Experiment, ranks: int) -> int:
 def checkpoint_bytes(experiment: Experiment) -> int:
     """Bytes of the whole trained state at the end: the server's, what clients share, and each client's own."""
     config, network = experiment.config, experiment.network
-    server = 3 * network.trunk.parameters + experiment.server_memory
+    kinds = 2 * (1 + experiment.algorithm.server_copies(config)) if config.supervised else 3
+    server = kinds * network.trunk.parameters + experiment.server_memory
     own = experiment.private * experiment.participants
     return (server + experiment.shared + own) * experiment.weight + 3 * 8 * config.client.count + HEADER

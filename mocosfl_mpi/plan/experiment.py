@@ -93,7 +93,11 @@ class Experiment:
     @property
     def server_memory(self) -> int:
         """Numbers in the main server's feature memory."""
-        return 0 if self.config.whole_network else self.config.contrast.memory_length * self.network.keys
+        return (
+            0
+            if self.config.whole_network or self.config.supervised
+            else self.config.contrast.memory_length * self.network.keys
+        )
 
     @property
     def private(self) -> int:
@@ -133,7 +137,7 @@ class Experiment:
     @cached_property
     def sync_steps(self) -> list[int]:
         """The steps of an epoch after which models are synchronised."""
-        frequency = self.config.federation.sync_freq
+        frequency = self.config.sync_freq
         return [] if self.config.client.frozen else [s for s in range(self.steps) if due(s, self.steps, frequency)]
 
     @property
@@ -163,7 +167,8 @@ class Experiment:
         """FLOPs of the main server in one step, by kind."""
         costs = self.network.trunk.costs
         first = costs.last if self.config.client.frozen else costs.answering
-        work = totals(first, steps=1, rows=self.rows, frozen=False)
+        work = totals(first, steps=1, rows=self.rows, frozen=False, momentum=self.algorithm.momentum)
+        work["optimiser"] *= self.algorithm.server_updates(self.config)
         if symmetry(self.config).server_swap:
             again = totals(costs.last, steps=1, rows=self.rows, frozen=False)
             for kind in WORK[:3]:

@@ -144,6 +144,11 @@ def _reading(x: Experiment) -> int:
 
 def _server_models(x: Experiment) -> Uses:
     trunk = x.network.trunk.parameters
+    if x.config.supervised:
+        return {
+            "trunk, velocity, gradient": 3 * trunk * x.weight + 2 * trunk * x.activation,
+            "copies of the trunk": 2 * x.algorithm.server_copies(x.config) * trunk * x.weight,
+        }
     return {
         "trunk, momentum, velocity, gradient": 4 * trunk * x.weight + 2 * trunk * x.activation,
         "feature memory": x.server_memory * x.weight,
@@ -151,11 +156,13 @@ def _server_models(x: Experiment) -> Uses:
 
 
 def _chunk(x: Experiment) -> int:
-    """Rows that the server passes at once, as `MainServer` chooses them."""
+    """Rows that the server passes at once, as it chooses them."""
     if x.config.server.micro_batch:
         return min(x.config.server.micro_batch, x.rows)
     if x.network.mixes_rows:
         return x.rows
+    if x.config.supervised:
+        return x.config.rows_per_client * max(1, min(x.algorithm.server_copies(x.config), x.config.block_size))
     parts, own = -(-x.rows // MICRO_BATCH), x.config.rows_per_client
     return -(-x.rows // own // parts) * own
 
@@ -164,6 +171,8 @@ def _server_moments(x: Experiment, beside: int) -> Uses:
     """``beside``: bytes of the clients' training step where they live on the same rank."""
     trunk, chunk, memory = x.network.trunk, _chunk(x), x.config.contrast.memory_length
     gathered = x.rows * x.network.smashed * x.activation
+    if x.config.supervised:
+        memory = 0
     keys = 4 * x.rows * x.network.keys * x.weight
     logits = 4 * chunk * (memory if x.config.contrast.share_features else memory // x.config.client.count) * x.weight
     passes = chunk * (trunk.saved + 4 * trunk.largest) + logits + 2 * trunk.parameters * x.weight

@@ -14,6 +14,7 @@ SHOWN = 8
 """Ranks that are listed one by one."""
 _LINKS = {
     "smashed data up": ("query_up", "key_up"),
+    "labels up": ("labels_up",),
     "gradients down": ("gradient_down",),
     "client states up": ("weights_up", "momentum_up", "velocity_up"),
     "client states down": ("weights_down", "momentum_down", "velocity_down"),

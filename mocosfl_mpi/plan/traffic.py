@@ -43,7 +43,7 @@ def traffic(experiment: Experiment) -> tuple[Counts, Counts]:
     sizes = {message: count * experiment.sizes.step[message] for message, count in messages.items()}
     for row, model in enumerate(models):
         sizes[f"{model.kind}_up"] = exchanged[row] * model.each_way
-        sizes[f"{model.kind}_down"] = exchanged[row] * model.each_way + fetched[row] * model.copy
+        sizes[f"{model.kind}_down"] = exchanged[row] * model.each_way * model.answered + fetched[row] * model.copy
     sent = np.zeros((config.client.count, len(MESSAGES)), dtype=np.int64)
     for message, size in sizes.items():
         sent[:, MESSAGES.index(message)] = size

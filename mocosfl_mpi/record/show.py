@@ -27,6 +27,7 @@ _MESSAGES = {
     "weights_up": "online models up", "weights_down": "online models down",
     "momentum_up": "momentum models up", "momentum_down": "momentum models down",
     "velocity_up": "SGD velocities up", "velocity_down": "SGD velocities down",
+    "labels_up": "labels up",
 }  # fmt: skip
 _FAILURES = {
     "dropped_out": "clients drawn that dropped out of their epoch",
@@ -74,6 +75,9 @@ def _header(run: Run, summary: Mapping[str, Any]) -> RenderableType:
     papers = f" ({2 * cut - 1} as the papers count)" if isinstance(cut, int) and backbone in _PAIRS else ""
     method = METHODS.get(summary["method"])
     whole = method is not None and method.whole_network
+    often = f"{_value(config, 'federation', 'sync_freq')} times per epoch"
+    if method is not None and method.one_at_a_time:
+        often = "an epoch is one client's turn"
     place = "whole on the client" if whole else f"first {cut} layer(s){papers} on the client"
     images, clients = run["partition/counts"].sum(axis=1), summary["clients"]
     classes = len(run["class"])
@@ -82,8 +86,7 @@ def _header(run: Run, summary: Mapping[str, Any]) -> RenderableType:
     drawn = "" if sampling in ("uniform", "?") else f" ({sampling})"
     rows = {
         "Run": f"{summary['preset']}, {state}",
-        "Method": f"{summary['method']}{': ' if averaged else ''}{averaged}, "
-        f"{_value(config, 'federation', 'sync_freq')} times per epoch; seed {summary['seed']}",
+        "Method": f"{summary['method']}{': ' if averaged else ''}{averaged}, {often}; seed {summary['seed']}",
         "Data": f"{_value(config, 'data', 'source')}, {classes} classes, partition "
         f"{_value(config, 'partition', 'kind')!r}, {each} images per client",
         "Clients": f"{clients} simulated, {summary['pool']} take part in an epoch{drawn}, "
@@ -310,8 +313,9 @@ def _averaged(config: Mapping[str, Any], method: Any) -> str:
         strategy = METHODS[method].alignment if method in METHODS else None
     every, compression = (_value(config, "federation", f"momentum_{name}") for name in ("every", "compression"))
     layers = config["federation"].get("aligned_layers") if isinstance(config.get("federation"), Mapping) else None
+    turns = method in METHODS and METHODS[method].one_at_a_time and strategy == "online"
     words = [
-        _AVERAGED.get(str(strategy), ""),
+        "the client's part is handed to the next" if turns else _AVERAGED.get(str(strategy), ""),
         "" if every in (1, "?") else f"momentum one time in {every}",
         "" if compression in ("none", "?") else f"momentum sent by {compression}",
         f"layers {', '.join(map(str, layers))} only" if isinstance(layers, list) and layers else "",

@@ -7,7 +7,7 @@ docs/alignment.md has the strategies, their equations and their bytes on one pag
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol
 
 import torch
@@ -78,6 +78,8 @@ class Traffic:
     copy: int
     """What a client downloads that enters with a value that is out of date."""
     every: int
+    answered: bool = True
+    """Whether what became of it comes back at once: not where the next client is the one that needs it."""
 
 
 class Part(Protocol):
@@ -118,6 +120,15 @@ class Averaged:
         """One copy each way."""
         size = scope.numbers * itemsize
         return Traffic(KINDS[self.state], size, size, self.every)
+
+
+@dataclass(frozen=True)
+class HandedOver(Averaged):
+    """x ← x_i of the one client at work: up, and down to whoever has its turn next. Split learning in turns."""
+
+    def traffic(self, scope: Scope, itemsize: int) -> Traffic:
+        """A copy up; the next client downloads it as it enters."""
+        return replace(super().traffic(scope, itemsize), answered=False)
 
 
 @dataclass(frozen=True)

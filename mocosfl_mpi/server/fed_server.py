@@ -16,6 +16,7 @@ from mocosfl_mpi.config import Config
 from mocosfl_mpi.cost.divergence import layer_distance, relative_distance, spread
 from mocosfl_mpi.meter import Meter
 from mocosfl_mpi.server.alignments import Alignment, Means
+from mocosfl_mpi.server.protocol import Server
 from mocosfl_mpi.split.stacked import StackedModel
 
 
@@ -50,13 +51,20 @@ class FedServer:
     """Makes common to all clients what the alignment says, and measures the drift."""
 
     def __init__(
-        self, config: Config, alignment: Alignment, model: StackedModel, exchange: Exchange, meter: Meter
+        self,
+        config: Config,
+        alignment: Alignment,
+        model: StackedModel,
+        exchange: Exchange,
+        meter: Meter,
+        main_server: Server | None = None,
     ) -> None:
         self._alignment = alignment
         self._by_data = config.federation.weighting == "data"
         self._model = model
         self._exchange = exchange
         self._meter = meter
+        self._main_server = main_server
 
     def synchronise(
         self, clients: Population, images: npt.NDArray[np.int64], number: int, present: npt.NDArray[np.bool_]
@@ -91,6 +99,8 @@ class FedServer:
             for part in self._alignment.due(number):
                 part.synchronise(clients, means, self._alignment.scope)
             clients.averaged(online)
+            if self._main_server is not None:
+                self._main_server.synchronise(weights)
             after = [
                 torch.stack(
                     [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -15,45 +14,28 @@ from torch.nn import functional as F
 from mocosfl_mpi.config import Config
 from mocosfl_mpi.objectives.contrast import info_nce, symmetry
 from mocosfl_mpi.objectives.feature_memory import FeatureMemory
-from mocosfl_mpi.schedules import learning_rate
 from mocosfl_mpi.server.passes import passes
+from mocosfl_mpi.server.report import StepReport
+from mocosfl_mpi.server.trunk_server import TrunkServer, overwrite
 from mocosfl_mpi.split.cut import Trunk
 from mocosfl_mpi.split.engine import Engine
 from mocosfl_mpi.split.layers import mixes_rows
 from mocosfl_mpi.streams import Streams
 
-SERVER_DECAY = 0.1
 MICRO_BATCH = 64
 """Most rows per pass unless `server.micro_batch` says otherwise: bounds the memory of a step, and keeps more of it in
 the processor's caches (measured: 8 % faster than 100 rows at once)."""
 
 
-@dataclass(frozen=True)
-class StepReport:
-    """After a step: loss, contrastive accuracy (share of queries), unit queries ``[rows, d]``.
-
-    ``memory_before``: the memory they were contrasted with, newest key first, where it was asked for;
-    ``keys_per_update``: how many keys a step adds to it.
-    """
-
-    loss: float
-    accuracy: float
-    queries: Tensor
-    memory_before: Tensor | None
-    keys_per_update: int
-
-
-class MainServer:
+class MainServer(TrunkServer):
     """Trunk S, momentum trunk S' and feature memory of MocoSFL, updated by SGD."""
 
     def __init__(self, config: Config, trunk: Trunk, key_dim: int, streams: Streams, engine: Engine) -> None:
-        self._config = config
+        super().__init__(config, trunk, engine)
         self._symmetry = symmetry(config)
         self._wants_gradient = not config.client.frozen
-        self.online = trunk.train()
         self._mixes_rows = mixes_rows(trunk)
         self.momentum = copy.deepcopy(trunk).requires_grad_(False)
-        self._online_passes = passes(self.online.backbone, engine)
         self._momentum_passes = passes(self.momentum.backbone, engine)
         self.memory = FeatureMemory(
             config.contrast.memory_length,
@@ -63,24 +45,9 @@ class MainServer:
             streams=streams,
             dtype=engine.weights,
         )
-        self.optimiser = torch.optim.SGD(
-            self.online.parameters(),
-            lr=config.server.lr,
-            momentum=config.server.momentum,
-            weight_decay=config.server.weight_decay,
-            fused=True,
-        )
-
-    def begin_epoch(self, epoch: int) -> float:
-        """Set the epoch's learning rate and return it."""
-        settings = self._config.server
-        rate = learning_rate(settings.schedule, settings.lr, epoch, self._config.epochs, SERVER_DECAY)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
-        return rate
 
     def step(
-        self, query: Tensor, key: Tensor, pool: npt.NDArray[np.int64], *, keep_memory: bool = False
+        self, query: Tensor, key: Tensor, pool: npt.NDArray[np.int64], /, *, keep_memory: bool = False
     ) -> tuple[Tensor | None, StepReport]:
         """One step on the pool's smashed data; the gradient at the cut, and a report.
 
@@ -148,42 +115,19 @@ class MainServer:
         maps = (self._momentum_passes.forward(part) for part in smashed.split(chunk))
         return torch.cat([F.normalize(trunk.head(trunk.pool(part)), dim=1) for part in maps])
 
-    def encode(self, smashed: Tensor) -> tuple[Tensor, Tensor]:
-        """Features and projections of smashed data as the online trunk has them, for evaluation."""
-        self._online_passes.begin()
-        with torch.no_grad():
-            self.online.eval()
-            features = self.online.pool(self._online_passes.forward(smashed))
-            projections = self.online.head(features)
-            self.online.train()
-        return features, projections
-
     def state(self) -> dict[str, dict[str, Tensor]]:
         """Everything that training changes, by kind: trunk, momentum trunk, SGD velocity, feature memory."""
-        velocity = {}
-        for name, parameter in self.online.named_parameters():
-            buffer = self.optimiser.state[parameter].get("momentum_buffer")
-            velocity[name] = torch.zeros_like(parameter) if buffer is None else buffer
         return {
             "online": self.online.state_dict(),
             "momentum": self.momentum.state_dict(),
-            "velocity": velocity,
+            "velocity": self._velocity(),
             "memory": {"keys": self.memory.keys, "position": torch.from_numpy(self.memory.position)},
         }
 
-    @torch.no_grad()
     def restore(self, state: Mapping[str, Mapping[str, Tensor]]) -> None:
         """The inverse of ``state``, in place. RuntimeError or KeyError where names or shapes differ."""
-        for parameter in self.online.parameters():
-            if self._config.server.momentum:
-                self.optimiser.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
-        for kind, tensors in self.state().items():
-            if set(tensors) != set(state[kind]):
-                raise KeyError(f"{kind}: {sorted(set(tensors) ^ set(state[kind]))[:3]}")
-            for name, tensor in tensors.items():
-                if tensor.shape != state[kind][name].shape:
-                    raise RuntimeError(f"{kind}.{name}: {list(state[kind][name].shape)}, not {list(tensor.shape)}")
-                tensor.copy_(state[kind][name])
+        self._begin_velocity()
+        overwrite(self.state(), state)
 
     @torch.no_grad()
     def _update_momentum(self) -> None:

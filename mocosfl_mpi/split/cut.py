@@ -55,14 +55,14 @@ class WholeNetwork(Trunk):
 
 
 class Encoding(nn.Module):
-    """A whole network as evaluation sees it: ``[features, projections]`` side by side; its parameters, in its order."""
+    """A network as evaluation sees it: ``[features, projections]`` side by side; its parameters, in its order."""
 
-    def __init__(self, network: WholeNetwork) -> None:
+    def __init__(self, network: Trunk) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images ``[n, C, H, W]`` to ``[n, feature_dim + key_dim]``."""
+        """Images or smashed data ``[n, C, H, W]`` to ``[n, feature_dim + key_dim]``."""
         features = self.network.features(images)
         return torch.cat([features, self.network.head(features)], dim=1)
 

@@ -98,6 +98,22 @@ class StackedModel:
 
         return outputs.detach(), pullback
 
+    def forward_with_full_pullback(
+        self, flat: Tensor, inputs: Tensor
+    ) -> tuple[Tensor, Callable[[Tensor], tuple[Tensor, Tensor]]]:
+        """The same, with gradients at the weights ``[lanes, P]`` and at the ``inputs``, in their shape (not fused)."""
+        assert self._fused is None, "the fused backend gives clients no gradient at their inputs"
+        weights = {name: weight.detach().requires_grad_() for name, weight in self._unflatten(flat).items()}
+        inputs = inputs.detach().to(self._dtype).requires_grad_()
+        with torch.enable_grad():
+            outputs = self._forward(weights, inputs)
+
+        def pullback(gradient: Tensor) -> tuple[Tensor, Tensor]:
+            *found, at_inputs = torch.autograd.grad(outputs, [*weights.values(), inputs], gradient)
+            return torch.cat([g.flatten(1) for g in found], dim=1), at_inputs
+
+        return outputs.detach(), pullback
+
     def _fused_with_pullback(self, network: FusedNetwork, flat: Tensor, images: Tensor) -> tuple[Tensor, Pullback]:
         prepared = network.prepare(flat)
         outputs, back = prepared.forward_with_pullback(images.flatten(0, 1))

@@ -40,7 +40,9 @@ if os.environ.get("PMI_RANK", os.environ.get("OMPI_COMM_WORLD_RANK", "0")) == "{
 
 @pytest.mark.parametrize(("ranks", "rank", "thread"), [(1, 0, False), (3, 0, False), (3, 2, False), (3, 1, True)])
 def test_a_rank_that_raises_ends_the_job(tmp_path, ranks, rank, thread):
-    (tmp_path / "sitecustomize.py").write_text(RAISE.format(rank=rank, thread=thread, fault='raise ValueError("injected")'))
+    (tmp_path / "sitecustomize.py").write_text(
+        RAISE.format(rank=rank, thread=thread, fault='raise ValueError("injected")')
+    )
     start = time.monotonic()
     done = mocosfl("run", "smoke", "-n", str(ranks), "--out", tmp_path / "run", timeout=60, PYTHONPATH=str(tmp_path))
     assert done.returncode != 0

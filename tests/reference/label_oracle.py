@@ -1,7 +1,8 @@
 """Supervised federated and split learning, slow and obvious: one Python object per client, autograd end to end.
 
-Written from the papers (McMahan et al. 2017, FedAvg), not from the package: no exchange, no detached maps, torch's own
-SGD. From the package come the initial weights, the batches and the settings.
+Written from the papers (McMahan et al. 2017, FedAvg; Thapa et al. 2022, SplitFed; Gupta & Raskar 2018, split learning),
+not from the package: no exchange, no detached maps, torch's own SGD. From the package come the initial weights, the
+batches, the settings, and the order in which SFL-V2 takes clients.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from mocosfl_mpi.config import Config
 from tests.reference.local_oracle import Client
-from tests.reference.oracle import Drift, FedServer, Weights, rate, synchronise, velocities
+from tests.reference.oracle import Drift, FedServer, Weights, average, rate, synchronise, velocities, weights_of
 
 Batches = Callable[[int, int, int], tuple[Tensor, Tensor]]
 """(epoch, step, client) to the images ``[B, C, H, W]`` and labels ``[B]`` of that client's batch."""
@@ -64,6 +65,16 @@ def learn(optimisers: Sequence[torch.optim.SGD], loss: Tensor) -> None:
         optimiser.step()
 
 
+def average_servers(servers: Sequence[Server], shares: Sequence[float]) -> None:
+    """Networks and velocities of SFL-V1's copies."""
+    weights = average([weights_of(server.network) for server in servers], shares)
+    velocity = average([server.velocity() for server in servers], shares)
+    for server in servers:
+        server.network.load_state_dict(weights)
+        for name, parameter in server.network.named_parameters():
+            server.optimiser.state[parameter]["momentum_buffer"] = velocity[name].clone()
+
+
 def run(
     config: Config,
     bottom: nn.Module,
@@ -72,9 +83,17 @@ def run(
     pools: Callable[[int], Sequence[int]],
     images: Sequence[int],
     steps: int,
+    order: Callable[[int, int], Sequence[int]],
 ) -> Outcome:
-    """Train for ``config.epochs`` epochs of ``steps`` steps; ``trunk``: what stands behind the cut, if there is one."""
+    """Train for ``config.epochs`` epochs of ``steps`` steps; ``trunk``: what stands behind the cut, if there is one.
+
+    ``order``: of so many clients, at a step of the run: who comes first.
+    """
     outcome = Outcome([Client(bottom, config) for _ in range(config.client.count)], [])
+    turns = config.method in ("split_vanilla",)
+    if trunk is not None:
+        copies = len(pools(0)) if config.method == "sfl_v1" else 1
+        outcome.servers += [Server(trunk, config) for _ in range(copies)]
     fed_server = FedServer(bottom)
     for epoch in range(config.epochs):
         pool = list(pools(epoch))
@@ -87,16 +106,28 @@ def run(
                 )
                 client.steps += 1
             found = []
-            for i in pool:
-                inputs, labels = batches(epoch, step, i)
-                client = outcome.clients[i]
-                logits = client.online(inputs)
+            for server in outcome.servers:
+                server.optimiser.param_groups[0]["lr"] = rate(
+                    config.server.schedule, config.server.lr, epoch, config.epochs, 0.1
+                )
+            sequence = range(len(pool)) if config.method == "sfl_v1" else order(epoch * steps + step, len(pool))
+            for place in sequence:
+                inputs, labels = batches(epoch, step, pool[place])
+                client = outcome.clients[pool[place]]
+                logits, optimisers = client.online(inputs), [client.optimiser]
+                if outcome.servers:
+                    server = outcome.servers[place if config.method == "sfl_v1" else 0]
+                    logits = server.network(logits)
+                    optimisers.append(server.optimiser)
                 loss = cross_entropy(logits, labels)
-                learn([client.optimiser], loss)
+                learn(optimisers, loss)
                 found.append((float(loss.detach()), right(logits, labels)))
             outcome.losses.append(sum(loss for loss, _ in found) / len(found))
             outcome.accuracies.append(sum(hits for _, hits in found) / len(found))
-            every = steps // config.federation.sync_freq
+            every = steps if turns else steps // config.federation.sync_freq
             if step == steps - 1 or step % every == every - 1:
                 outcome.drifts.append(synchronise(config, fed_server, outcome.clients, pool, images, ()))
+                if config.method == "sfl_v1":
+                    shares = [images[i] if config.federation.weighting == "data" else 1.0 for i in pool]
+                    average_servers(outcome.servers, shares)
     return outcome

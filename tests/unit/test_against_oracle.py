@@ -319,7 +319,8 @@ class Watched:
             self.drifts.append(drift)
             synchronised(epoch, drift, present)
 
-        self.initial_memory = list(self.sim.main_server.memory.keys.clone()) if self.sim.main_server else []
+        memory = getattr(self.sim.main_server, "memory", None)
+        self.initial_memory = [] if memory is None else list(memory.keys.clone())
         self.sim.chronicle.step, self.sim.chronicle.synchronised = see_step, see_drift
         with self.sim.speaker:
             list(self.sim.train())

@@ -8,6 +8,7 @@ from mocosfl_mpi.algorithms import ALGORITHMS
 from mocosfl_mpi.config import Method
 from mocosfl_mpi.methods import METHODS
 from mocosfl_mpi.server.alignments import STRATEGIES
+from mocosfl_mpi.server.main_server import MainServer
 from tests.unit.test_architecture import ROOT
 
 
@@ -20,7 +21,7 @@ def test_the_configuration_knows_the_pieces(name):
     facts, pieces = METHODS[name], ALGORITHMS[name]
     assert facts.whole_network == (pieces.local is not None)
     assert facts.momentum == pieces.momentum
-    assert facts.supervised == (pieces.local.labels if pieces.local else False)
+    assert facts.supervised == (pieces.local.labels if pieces.local else pieces.server is not MainServer)
     assert STRATEGIES[facts.alignment] == pieces.alignment
 
 

@@ -23,7 +23,7 @@ LAYERS = [
     {"evaluation", "clients", "speaker"},
     {"server"},
     {"routes", "algorithms", "encoders", "problem"},
-    {"chronicle", "boundary", "resumption"},
+    {"chronicle", "boundary", "resumption", "label_routes"},
     {"results", "checkpoints"},
     {"simulation"},
     {"plan"},

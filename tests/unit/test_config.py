@@ -129,7 +129,7 @@ REFUSED = [
     ({"reliability.packet_loss": 0.1}, "reliability.packet_loss"),
     (
         {"method": "fl_moco", "reliability.query_loss": 0.1, "reliability.key_loss": 0.2},
-        "query_loss = 0.1 and reliability.key_loss = 0.2 of messages at the cut, and clients of method = 'fl_moco' send",
+        "query_loss = 0.1 and reliability.key_loss = 0.2 of query data",
     ),
     ({"client.frozen": True, "reliability.gradient_loss": 0.1}, "leave reliability.gradient_loss and"),
     ({"client.frozen": True, "reliability.sync_miss": 0.1}, "sends no gradients and synchronises no model"),

@@ -252,3 +252,45 @@ def test_frozen_clients_change_nothing_and_get_nothing(run):
     assert (shared["online"] == initial).all()
     assert (shared["momentum"] == initial).all()
     assert simulation.clients.digests() == []
+
+
+@pytest.mark.parametrize("method", ["sfl_v1", "sfl_v2"])
+def test_with_labels_one_view_goes_up_and_its_labels(run, method):
+    _, found = run("compute.precision=fp32", f"method={method}")
+    message, weights = STEPS * BATCH * SMASHED_FLOATS * FLOAT, PARAMETERS * FLOAT
+    stale = entries(found["epochs/clients"])
+    expected = {
+        "query_up": message,
+        "labels_up": STEPS * BATCH * 8,
+        "gradient_down": message,
+        "weights_up": SYNCS * weights,
+        "weights_down": (SYNCS + stale) * weights,
+    }
+    for name in MESSAGES:
+        measured = found["simulated/bytes"][:, :, MESSAGES.index(name)]
+        np.testing.assert_array_equal(measured, np.broadcast_to(expected.get(name, 0), measured.shape), err_msg=name)
+    flops = dict(zip(WORK, found["simulated/client_flops"][0, 0], strict=True))
+    stem, conv = 16 * 16 * 4 * 1 * 9, 16 * 16 * 4 * 4 * 9  # MACs
+    forward = 2 * (stem + 2 * conv)
+    assert flops == {
+        "query_forward": STEPS * BATCH * forward,
+        "key_forward": 0,
+        "backward": STEPS * BATCH * (forward + 2 * 2 * conv),
+        "ema": 0,
+        "optimiser": STEPS * 6 * PARAMETERS,
+    }
+    memory = dict(zip(MEMORY, found["cost/client_memory"], strict=True))
+    assert memory["momentum_weights"] == 0
+    assert memory["input"] == BATCH * 16 * 16 * FLOAT
+
+
+def test_a_client_hands_its_part_to_the_next(run):
+    """One up at the end of a turn; one down as the next begins, but not for the first, who has what all began with."""
+    _, found = run("compute.precision=fp32", "method=split_vanilla", "client.count=3", "epochs=7")
+    pools = found["epochs/clients"]
+    assert pools.shape == (7, 1)
+    assert (pools[3:] == pools[:-3]).all()
+    assert sorted(pools[:3, 0]) == [0, 1, 2]
+    up, down = (found["simulated/bytes"][:, 0, MESSAGES.index(f"weights_{way}")] for way in ("up", "down"))
+    assert up.tolist() == [PARAMETERS * FLOAT] * 7
+    assert down.tolist() == [0] + [PARAMETERS * FLOAT] * 6

@@ -11,6 +11,7 @@ from mocosfl_mpi.cost.flops import Costs, SegmentCost
 from mocosfl_mpi.cost.memory import ClientMemory
 from mocosfl_mpi.networks import STAGES
 from mocosfl_mpi.record.schema import MEMORY
+from mocosfl_mpi.server.copies import Copies
 from mocosfl_mpi.streams import Streams
 from tests.reference import label_oracle
 from tests.unit.test_against_oracle import Watched, configuration, flat, same
@@ -28,6 +29,27 @@ CASES = {
     "fedavg, one client alone": ["client.count=1", "client.batch_size=5", "federation.sync_freq=1"],
     "fedavg, nothing aligned": ["federation.alignment=none", "client.velocity_at_sync=kept"],
     "fedavg, layers": ["federation.aligned_layers=['stem', 'head']", "client.velocity_at_sync=reset"],
+    "sfl_v2": ["compute.block_size=3", "epochs=3"],
+    "sfl_v2, sampled, velocity reset, bottleneck": [
+        "client.sampling_ratio=0.5",
+        "client.velocity_at_sync=reset",
+        "model.bottleneck=C4S2",
+        "epochs=4",
+    ],
+    "sfl_v2, everything on the client but the classifier": ["model.cut_layer=5", "compute.backend=loop"],
+    "sfl_v1": ["compute.block_size=3", "epochs=3"],
+    "sfl_v1, sampled, by data, velocity averaged": [
+        "client.sampling_ratio=0.75",
+        "client.velocity_at_sync=averaged",
+        "federation.weighting=data",
+        "partition.kind=volumes",
+        "epochs=4",
+        "compute.block_size=2",
+    ],
+    "sfl_v1, loop, cut at the end": ["model.cut_layer=5", "compute.backend=loop"],
+    "split_vanilla": ["epochs=6", "steps_per_epoch=3"],
+    "split_vanilla, velocity handed over": ["epochs=6", "client.velocity_at_sync=averaged", "model.cut_layer=3"],
+    "split_vanilla, nothing handed over": ["epochs=5", "federation.alignment=none"],
 }
 
 
@@ -58,6 +80,7 @@ def oracle_for(config, sim):
         lambda epoch: draw_pool(config, Streams(config.seed), epoch, sim.problem.images).tolist(),
         sim.problem.images.tolist(),
         sim.steps,
+        lambda step, clients: Streams(config.seed).generator("turns", step).permutation(clients).tolist(),
     )
 
 
@@ -74,6 +97,15 @@ def test_engine_agrees_with_oracle(name, settings, tmp_path):
     for number, client in enumerate(expected.clients):
         same(run.client(number, "online"), flat(dict(client.online.named_parameters())), f"client {number} online")
         same(run.client(number, "velocity"), flat(client.velocity()), f"client {number} velocity")
+    server = run.sim.main_server
+    for place, copy in enumerate(expected.servers):
+        weights, velocity = flat(dict(copy.network.named_parameters())), flat(copy.velocity())
+        if isinstance(server, Copies):
+            same(server._weights[place], weights, f"copy {place}")
+            same(server._velocities[place], velocity, f"velocity of copy {place}")
+        else:
+            same(flat(server.state()["velocity"]), velocity, "server velocity")
+        same(flat(dict(server.online.named_parameters())).detach(), weights.detach(), "server")
     assert len(run.drifts) == len(expected.drifts) >= 2
     for found, wanted in zip(run.drifts, expected.drifts, strict=True):
         for kind in ("online_mean", "online_momentum", "momentum_mean", "online_momentum_distance", "momentum_spread"):

@@ -48,6 +48,9 @@ def machine():
             *("reliability.gradient_loss=0.3", "method=monacosfl", "federation.momentum_every=3", "epochs=4"),
         ),
         ("reliability.sync_miss=0.5", "epochs=4", "method=monacosfl"),
+        ("method=sfl_v2", "epochs=3"),
+        ("method=sfl_v1", "client.velocity_at_sync=averaged"),
+        ("method=split_vanilla", "epochs=5", "client.velocity_at_sync=averaged"),
         ("client.sampling=trace", "client.availability=['10', '11', '01']"),
     ],
 )

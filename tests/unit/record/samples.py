@@ -30,7 +30,7 @@ FURTHER = {
 }
 """Everything that a run may ask for, so that its file has every dataset of the schema."""
 CONFIG = {
-    "method": "fedavg",
+    "method": "sfl_v2",
     "epochs": 3,
     "client": {"count": 6, "sampling_ratio": 0.7},
     "seed": 7,
