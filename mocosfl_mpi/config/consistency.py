@@ -203,8 +203,7 @@ def _check_reliability(config: Config, pool: int) -> None:
         )
     if "sync_miss" in chances and METHODS[config.method].supervised and not config.whole_network:
         raise ValueError(
-            f"reliability.sync_miss: with method = {config.method!r} the main server is part of what is handed on; leave "
-            f"it out"
+            f"reliability.sync_miss: with method = {config.method!r} the server moves on as well; leave it out"
         )
     if pool == 1 and ("client_dropout" in chances or "sync_miss" in chances):
         raise ValueError(

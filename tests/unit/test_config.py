@@ -144,7 +144,7 @@ REFUSED = [
         {"model.head": "largeV2", "client.batch_size": 1, "reliability.key_loss": 0.1},
         "needs two rows, and clients that fail may leave one",
     ),
-    ({"method": "fedavg"}, "method = 'fedavg'"),
+    ({"method": "fedprox"}, "method = 'fedprox'"),
     ({"seed": -1}, "seed = -1"),
     ({"seed": 2**63}, "seed = "),
     ({"epochs": 0}, "epochs = 0"),

@@ -9,6 +9,7 @@ from mocosfl_mpi.split.engine import Engine
 from mocosfl_mpi.split.stacked import StackedModel
 
 LANES = 3
+ALL = torch.ones(LANES, dtype=torch.bool)
 
 
 def network():
@@ -44,7 +45,7 @@ def test_sgd_is_that_of_torch_with_a_rate_for_each_lane(backend):
     for step in range(4):
         out, _ = mine.forward(images(step), images(10 + step))
         gradient = torch.randn(out.shape, generator=torch.Generator().manual_seed(20 + step), dtype=torch.float64)
-        mine.backward(gradient, rates)
+        mine.backward(gradient, rates, ALL)
         for lane, (n, optimiser) in enumerate(zip(networks, optimisers, strict=True)):
             expected = n(images(step)[lane])
             assert torch.allclose(out[lane], expected, rtol=0, atol=1e-12)
@@ -90,12 +91,12 @@ def test_frozen_block_keeps_no_graph():
     mine, _ = block(frozen=True)
     query, _ = mine.forward(images(0), images(1))
     with pytest.raises(AssertionError):
-        mine.backward(torch.zeros_like(query), torch.zeros(LANES))
+        mine.backward(torch.zeros_like(query), torch.zeros(LANES), ALL)
 
 
 def test_backward_needs_a_forward_of_its_own():
     mine, _ = block()
     out, _ = mine.forward(images(0), images(1))
-    mine.backward(torch.zeros_like(out), torch.ones(LANES, dtype=torch.float64))
+    mine.backward(torch.zeros_like(out), torch.ones(LANES, dtype=torch.float64), ALL)
     with pytest.raises(AssertionError):
-        mine.backward(torch.zeros_like(out), torch.ones(LANES, dtype=torch.float64))
+        mine.backward(torch.zeros_like(out), torch.ones(LANES, dtype=torch.float64), ALL)

@@ -289,7 +289,7 @@ def test_what_a_run_does_not_ask_for_is_not_in_its_file(tmp_path):
         ({"published_probe": True}, set(), {"published_linear_top1", "published_linear_last_top1"}),
     ):
         path = tmp_path / f"{len(wanted)}.h5"
-        with create(path, config=parse({**CONFIG, "evaluation": evaluation}, "test")) as recorder:
+        with create(path, config=parse({**CONFIG, "evaluation": evaluation, "reliability": {}}, "test")) as recorder:
             for name in wanted:
                 value = np.arange(len(recorder._file["label_share"]) if name.startswith("few") else SIZES["client"])
                 recorder.put(f"result/{name}", value if dims else 12.5)
