@@ -23,6 +23,7 @@ from mocosfl_mpi.clients.feed import Feed
 from mocosfl_mpi.clients.participation import pool as draw_pool
 from mocosfl_mpi.clients.population import Population
 from mocosfl_mpi.clients.reliability import Reliability
+from mocosfl_mpi.clients.wealth import factors
 from mocosfl_mpi.comm.cluster import Cluster
 from mocosfl_mpi.comm.exchange import Exchange
 from mocosfl_mpi.config import Config
@@ -221,7 +222,7 @@ class Simulation:
             model,
             self._initial(exchange.broadcast(model.flat(network.bottom)), network.key_dim),
             aligned.kept,
-            Feed(self.problem.pixels, self.problem.parts, config.client.batch_size, views, streams),
+            Feed(self.problem.pixels, self.problem.parts, config.client.batch_size, views, streams, factors(config)),
             cluster,
             exchange,
             self.meter,
@@ -313,6 +314,7 @@ class Simulation:
             exchange,
             self.meter,
             config.rows_per_client,
+            factors(config),
             network.smashed_shape,
             engine.activations,
             frozen=config.client.frozen,

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mocosfl_mpi.config import Config, apply_settings, parse, read_toml, settings, to_toml
+from mocosfl_mpi.config import Config, apply_settings, parse, read_toml, to_toml
+from mocosfl_mpi.config import settings as all_settings
 from mocosfl_mpi.config.sections import ADDED
 from mocosfl_mpi.errors import BadInput
 from mocosfl_mpi.presets import load, presets
@@ -128,7 +129,7 @@ REFUSED = [
     ({"reliability.packet_loss": 0.1}, "reliability.packet_loss"),
     (
         {"method": "fl_moco", "reliability.query_loss": 0.1, "reliability.key_loss": 0.2},
-        "query_loss = 0.1 and reliability.key_loss = 0.2 of messages at the cut, and clients of method = 'fl_moco' send",
+        "query_loss = 0.1 and reliability.key_loss = 0.2 of messages at the cut, and clients of method = 'fl_moco'",
     ),
     ({"client.frozen": True, "reliability.gradient_loss": 0.1}, "leave reliability.gradient_loss and"),
     ({"client.frozen": True, "reliability.sync_miss": 0.1}, "sends no gradients and synchronises no model"),
@@ -142,6 +143,32 @@ REFUSED = [
     (
         {"model.head": "largeV2", "client.batch_size": 1, "reliability.key_loss": 0.1},
         "needs two rows, and clients that fail may leave one",
+    ),
+    ({"client.rich_share": 1.0}, "client.rich_share = 1.0"),
+    ({"client.rich_share": 0.01, "client.rich_batch_factor": 2}, "of client.count = 20 clients is none"),
+    ({"client.rich_batch_factor": 2}, "say how many are with client.rich_share"),
+    ({"partition.rich_data": 0.5}, "say how many are with client.rich_share"),
+    ({"client.rich_share": 0.5}, "rich clients have nothing more than others"),
+    ({"client.rich_share": 0.5, "partition.rich_data": 1.0}, "partition.rich_data = 1.0"),
+    ({"client.rich_share": 0.5, "partition.rich_data": 0.6, "partition.kind": "overlapping"}, "for each client alone"),
+    (
+        {
+            "client.rich_share": 0.5,
+            "partition.rich_data": 0.6,
+            "partition.kind": "dirichlet",
+            "partition.rich_deal": "published",
+        },
+        "rich_deal = published needs partition.rich_data, and partition.kind = iid or shards",
+    ),
+    ({"partition.rich_deal": "published"}, "rich_deal = published needs partition.rich_data"),
+    (
+        {
+            "client.rich_share": 0.5,
+            "client.rich_batch_factor": 4,
+            "contrast.share_features": False,
+            "server.micro_batch": 40,
+        },
+        "a multiple of 80 rows",
     ),
     ({"method": "fedavg"}, "method = 'fedavg'"),
     ({"seed": -1}, "seed = -1"),
@@ -275,7 +302,7 @@ def test_every_preset_is_sound_and_survives_toml(name):
 def test_printed_toml_explains_every_setting():
     text = to_toml(Config(), "Title\nand more")
     assert text.startswith("# Title\n# and more\n")
-    for name, description, _ in settings():
+    for name, description, _ in all_settings():
         assert description, f"{name} has no description"
         assert re.search(rf"^(# )?{name.rpartition('.')[2]} =", text, re.MULTILINE)
 
@@ -286,6 +313,8 @@ def other_values():
         "method": "monacosfl",
         "data.source": "cifar10",
         "partition.kind": "iid",
+        "partition.rich_data": 0.7,
+        "partition.rich_deal": "published",
         "views.pipeline": "mocov1",
         "model.backbone": "resnet34",
         "model.head": "V1",
@@ -313,7 +342,7 @@ def other_values():
         "data.image_size": 64,
         "views.size": 48,
     }
-    for name, _, default in settings():
+    for name, _, default in all_settings():
         if name in special:
             yield name, special[name]
         elif isinstance(default, bool):
@@ -328,6 +357,10 @@ def other_values():
 NEEDS = {
     "federation.momentum_every": {"method": "monacosfl"},
     "federation.momentum_compression": {"method": "monacosfl"},
+    "client.rich_share": {"partition.rich_data": 0.8, "client.rich_share": 0.5},
+    "client.rich_batch_factor": {"client.rich_share": 0.5, "partition.rich_data": 0.8},
+    "partition.rich_data": {"client.rich_share": 0.5, "client.rich_batch_factor": 2},
+    "partition.rich_deal": {"client.rich_share": 0.5, "partition.rich_data": 0.8},
     "client.availability": {"client.sampling": "trace", "client.sampling_ratio": 0.5, "client.availability": ["1"]},
 }
 """Without which a setting is refused."""
@@ -368,7 +401,7 @@ def test_a_plain_evaluation_asks_for_nothing_further():
 
 
 def test_what_came_later_is_named_by_its_setting():
-    assert set(ADDED) <= {name for name, _, _ in settings()}
+    assert set(ADDED) <= {name for name, _, _ in all_settings()}
 
 
 def test_hash_is_that_of_the_meaning_not_of_the_writing():
@@ -429,7 +462,7 @@ def test_value_is_not_a_section():
         build("seed=1", "seed.x=2")
 
 
-NAMES = [name for name, _, _ in settings()]
+NAMES = [name for name, _, _ in all_settings()]
 VALUES = st.one_of(
     STRINGS,
     st.integers().map(str),

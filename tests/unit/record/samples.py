@@ -31,7 +31,7 @@ FURTHER = {
 """Everything that a run may ask for, so that its file has every dataset of the schema."""
 CONFIG = {
     "epochs": 3,
-    "client": {"count": 6, "sampling_ratio": 0.7},
+    "client": {"count": 6, "sampling_ratio": 0.7, "rich_share": 0.5, "rich_batch_factor": 2},
     "seed": 7,
     "reliability": {"client_dropout": 0.1},
     "evaluation": FURTHER,
