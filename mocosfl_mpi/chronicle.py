@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mocosfl_mpi.clients.population import Population
 from mocosfl_mpi.clients.reliability import Delivery
+from mocosfl_mpi.clients.wealth import factors
 from mocosfl_mpi.comm.cluster import Cluster
 from mocosfl_mpi.comm.exchange import Exchange
 from mocosfl_mpi.config import Config
@@ -46,8 +47,9 @@ def ages(config: Config) -> int:
 
 
 def keys_per_update(config: Config) -> int:
-    """Keys that enter the feature memory in a step in which nothing is lost."""
-    return config.pool_size * config.client.batch_size * (1 if config.contrast.symmetric == "off" else 2)
+    """Keys that enter the feature memory in a step in which nothing is lost, of a pool with its share of the rich."""
+    every = config.client.batch_size * int(factors(config).sum()) * (1 if config.contrast.symmetric == "off" else 2)
+    return every * config.pool_size // config.client.count
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class WireSizes:
     """Bytes of a client's simulated messages."""
 
     step: dict[str, int]
-    """In every step, by kind."""
+    """In every step, by kind; rich clients send multiples."""
     models: tuple[Traffic, ...]
     """For the alignment."""
 
@@ -86,6 +88,7 @@ class Simulated:
         self._at: Ids = np.empty(0, dtype=np.int64)
         """Places of the pool's clients among those that were drawn: the members of the ledger."""
         self._ledger = Ledger(config.pool_size)
+        self._factors = factors(config)
         self._lost = np.zeros((config.pool_size, len(MESSAGES)), dtype=np.int64)
         self._learnt = np.zeros(config.pool_size, dtype=np.int64)
         """Steps of each member in which it got its gradient."""
@@ -104,7 +107,8 @@ class Simulated:
         self._steps += 1
         self._learnt[self._at] += delivery.answered
         for message, size in self._sizes.step.items():
-            self._ledger.count(message, size, self._at[delivery.sent(message)])
+            sent = delivery.sent(message)
+            self._ledger.count(message, size * self._factors[self._pool[sent]], self._at[sent])
             self._lost[self._at, MESSAGES.index(message)] += delivery.lost(message)
 
     def synchronise(self, present: Mask) -> None:
@@ -120,13 +124,13 @@ class Simulated:
     def take(self) -> dict[str, npt.NDArray[np.int64]]:
         """The epoch's rows: bytes, messages and FLOPs of each client of the pool."""
         size, messages = self._ledger.take()
-        steps = np.zeros_like(self._learnt)
-        steps[self._at] = self._steps
+        steps, batches = np.zeros_like(self._learnt), np.ones_like(self._learnt)
+        steps[self._at], batches[self._at] = self._steps, self._factors[self._pool]
         flops = by_client(
             self._cost,
             steps=steps,
             learnt=self._learnt,
-            rows=self._config.rows_per_client,
+            rows=self._config.rows_per_client * batches,
             frozen=self._config.client.frozen,
             momentum=self._momentum,
         )

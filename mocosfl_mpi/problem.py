@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from mocosfl_mpi.clients.wealth import factors
 from mocosfl_mpi.comm.cluster import Cluster
 from mocosfl_mpi.config import Config
 from mocosfl_mpi.data.check import check_all
@@ -50,7 +51,9 @@ def read(config: Config, data_dir: Path | None, streams: Streams) -> Source:
     if held:
         order = streams.generator("validation").permutation(len(data.train))
         train, validation = data.train.take(np.sort(order[held:])), data.train.take(np.sort(order[:held]))
-    parts = partition(config.partition, train.labels, config.client.count, data.class_count, streams)
+    parts = partition(
+        config.partition, train.labels, config.client.count, data.class_count, streams, config.rich_clients
+    )
     return Source(data, train, validation, parts, load(other, data_dir, streams) if other else None)
 
 
@@ -92,7 +95,7 @@ class Problem:
         return np.array([len(part) for part in self.parts], dtype=np.int64)
 
     def steps_per_epoch(self, config: Config) -> int:
-        """As set, or whole passes over the mean client's images, each rounded up.
+        """As set, or whole passes over the mean client's images in the mean client's batches, each rounded up.
 
         Raises
         ------
@@ -100,7 +103,8 @@ class Problem:
             More synchronisations than steps are asked for.
         """
         per_client = -(-int(self.images.sum()) // len(self.parts))
-        passes = config.client.local_epochs * -(-per_client // config.client.batch_size)
+        together = config.client.batch_size * int(factors(config).sum())  # all clients' batches
+        passes = config.client.local_epochs * -(-int(self.images.sum()) // together)
         steps = config.steps_per_epoch or passes
         if config.sync_freq > steps:
             raise BadInput(

@@ -15,6 +15,7 @@ from torch import nn
 from mocosfl_mpi.algorithms import ALGORITHMS
 from mocosfl_mpi.chronicle import ages, keys_per_update
 from mocosfl_mpi.clients.population import Population
+from mocosfl_mpi.clients.wealth import factors
 from mocosfl_mpi.comm.cluster import Cluster
 from mocosfl_mpi.comm.environment import launcher
 from mocosfl_mpi.comm.placement import deal
@@ -73,8 +74,13 @@ def open_record(
         beside,
         config.views_each,
     )
+    rich_memory = client_memory
+    if config.client.rich_batch_factor > 1:
+        rows = config.rows_per_client * config.client.rich_batch_factor
+        rich_memory = memory.measure(network.bottom, network.input_shape, rows, frozen, algorithm.momentum, beside)
     own_memory = algorithm.widths(config, model.parameters, network.key_dim).get("memory", 0)
-    placed = deal(np.arange(config.pool_size), config.block_size, cluster.hosts)
+    multiples = factors(config)
+    placed = deal(np.arange(config.pool_size), config.block_size, cluster.hosts, multiples[: config.pool_size])
     threads = [server_threads if rank == 0 else config.compute.host_threads for rank in range(cluster.size)]
     sizes: dict[str, Any] = {
         "client": config.client.count,
@@ -94,6 +100,7 @@ def open_record(
         "cost/flops_per_step": [list(client_work[1].values()), list(server_work.values())],
         "cost/client_feature_memory": own_memory * 4,
         "cost/client_memory": [getattr(client_memory, kind) for kind in MEMORY],
+        **({"cost/rich_client_memory": [getattr(rich_memory, kind) for kind in MEMORY]} if config.rich_clients else {}),
         "ranks/host": hosts,
         "ranks/threads": threads,
         "ranks/clients": [placed.clients_of(rank) for rank in range(cluster.size)],

@@ -53,8 +53,8 @@ class Route(Protocol):
 class AtServer:
     """The loss lives on the main server: smashed query and key data up, the gradient at the cut down.
 
-    One round trip. Frozen clients want no gradient, and none travels. ``own_rows``: clients multiply theirs by the
-    number of clients in the mean.
+    One round trip. Frozen clients want no gradient, and none travels. Each client has ``rows`` rows, times its one of
+    ``factors [clients]``. ``own_rows``: clients multiply theirs by the rows in the mean, over their own.
     """
 
     def __init__(
@@ -63,6 +63,7 @@ class AtServer:
         exchange: Exchange,
         meter: Meter,
         rows: int,
+        factors: npt.NDArray[np.int64],
         smashed_shape: tuple[int, ...],
         dtype: torch.dtype,
         *,
@@ -73,7 +74,9 @@ class AtServer:
         self._exchange = exchange
         self._meter = meter
         channels, height, width = smashed_shape
-        self._shape = (rows, height, width, channels)  # as fast convolutions have it in memory, and on the wire
+        self._rows = rows
+        self._factors = factors
+        self._shape = (height, width, channels)  # as fast convolutions have it in memory, and on the wire
         self._dtype = dtype
         self._frozen = frozen
         self._own_rows = own_rows
@@ -93,10 +96,10 @@ class AtServer:
         Zeros for clients that are not ``heard``; None when clients are frozen. The server's report of the step is in
         ``report`` (None on other ranks). ``meanwhile`` is what clients can do until the gradient comes.
         """
-        lanes = [len(part) for part in smashed[0]]
+        batches = [(part.shape[0], part.shape[1]) for part in smashed[0]]
         with self._meter.phase("exchange"):
             query, key = (
-                self._exchange.up([block.movedim(2, -1) for block in part], self._shape, self._dtype)
+                self._exchange.rows_up([block.movedim(2, -1) for block in part], self._rows, self._shape, self._dtype)
                 for part in smashed
             )
         if meanwhile is not None:
@@ -108,9 +111,12 @@ class AtServer:
         if self._frozen:
             return None
         with self._meter.phase("exchange"):
-            parts = self._exchange.down(gradient, lanes, self._shape, self._dtype)
-            scale = int(heard.sum()) if self._own_rows else 1
-            return [part.movedim(-1, 2) * scale if scale != 1 else part.movedim(-1, 2) for part in parts]
+            parts = self._exchange.rows_down(gradient, batches, self._rows, self._shape, self._dtype)
+            parts = [part.movedim(-1, 2) for part in parts]
+            if not self._own_rows:
+                return parts
+            together = self._rows * int(self._factors[pool[heard]].sum())
+            return [part * (together / part.shape[1]) for part in parts]
 
     def _answer(
         self,
@@ -122,21 +128,21 @@ class AtServer:
         *,
         keep_memory: bool,
     ) -> tuple[Tensor | None, StepReport]:
-        """The server's step with those it has heard: gradients ``[P, *self._shape]``; no step where it hears nobody."""
+        """The server's step with those it has heard, ``[rows, *self._shape]``; nothing where it hears nobody."""
         if not heard.any():
             return torch.zeros_like(query), UNHEARD
         everybody = bool(heard.all())
-        arrived = torch.from_numpy(heard)
+        arrived = torch.from_numpy(np.repeat(heard, self._rows * self._factors[pool]))
         query, key = (part if everybody else part[arrived] for part in (query, key))
-        query, key = (part.flatten(0, 1).movedim(-1, 1) for part in (query, key))
+        query, key = (part.movedim(-1, 1) for part in (query, key))
         gradient, report = server.step(query, key, pool[heard], keep_memory=keep_memory)
         if gradient is None:
             return None, report
         gradient = gradient.movedim(1, -1)
         if everybody:
             return gradient, report
-        everyone = gradient.new_zeros(len(pool), *self._shape)
-        everyone[arrived] = gradient.unflatten(0, (-1, self._shape[0]))
+        everyone = gradient.new_zeros(len(arrived), *self._shape)
+        everyone[arrived] = gradient
         return everyone, report
 
 
@@ -212,13 +218,12 @@ class AtClient:
             assert key is not None
             fresh = F.normalize(key, dim=-1)
             if self._terms == 2:  # published: the first views' keys, then the second's
-                fresh = fresh.roll(self._rows // 2, dims=1)
-            overwrite(memory, fresh, self._clients.steps_of(block) * self._rows)
+                fresh = fresh.roll(query.shape[1] // 2, dims=1)
+            overwrite(memory, fresh, self._clients.steps_of(block) * query.shape[1])
         return query.grad, torch.stack([loss.detach(), hits], dim=1).to(torch.float64)
 
     def _queries(self, outputs: list[Tensor]) -> Tensor | None:
         """Unit queries ``[rows, d]`` of the whole pool, on rank 0."""
         units = [F.normalize(part[..., : self._key_dim], dim=-1) for part in outputs]
         dtype = self._clients.dtype
-        gathered = self._exchange.up(units, [self._rows, self._key_dim], dtype)
-        return gathered.flatten(0, 1) if gathered is not None else None
+        return self._exchange.rows_up(units, self._rows, [self._key_dim], dtype)

@@ -24,6 +24,7 @@ from mocosfl_mpi.clients.labelled import LabelledFeed
 from mocosfl_mpi.clients.participation import pool as draw_pool
 from mocosfl_mpi.clients.population import Population
 from mocosfl_mpi.clients.reliability import Reliability
+from mocosfl_mpi.clients.wealth import factors
 from mocosfl_mpi.comm.cluster import Cluster
 from mocosfl_mpi.comm.exchange import Exchange
 from mocosfl_mpi.config import Config
@@ -177,8 +178,8 @@ def feed(config: Config, problem: Problem, views: ViewMaker, streams: Streams) -
     """Where clients get their batches: two views of each image, or one and its label."""
     size = config.client.batch_size
     if config.supervised:
-        return LabelledFeed(problem.pixels, problem.labels, problem.parts, size, views, streams)
-    return Feed(problem.pixels, problem.parts, size, views, streams)
+        return LabelledFeed(problem.pixels, problem.labels, problem.parts, size, views, streams, factors(config))
+    return Feed(problem.pixels, problem.parts, size, views, streams, factors(config))
 
 
 class Simulation:
@@ -328,6 +329,7 @@ class Simulation:
             exchange,
             self.meter,
             rows,
+            factors(config),
             shape,
             engine.activations,
             frozen=config.client.frozen,

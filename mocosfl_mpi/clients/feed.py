@@ -18,7 +18,7 @@ class Feed:
 
     An epoch shuffles each client's images afresh and runs through them in batches; a client that reaches the
     end goes on with another shuffle, so batches are always full and nothing is dropped. The order is a function
-    of (seed, epoch, client, pass): there is no cursor to save.
+    of (seed, epoch, client, pass): there is no cursor to save. ``factors [clients]``: multiples of ``batch_size``.
     """
 
     def __init__(
@@ -28,29 +28,29 @@ class Feed:
         batch_size: int,
         views: ViewMaker,
         streams: Streams,
+        factors: npt.NDArray[np.int64] | None = None,
     ) -> None:
         self._pixels = pixels
         self._parts = parts
-        self._batch_size = batch_size
+        self._batch = batch_size * (np.ones(len(parts), dtype=np.int64) if factors is None else factors)
         self._views = views
         self._streams = streams
 
     def indices(self, client: int, epoch: int, step: int) -> npt.NDArray[np.int64]:
         """Which images ``client`` takes at a step: ``[B]`` indices into the training images."""
-        images = self._parts[client]
-        places = np.arange(step * self._batch_size, (step + 1) * self._batch_size)
+        images, size = self._parts[client], int(self._batch[client])
+        places = np.arange(step * size, (step + 1) * size)
         passes, within = np.divmod(places, len(images))
-        batch = np.empty(self._batch_size, dtype=np.int64)
+        batch = np.empty(size, dtype=np.int64)
         for number in range(int(passes[0]), int(passes[-1]) + 1):
             order = self._streams.generator("order", epoch, client, number).permutation(images)
             batch[passes == number] = order[within[passes == number]]
         return batch
 
     def draw(self, clients: npt.NDArray[np.int64], epoch: int, step: int) -> tuple[Tensor, Tensor]:
-        """Two views of the clients' batches: ``[n, B, C, H, W]`` each, normalised."""
+        """Two views of the clients' batches: ``[n, B, C, H, W]`` each, normalised; all have as large ones."""
+        size = int(self._batch[clients[0]])
         chosen = np.stack([self.indices(int(client), epoch, step) for client in clients])
-        draws = self._streams.uniforms(
-            "views", epoch=epoch, step=step, clients=clients, count=self._batch_size * 2 * DRAWS
-        )
+        draws = self._streams.uniforms("views", epoch=epoch, step=step, clients=clients, count=size * 2 * DRAWS)
         pixels = torch.from_numpy(self._pixels[chosen])
-        return self._views(pixels, draws.reshape(len(clients), self._batch_size, 2, DRAWS))
+        return self._views(pixels, draws.reshape(len(clients), size, 2, DRAWS))

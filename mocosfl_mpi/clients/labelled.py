@@ -29,15 +29,16 @@ class LabelledFeed(Feed):
         batch_size: int,
         views: ViewMaker,
         streams: Streams,
+        factors: npt.NDArray[np.int64] | None = None,
     ) -> None:
-        super().__init__(pixels, parts, batch_size, views, streams)
+        super().__init__(pixels, parts, batch_size, views, streams, factors)
         self._labels = labels
         self._crop = CropFlip(views.size, views.config.flip_probability, views.mean, views.std, views.dtype)
 
     def draw(self, clients: npt.NDArray[np.int64], epoch: int, step: int) -> tuple[Tensor, Tensor]:
         """Views ``[n, B, C, H, W]``, normalised, and labels ``[n, B]`` of the clients' batches."""
         chosen = np.stack([self.indices(int(client), epoch, step) for client in clients])
-        count = self._batch_size * DRAWS
+        count = chosen.shape[1] * DRAWS
         draws = self._streams.uniforms("views", epoch=epoch, step=step, clients=clients, count=count)
         views = self._crop(torch.from_numpy(self._pixels[chosen]), draws.reshape(*chosen.shape, DRAWS))
         return views, torch.from_numpy(self._labels[chosen])

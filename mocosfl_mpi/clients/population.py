@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mocosfl_mpi.clients.block import Block
 from mocosfl_mpi.clients.feed import Feed
+from mocosfl_mpi.clients.wealth import factors
 from mocosfl_mpi.comm.cluster import Cluster
 from mocosfl_mpi.comm.exchange import Exchange
 from mocosfl_mpi.comm.placement import Deal, deal
@@ -77,6 +78,7 @@ class Population:
         self._exchange = exchange
         self._meter = meter
         self._symmetry = symmetry(config)
+        self._factors = factors(config)
         self.dtype = initial["online"].dtype
         self.shared = {name: initial[name] for name in STATES if name in initial}
         self.private = tuple(private)
@@ -107,7 +109,7 @@ class Population:
 
     def enter(self, pool: npt.NDArray[np.int64]) -> None:
         """Deal the epoch's pool to the hosts, in blocks, and bring private state to where it is needed."""
-        self._deal = deal(pool, self._config.block_size, self._cluster.hosts)
+        self._deal = deal(pool, self._config.block_size, self._cluster.hosts, self._factors[pool])
         self._exchange.begin(self._deal)
         self.rates = np.zeros(len(pool))
         owners = self._deal.owner_of_clients()

@@ -30,11 +30,14 @@ class Exchange:
         self._comm = cluster.comm
         self._rows: dict[tuple[torch.dtype, int], MPI.Datatype] = {}
         self._clients = np.zeros(cluster.size, dtype=np.int64)
+        self._work = np.zeros(cluster.size, dtype=np.int64)
         self._moved = 0
 
     def begin(self, deal: Deal) -> None:
         """All traffic from here on is that of ``deal``'s clients."""
-        self._clients = np.array([deal.clients_of(rank) for rank in range(self._cluster.size)], dtype=np.int64)
+        ranks = range(self._cluster.size)
+        self._clients = np.array([deal.clients_of(rank) for rank in ranks], dtype=np.int64)
+        self._work = np.array([deal.work_of(rank) for rank in ranks], dtype=np.int64)
 
     def take_bytes(self) -> int:
         """Bytes this rank has sent and received since the last call."""
@@ -52,10 +55,22 @@ class Exchange:
 
         All messages in client order on the server, None elsewhere.
         """
+        return self._gather(parts, self._clients, shape, dtype)
+
+    def rows_up(self, parts: Sequence[Tensor], rows: int, shape: Sequence[int], dtype: torch.dtype) -> Tensor | None:
+        """Batches that may differ: ``[lanes, rows, *shape]`` per block to ``[rows of all, *shape]``, clients in order.
+
+        A client has ``rows`` rows times its weight in the deal.
+        """
+        return self._gather([part.flatten(0, 1) for part in parts], rows * self._work, shape, dtype)
+
+    def _gather(
+        self, parts: Sequence[Tensor], counts: npt.NDArray[np.int64], shape: Sequence[int], dtype: torch.dtype
+    ) -> Tensor | None:
         mine = torch.cat(list(parts)).contiguous() if parts else torch.empty(0, *shape, dtype=dtype)
-        everything = torch.empty(int(self._clients.sum()), *shape, dtype=dtype) if self._cluster.serves else None
+        everything = torch.empty(int(counts.sum()), *shape, dtype=dtype) if self._cluster.serves else None
         row = self._row(dtype, math.prod(shape))
-        receive = [raw(everything), self._clients, None, row] if everything is not None else None
+        receive = [raw(everything), counts, None, row] if everything is not None else None
         self._cluster.meet()
         self._comm.Gatherv([raw(mine), len(mine), row], receive, root=0)
         self._count(mine, everything)
@@ -65,13 +80,36 @@ class Exchange:
         self, everything: Tensor | None, lanes: Sequence[int], shape: Sequence[int], dtype: torch.dtype
     ) -> list[Tensor]:
         """The inverse of ``up``: ``[clients, *shape]`` on the server to ``[lanes, *shape]`` for each block here."""
-        mine = torch.empty(sum(lanes), *shape, dtype=dtype)
+        return self._scatter(everything, lanes, self._clients, shape, dtype)
+
+    def rows_down(
+        self,
+        everything: Tensor | None,
+        batches: Sequence[tuple[int, int]],
+        rows: int,
+        shape: Sequence[int],
+        dtype: torch.dtype,
+    ) -> list[Tensor]:
+        """The inverse of ``rows_up``; ``batches``: lanes and rows of each of them, for each block here."""
+        sizes = [lanes * own for lanes, own in batches]
+        parts = self._scatter(everything, sizes, rows * self._work, shape, dtype)
+        return [part.unflatten(0, batch) for part, batch in zip(parts, batches, strict=True)]
+
+    def _scatter(
+        self,
+        everything: Tensor | None,
+        sizes: Sequence[int],
+        counts: npt.NDArray[np.int64],
+        shape: Sequence[int],
+        dtype: torch.dtype,
+    ) -> list[Tensor]:
+        mine = torch.empty(sum(sizes), *shape, dtype=dtype)
         row = self._row(dtype, math.prod(shape))
-        send = [raw(everything.contiguous()), self._clients, None, row] if everything is not None else None
+        send = [raw(everything.contiguous()), counts, None, row] if everything is not None else None
         self._cluster.meet()
         self._comm.Scatterv(send, [raw(mine), len(mine), row], root=0)
         self._count(mine, everything)
-        return list(mine.split(list(lanes)))
+        return list(mine.split(list(sizes)))
 
     def _count(self, mine: Tensor, everything: Tensor | None) -> None:
         self._moved += (mine.numel() + (everything.numel() if everything is not None else 0)) * mine.element_size()

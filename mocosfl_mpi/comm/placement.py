@@ -22,6 +22,13 @@ class Deal:
     pool: Ids
     blocks: tuple[Ids, ...]
     owners: tuple[int, ...]
+    weights: Ids
+    """Work of each client of each block, as a multiple of the least ``[blocks]``."""
+
+    def work_of(self, rank: int) -> int:
+        """Clients of the pool that ``rank`` computes, each counted by its weight."""
+        owned = zip(self.blocks, self.weights.tolist(), self.owners, strict=True)
+        return sum(len(block) * weight for block, weight, owner in owned if owner == rank)
 
     def clients_of(self, rank: int) -> int:
         """How many clients of the pool ``rank`` computes (possibly none)."""
@@ -32,8 +39,16 @@ class Deal:
         return np.repeat(np.asarray(self.owners, dtype=np.int64), [len(block) for block in self.blocks])
 
 
-def deal(pool: Ids, block_size: int, hosts: Sequence[int]) -> Deal:
-    """Cut the sorted ``pool`` into blocks of ``block_size`` (the last may be smaller) and deal them to ``hosts``."""
-    blocks = tuple(pool[start : start + block_size] for start in range(0, len(pool), block_size))
-    owners = tuple(hosts[index * len(hosts) // len(blocks)] for index in range(len(blocks)))
-    return Deal(pool, blocks, owners)
+def deal(pool: Ids, block_size: int, hosts: Sequence[int], weights: Ids | None = None) -> Deal:
+    """Cut the sorted ``pool`` into blocks of ``block_size`` (the last may be smaller) and deal them to ``hosts``.
+
+    ``weights``: batches of the pool's clients ``[P]``, as multiples; a block holds clients with equal ones, and hosts
+    get shares of the work, not of the blocks. None = all are alike.
+    """
+    own = np.ones_like(pool) if weights is None else weights
+    runs = np.split(np.arange(len(pool)), np.flatnonzero(np.diff(own)) + 1)
+    places = [run[start : start + block_size] for run in runs for start in range(0, len(run), block_size)]
+    work = np.array([own[place[0]] for place in places], dtype=np.int64)
+    before = np.cumsum(work) - work
+    owners = tuple(hosts[int(done) * len(hosts) // int(work.sum())] for done in before)
+    return Deal(pool, tuple(pool[place] for place in places), owners, work)

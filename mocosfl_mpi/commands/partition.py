@@ -27,6 +27,8 @@ def _run(options: argparse.Namespace) -> int:
     check(config.data, folder)
     streams = Streams(config.seed)
     data = load(config.data, folder, streams)
-    parts = partition(config.partition, data.train.labels, config.client.count, data.class_count, streams)
+    parts = partition(
+        config.partition, data.train.labels, config.client.count, data.class_count, streams, config.rich_clients
+    )
     console().print(picture(counts(parts, data.train.labels, data.class_count), data.classes))
     return 0

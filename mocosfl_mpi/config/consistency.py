@@ -37,6 +37,7 @@ def check(config: Config) -> None:
     _check_alignment(config)
     _check_sampling(config, pool)
     _check_reliability(config, pool)
+    _check_wealth(config)
     shares = config.evaluation.label_shares
     if len(set(shares)) < len(shares):
         raise ValueError(f"evaluation.label_shares = {list(shares)} names a share twice; name each once")
@@ -57,10 +58,11 @@ def _check_private_memories(config: Config) -> None:
             f"{config.client.count}, or set contrast.share_features = true"
         )
     micro_batch = config.server.micro_batch
-    if micro_batch and micro_batch % config.rows_per_client:
+    largest = config.rows_per_client * config.client.rich_batch_factor
+    if micro_batch and micro_batch % largest:
         raise ValueError(
             f"server.micro_batch = {micro_batch} must hold whole clients when memories are private; choose "
-            f"a multiple of {config.rows_per_client} rows"
+            f"a multiple of {largest} rows"
         )
 
 
@@ -222,6 +224,40 @@ def _check_reliability(config: Config, pool: int) -> None:
         raise ValueError(
             "the BatchNorm in model.head = largeV2 needs two rows, and clients that fail may leave one; raise "
             "client.batch_size, or use head V2"
+        )
+
+
+def _check_wealth(config: Config) -> None:
+    """Refuse rich clients that are not there, that nothing distinguishes, or whose deal is unknown (ValueError)."""
+    client, deal = config.client, config.partition
+    more = client.rich_batch_factor > 1 or deal.rich_data is not None
+    if client.rich_share and not config.rich_clients:
+        raise ValueError(
+            f"client.rich_share = {client.rich_share} of client.count = {client.count} clients is none; raise either"
+        )
+    if more and not client.rich_share:
+        raise ValueError(
+            "client.rich_batch_factor and partition.rich_data are about rich clients; say how many are with "
+            "client.rich_share, or leave them out"
+        )
+    if client.rich_batch_factor > 1 and config.supervised and not config.whole_network:
+        raise ValueError(
+            f"client.rich_batch_factor = {client.rich_batch_factor}: with method = {config.method!r} the server takes "
+            f"batches of one size; leave it out (partition.rich_data may stay)"
+        )
+    if client.rich_share and not more:
+        raise ValueError(
+            f"client.rich_share = {client.rich_share}, and rich clients have nothing more than others; set "
+            f"client.rich_batch_factor or partition.rich_data"
+        )
+    if deal.rich_data is not None and deal.kind == "overlapping":
+        raise ValueError(
+            "partition.kind = overlapping draws images for each client alone; leave partition.rich_data out"
+        )
+    if deal.rich_deal == "published" and (deal.rich_data is None or deal.kind not in ("iid", "shards")):
+        raise ValueError(
+            "partition.rich_deal = published needs partition.rich_data, and partition.kind = iid or shards; leave it "
+            "out otherwise"
         )
 
 

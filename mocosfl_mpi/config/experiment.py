@@ -108,13 +108,18 @@ class Config(Section):
         return int(round(self.client.sampling_ratio * self.client.count, 9))
 
     @property
+    def rich_clients(self) -> int:
+        """How many clients are rich: int(share · N), as published."""
+        return int(round(self.client.rich_share * self.client.count, 9))
+
+    @property
     def block_size(self) -> int:
         """Lanes of a block: set, or derived from the pool alone, so that it never depends on the ranks."""
         return self.compute.block_size or min(16, max(1, self.pool_size // 16))
 
     @property
     def rows_per_client(self) -> int:
-        """Rows that one client sends per step and encoder: B, or 2B when both views take both roles."""
+        """Rows that one (poor) client sends per step and encoder: B, or 2B when both views take both roles."""
         return self.client.batch_size * (2 if self.both_roles else 1)
 
     def computed(self, precision: str, backend: str) -> Config:

@@ -63,6 +63,12 @@ class Partition(Section):
     """Concentration for `dirichlet`; smaller is more skewed."""
     skew: Annotated[float, Field(ge=0.0, le=3.0)] = 1.0
     """`volumes`: client i's share is proportional to (i+1)^-skew; 0 = equal."""
+    rich_data: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+    """Share of the images that the rich clients (`client.rich_share`) own together; they and the poor are dealt their
+    images by `kind` among themselves. Empty = all clients are dealt images alike."""
+    rich_deal: Literal["groups", "published"] = "groups"
+    """`groups`: nothing is dropped but what `kind` drops; `published`: `iid` and `shards` as MocoSFL's code deals them
+    to rich and poor; of `shards` that drops half of the images and more."""
     min_images: Positive = 1
     """Fewest images a client may own; `dirichlet` is redrawn at most 100 times to reach it."""
 
@@ -172,6 +178,10 @@ class Client(Section):
     availability: tuple[Annotated[str, Field(pattern="^[01]+$")], ...] = ()
     """`trace` only: rows of 1 (there) and 0 (away), all as long; client i follows row i modulo their number, epoch e
     reads column e modulo their length. For example ["110", "011"]."""
+    rich_share: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """Share of the clients, from number 0 on, that are rich: with larger batches or more images. 0 = all are alike."""
+    rich_batch_factor: Positive = 1
+    """Batches of rich clients are so many times `batch_size`."""
     lr: Annotated[float, Field(ge=0.0)] = 0.06
     """Initial learning rate."""
     momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
@@ -306,6 +316,7 @@ ADDED: Final = (
     "federation.aligned_layers",
     "reliability.client_dropout", "reliability.query_loss", "reliability.key_loss", "reliability.gradient_loss",
     "reliability.sync_miss",
+    "client.rich_share", "client.rich_batch_factor", "partition.rich_data", "partition.rich_deal",
 )  # fmt: skip
 """Settings that files of schema 1.1 and earlier lack. At its default such a setting has no place in the canonical text:
 the hash of an experiment outlives new settings, and a run begun before them can be continued."""

@@ -152,8 +152,10 @@ def per_step(cost: SegmentCost, frozen: bool, momentum: bool = True) -> dict[str
     return dict(zip(WORK, (0, 0, 0, ema, OPTIMISER_FLOPS_PER_PARAMETER * learning), strict=True))
 
 
-def by_client(cost: SegmentCost, *, steps: Counts, learnt: Counts, rows: int, frozen: bool, momentum: bool) -> Counts:
-    """FLOPs ``[clients, kinds]`` of clients that did ``steps [clients]`` and learnt in ``learnt [clients]`` of them."""
+def by_client(
+    cost: SegmentCost, *, steps: Counts, learnt: Counts, rows: Counts, frozen: bool, momentum: bool
+) -> Counts:
+    """FLOPs ``[clients, kinds]`` of ``steps [clients]`` with ``rows`` each; in ``learnt`` of them came a gradient."""
     image, step = per_image(cost, frozen, momentum), per_step(cost, frozen, momentum)
     times = {kind: learnt if kind in LEARNING else steps for kind in WORK}
     return np.stack([times[kind] * (rows * image[kind] + step[kind]) for kind in WORK], axis=1)

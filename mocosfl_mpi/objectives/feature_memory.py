@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -9,6 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mocosfl_mpi.streams import Streams
+
+Rows = Sequence[int] | None
 
 
 def noise(memories: int, length: int, key_dim: int, streams: Streams, dtype: torch.dtype) -> Tensor:
@@ -45,28 +49,32 @@ class FeatureMemory:
         self.keys = noise(memories, length // memories, key_dim, streams, dtype)
         self.position = np.zeros(memories, dtype=np.int64)
 
-    def similarities(self, queries: Tensor, clients: npt.NDArray[np.int64]) -> Tensor:
+    def similarities(self, queries: Tensor, clients: npt.NDArray[np.int64], rows: Rows = None) -> Tensor:
         """Cosines of unit queries ``[n, d]`` with the negatives of their clients: ``[n, length]``.
 
-        ``clients`` are the ids whose rows stand one after the other in ``queries``, equally many for each.
+        ``clients`` are the ids whose rows stand one after the other in ``queries``; ``rows`` of each, None = as many.
         """
         if self.shared:
             return queries @ self.keys[0].T
+        if rows is not None and len(set(rows)) > 1:
+            parts = zip(queries.split(list(rows)), clients.tolist(), strict=True)
+            return torch.cat([part @ self.keys[client].T for part, client in parts])
         mine = self.keys[torch.from_numpy(clients)]
         grouped = queries.view(len(clients), -1, queries.shape[1])
         return (grouped @ mine.transpose(1, 2)).flatten(0, 1)
 
-    def enqueue(self, keys: Tensor, clients: npt.NDArray[np.int64]) -> None:
+    def enqueue(self, keys: Tensor, clients: npt.NDArray[np.int64], rows: Rows = None) -> None:
         """Overwrite the oldest keys with ``keys [blocks, n, d]``, rows of the clients in order within each block.
 
-        Shared: block after block, as they stand. Private: a client's rows of every block go into its memory.
+        Shared: block after block, as they stand. Private: a client's rows of every block go into its memory;
+        ``rows`` of each client, None = equally many.
         """
         if self.shared:
             self._write(0, keys.flatten(0, 1))
             return
-        grouped = keys.view(keys.shape[0], len(clients), -1, keys.shape[2])
-        for place, client in enumerate(clients):
-            self._write(int(client), grouped[:, place].flatten(0, 1))
+        each = keys.shape[1] // len(clients) if rows is None else list(rows)
+        for client, part in zip(clients, keys.split(each, dim=1), strict=True):
+            self._write(int(client), part.flatten(0, 1))
 
     def _write(self, memory: int, keys: Tensor) -> None:
         length = self.keys.shape[1]

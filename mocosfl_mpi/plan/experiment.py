@@ -15,6 +15,7 @@ from mocosfl_mpi.algorithms import network as build_network
 from mocosfl_mpi.chronicle import WireSizes
 from mocosfl_mpi.clients.participation import pool
 from mocosfl_mpi.clients.reliability import Reliability
+from mocosfl_mpi.clients.wealth import factors
 from mocosfl_mpi.config import Compute, Config
 from mocosfl_mpi.cost.flops import totals
 from mocosfl_mpi.data.partition import partition
@@ -72,7 +73,12 @@ class Experiment:
     @property
     def rows(self) -> int:
         """Rows of one step, over the pool."""
-        return self.config.pool_size * self.config.rows_per_client
+        return self.batches * self.config.rows_per_client
+
+    @property
+    def batches(self) -> int:
+        """Batches of the pool's clients in a step, those of the rich as multiples; of a pool with its share of them."""
+        return int(factors(self.config).sum()) * self.config.pool_size // self.config.client.count
 
     @property
     def sizes(self) -> WireSizes:
@@ -126,6 +132,7 @@ class Experiment:
             self.config.client.count,
             len(self.images.classes),
             Streams(self.config.seed),
+            self.config.rich_clients,
         )
         return Problem(np.empty(0, dtype=np.uint8), parts, (), ())
 

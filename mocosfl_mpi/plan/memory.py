@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mocosfl_mpi.clients.wealth import factors
 from mocosfl_mpi.comm.exchange import SLAB
 from mocosfl_mpi.comm.placement import deal
 from mocosfl_mpi.objectives.contrast import symmetry
@@ -58,14 +59,15 @@ class RankMemory:
 def rank_memory(experiment: Experiment, ranks: int, *, evaluates: bool = True) -> list[RankMemory]:
     """Every rank's memory, rank 0 (the servers) first; ``evaluates``: with reading and evaluation."""
     hosts = [0] if ranks == 1 else list(range(1, ranks))
-    placed = deal(np.arange(experiment.config.pool_size), experiment.config.block_size, hosts)
+    config = experiment.config
+    placed = deal(np.arange(config.pool_size), config.block_size, hosts, factors(config)[: config.pool_size])
     found = []
     for rank in range(ranks):
         held, moments, clients = _common(experiment), {"nothing": 0}, placed.clients_of(rank)
         shared = 0
         if rank in hosts:
             held |= _client_models(experiment, clients, len(hosts))
-            moments = _client_moments(experiment, clients)
+            moments = _client_moments(experiment, clients, placed.work_of(rank))
         if rank == 0:
             beside = moments["training step"] if ranks == 1 else 0
             held |= _server_models(experiment) | {"data set": _pixels(experiment)}
@@ -95,12 +97,13 @@ def _client_models(x: Experiment, clients: int, hosts: int) -> Uses:
     }
 
 
-def _client_moments(x: Experiment, clients: int) -> Uses:
-    rows = clients * x.config.rows_per_client
+def _client_moments(x: Experiment, clients: int, batches: int) -> Uses:
+    rows = batches * x.config.rows_per_client
     bottom, views = x.network.bottom, x.config.views_each * rows * x.network.input * x.weight
     smashed = rows * x.network.smashed * x.activation
     together = min(clients, x.config.block_size)
-    block = 4 * bottom.largest * together * x.config.rows_per_client + 2 * together * bottom.parameters * x.weight
+    passing = min(rows, together * x.config.rows_per_client * x.config.client.rich_batch_factor)
+    block = 4 * bottom.largest * passing + 2 * together * bottom.parameters * x.weight
     saved = rows * bottom.saved + clients * bottom.parameters * x.activation
     if x.config.client.frozen:
         saved = 0

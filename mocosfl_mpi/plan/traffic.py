@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mocosfl_mpi.clients.reliability import Reliability
+from mocosfl_mpi.clients.wealth import factors
 from mocosfl_mpi.cost.flops import by_client
 from mocosfl_mpi.plan.experiment import Experiment
 from mocosfl_mpi.record.schema import MESSAGES
@@ -40,7 +41,8 @@ def traffic(experiment: Experiment) -> tuple[Counts, Counts]:
             for row, model in enumerate(models):
                 exchanged[row, there] += done % model.every == 0
         held[pool] = done
-    sizes = {message: count * experiment.sizes.step[message] for message, count in messages.items()}
+    batches = factors(config)
+    sizes = {message: count * batches * experiment.sizes.step[message] for message, count in messages.items()}
     for row, model in enumerate(models):
         sizes[f"{model.kind}_up"] = exchanged[row] * model.each_way
         sizes[f"{model.kind}_down"] = exchanged[row] * model.each_way * model.answered + fetched[row] * model.copy
@@ -51,7 +53,7 @@ def traffic(experiment: Experiment) -> tuple[Counts, Counts]:
         experiment.network.bottom.costs.last,
         steps=joined,
         learnt=learnt,
-        rows=config.rows_per_client,
+        rows=config.rows_per_client * batches,
         frozen=config.client.frozen,
         momentum=experiment.algorithm.momentum,
     )

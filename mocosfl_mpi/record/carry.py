@@ -62,14 +62,12 @@ def recover(path: Path) -> dict[str, int]:
         sizes: dict[str, Size] = {
             name: run[name].tolist() for name, dimension in DIMENSIONS.items() if name in run.names and dimension.given
         }
-        # What an earlier version did not record is a number that was 0 then.
-        fixed = {
-            name: run[name] if name in run.names else 0 for name, entry in ENTRIES.items() if entry.when == "fixed"
-        }
-        del fixed[COMMITTED]
         attributes: dict[str, Any] = {name: run.raw_attribute(name) for name in ATTRIBUTES}
         attributes["schema_version"] = SCHEMA_VERSION
         config = run.attrs["config"]
+        # What an earlier version did not record is a number that was 0 then.
+        known = [name for name in present(config) if name in ENTRIES and ENTRIES[name].when == "fixed"]
+        fixed = {name: run[name] if name in run.names else 0 for name in known if name != COMMITTED}
         with damage(run.path):
             scales = scale_values(sizes, config)
         part = run.path.with_name(run.path.name + ".recovered")

@@ -84,7 +84,7 @@ def create_datasets(
     fixed: Mapping[str, npt.ArrayLike],
 ) -> None:
     """Create the scales and datasets ``names``; ``fixed`` holds what is known before the first step."""
-    needed = {entry.name for entry in ENTRIES.values() if entry.when == "fixed"} - {COMMITTED}
+    needed = {name for name in names if name in ENTRIES and ENTRIES[name].when == "fixed"} - {COMMITTED}
     if set(fixed) != needed:
         raise ValueError(f"fixed: missing {sorted(needed - set(fixed))}, unknown {sorted(set(fixed) - needed)}")
     for dimension in (DIMENSIONS[name] for name in DIMENSIONS if name in names):

@@ -187,6 +187,8 @@ _COST: Final = (
     Entry("cost/flops_per_step", ("segment", "work"), "int64", "flop",
           "work once per step: EMA and optimiser", "fixed"),
     Entry("cost/client_memory", ("memory",), "int64", "byte", "memory of one real client", "fixed"),
+    Entry("cost/rich_client_memory", ("memory",), "int64", "byte", "memory of one real rich client", "fixed", since=2,
+          setting="client.rich_share"),
     Entry("cost/client_feature_memory", (), "int64", "byte",
           "past keys that one real client keeps, beside cost/client_memory", "fixed", since=2),
     Entry("ranks/host", ("rank",), "text", "1", "machine on which the rank of the latest session runs", "fixed"),

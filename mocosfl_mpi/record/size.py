@@ -24,13 +24,14 @@ def file_bytes(sizes: Mapping[str, Size], attrs: Mapping[str, str | int], rows: 
     """Bytes of ``run.h5`` with these dimensions, attributes and ``rows`` per growing dimension, at the run's end."""
     config = json.loads(str(attrs["config"]))
     scales = scale_values(sizes, config)
+    entries = [ENTRIES[name] for name in present(config) if name in ENTRIES]
     fixed = {
         entry.name: np.full(row_shape(entry, scales), "x" * 40 if entry.dtype == "text" else 0)
-        for entry in ENTRIES.values()
+        for entry in entries
         if entry.when == "fixed" and entry.name != COMMITTED
     }
     total = len(image(scales, attrs, fixed))
-    for entry in (ENTRIES[name] for name in present(config) if name in ENTRIES):
+    for entry in entries:
         if entry.growing and rows[entry.growing]:
             shape = row_shape(entry, scales)
             chunk, compressed = chunking(entry, shape)

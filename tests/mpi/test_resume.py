@@ -91,6 +91,10 @@ CASES = [
         for word in ("--set", f"reliability.{name}=0.4")
     ),
     (
+        *("--set", "client.rich_share=0.34", "--set", "client.rich_batch_factor=3", "--set", "steps_per_epoch=4"),
+        *("--set", "partition.rich_data=0.6", "--set", "reliability.key_loss=0.3"),
+    ),
+    (
         *("--set", "reliability.sync_miss=0.5", "--set", "method=monacosfl", "--set", "federation.momentum_every=3"),
         *("--set", "reliability.query_loss=0.9", "--set", "client.gradient_scale=own_rows"),
     ),

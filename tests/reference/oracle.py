@@ -271,7 +271,7 @@ def run(
                     client = clients[i]
                     if config.client.gradient_scale == "own_rows":
                         for parameter in client.online.parameters():
-                            parameter.grad.mul_(len(heard))
+                            parameter.grad.mul_(len(owners) / owners.count(i))
                     t = client.steps if config.client.schedule_step == "published" else epoch
                     client.optimiser.param_groups[0]["lr"] = (
                         0.0  # the published way to freeze: c_lr = 0

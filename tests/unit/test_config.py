@@ -144,6 +144,32 @@ REFUSED = [
         {"model.head": "largeV2", "client.batch_size": 1, "reliability.key_loss": 0.1},
         "needs two rows, and clients that fail may leave one",
     ),
+    ({"client.rich_share": 1.0}, "client.rich_share = 1.0"),
+    ({"client.rich_share": 0.01, "client.rich_batch_factor": 2}, "of client.count = 20 clients is none"),
+    ({"client.rich_batch_factor": 2}, "say how many are with client.rich_share"),
+    ({"partition.rich_data": 0.5}, "say how many are with client.rich_share"),
+    ({"client.rich_share": 0.5}, "rich clients have nothing more than others"),
+    ({"client.rich_share": 0.5, "partition.rich_data": 1.0}, "partition.rich_data = 1.0"),
+    ({"client.rich_share": 0.5, "partition.rich_data": 0.6, "partition.kind": "overlapping"}, "for each client alone"),
+    (
+        {
+            "client.rich_share": 0.5,
+            "partition.rich_data": 0.6,
+            "partition.kind": "dirichlet",
+            "partition.rich_deal": "published",
+        },
+        "rich_deal = published needs partition.rich_data, and partition.kind = iid or shards",
+    ),
+    ({"partition.rich_deal": "published"}, "rich_deal = published needs partition.rich_data"),
+    (
+        {
+            "client.rich_share": 0.5,
+            "client.rich_batch_factor": 4,
+            "contrast.share_features": False,
+            "server.micro_batch": 40,
+        },
+        "a multiple of 80 rows",
+    ),
     ({"method": "fedprox"}, "method = 'fedprox'"),
     ({"seed": -1}, "seed = -1"),
     ({"seed": 2**63}, "seed = "),
@@ -287,6 +313,8 @@ def other_values():
         "method": "monacosfl",
         "data.source": "cifar10",
         "partition.kind": "iid",
+        "partition.rich_data": 0.7,
+        "partition.rich_deal": "published",
         "views.pipeline": "mocov1",
         "model.backbone": "resnet34",
         "model.head": "V1",
@@ -329,6 +357,10 @@ def other_values():
 NEEDS = {
     "federation.momentum_every": {"method": "monacosfl"},
     "federation.momentum_compression": {"method": "monacosfl"},
+    "client.rich_share": {"partition.rich_data": 0.8, "client.rich_share": 0.5},
+    "client.rich_batch_factor": {"client.rich_share": 0.5, "partition.rich_data": 0.8},
+    "partition.rich_data": {"client.rich_share": 0.5, "client.rich_batch_factor": 2},
+    "partition.rich_deal": {"client.rich_share": 0.5, "partition.rich_data": 0.8},
     "client.availability": {"client.sampling": "trace", "client.sampling_ratio": 0.5, "client.availability": ["1"]},
 }
 """Without which a setting is refused."""

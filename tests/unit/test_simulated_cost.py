@@ -40,6 +40,7 @@ def run(tmp_path_factory):
                 "steps/loss",
                 "divergence/online_mean",
             )
+            names += ("cost/rich_client_memory",)
             failures = ("epochs/present", "syncs/present", "steps/heard", "simulated/lost")
             return simulation, {name: file[name] for name in (*names, *failures) if name in file.names}
 
@@ -162,6 +163,36 @@ def test_a_step_in_which_nobody_is_heard_changes_nothing_on_the_server(run):
     fresh = 2 * BATCH * found["steps/heard"].sum()
     assert simulation.main_server.memory.position[0] == fresh % simulation.config.contrast.memory_length
     assert simulation.chronicle._keys == fresh
+
+
+@pytest.mark.parametrize("symmetric", ["off", "both_views"])
+def test_rich_clients_send_and_compute_multiples_and_need_more_memory(run, symmetric):
+    """A third of twelve clients with batches three times as large; six take part."""
+    rich = ("client.rich_share=0.34", "client.rich_batch_factor=3", "partition.rich_data=0.5", "epochs=4")
+    same = ("compute.precision=fp32", f"contrast.symmetric={symmetric}", f"steps_per_epoch={STEPS}")
+    simulation, found = run(*same, *rich)
+    views = 2 if symmetric == "both_views" else 1
+    stem, conv = 16 * 16 * 4 * 1 * 9, 16 * 16 * 4 * 4 * 9  # MACs
+    forward, backward = 2 * (stem + 2 * conv), 2 * (stem + 2 * conv) + 2 * 2 * 2 * conv
+    seen = set()
+    for epoch, pool in enumerate(found["epochs/clients"]):
+        for member, client in enumerate(pool):
+            times = 3 if client < 4 else 1
+            seen.add(times)
+            rows = STEPS * views * BATCH * times
+            sent = dict(zip(MESSAGES, found["simulated/bytes"][epoch, member], strict=True))
+            assert sent["query_up"] == sent["key_up"] == sent["gradient_down"] == rows * SMASHED_FLOATS * FLOAT
+            assert sent["weights_up"] == SYNCS * PARAMETERS * FLOAT
+            flops = [rows * forward] * 2 + [rows * backward, STEPS * 3 * PARAMETERS, STEPS * 6 * PARAMETERS]
+            np.testing.assert_array_equal(found["simulated/client_flops"][epoch, member], flops)
+    assert seen == {1, 3}
+    _, plain = run(*same, f"client.batch_size={3 * BATCH}")
+    np.testing.assert_array_equal(found["cost/rich_client_memory"], plain["cost/client_memory"])
+    assert found["cost/rich_client_memory"][MEMORY.index("peak")] > found["cost/client_memory"][MEMORY.index("peak")]
+    assert [len(part) for part in simulation.problem.parts[:4]] == pytest.approx(
+        [simulation.problem.images[:4].mean()] * 4
+    )
+    assert simulation.problem.images[:4].sum() == simulation.problem.images[4:].sum()
 
 
 TENSORS = (36, 4, 4, 144, 4, 4, 144, 4, 4)

@@ -7,6 +7,7 @@ import torch
 from mocosfl_mpi import results, simulation
 from mocosfl_mpi.algorithms import ALGORITHMS
 from mocosfl_mpi.algorithms import network as build_network
+from mocosfl_mpi.clients.wealth import factors
 from mocosfl_mpi.cost.flops import Costs, SegmentCost
 from mocosfl_mpi.cost.memory import ClientMemory
 from mocosfl_mpi.networks import STAGES
@@ -97,6 +98,15 @@ CASES = {
         "epochs=4",
         "steps_per_epoch=2",
     ],
+    "fl_moco, rich and poor, sampled": [
+        "client.rich_share=0.5",
+        "client.rich_batch_factor=3",
+        "partition.rich_data=0.7",
+        "client.sampling_ratio=0.75",
+        "epochs=4",
+        "steps_per_epoch=2",
+        "compute.block_size=2",
+    ],
     "fl_moco, clients drop out and miss synchronisations": [
         "reliability.client_dropout=0.3",
         "reliability.sync_miss=0.4",
@@ -160,7 +170,7 @@ def test_engine_agrees_with_oracle(name, settings, tmp_path):
             same(run.client(number, "momentum"), slow, f"client {number} momentum")
         if "memory" in run.sim.clients.shared:
             keys = run.client(number, "memory").view(config.contrast.memory_length, -1)
-            written = int(run.sim.clients._steps[number]) * config.rows_per_client
+            written = int(run.sim.clients._steps[number]) * config.rows_per_client * int(factors(config)[number])
             same(keys.roll(-(written % len(keys)), dims=0), torch.stack(client.queue), f"client {number} memory")
         if config.federation.momentum_compression != "none":
             same(run.client(number, "residual"), flat(client.residual), f"client {number} residual")

@@ -44,3 +44,22 @@ def test_rows_gathered_in_rank_order_stand_in_client_order(pool, size, ranks):
     assert np.array_equal(gathered, pool)
     for rank in ranks:
         assert found.clients_of(rank) == (owners == rank).sum()
+
+
+@given(pool=pools, size=st.integers(1, 20), ranks=hosts, rich=st.integers(0, 500), factor=st.integers(1, 16))
+def test_a_block_holds_clients_with_equal_batches(pool, size, ranks, rich, factor):
+    weights = np.where(pool < rich, factor, 1)
+    found = deal(pool, size, ranks, weights)
+    assert np.array_equal(np.concatenate(found.blocks), pool)
+    for block, weight in zip(found.blocks, found.weights, strict=True):
+        assert 1 <= len(block) <= size
+        assert set(np.where(block < rich, factor, 1)) == {weight}
+    assert list(found.owners) == sorted(found.owners)
+    assert [len(b) for b in found.blocks] == [len(b) for b in deal(pool, size, [0], weights).blocks]
+    assert sum(found.work_of(rank) for rank in ranks) == weights.sum()
+
+
+def test_hosts_share_the_work_not_the_blocks():
+    found = deal(np.arange(8), 1, [1, 2], np.array([4, 4, 1, 1, 1, 1, 1, 1]))
+    assert [found.work_of(rank) for rank in (1, 2)] == [8, 6]
+    assert found.clients_of(1) == 2

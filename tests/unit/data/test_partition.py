@@ -144,3 +144,41 @@ def test_overlapping_refuses_more_images_than_a_class_has():
         deal("overlapping", labels_of([8] * 5), 3, 5, classes_per_client=2, images_per_client=20)
     with pytest.raises(BadInput, match="'overlapping'"):
         deal("iid", labels_of([8] * 5), 41, 5)
+
+
+def dealt(labels, clients, rich, **settings):
+    return partition(Partition(**settings), labels, clients, 10, Streams(3), rich)
+
+
+@pytest.mark.parametrize("kind", NOTHING_DROPPED)
+def test_the_rich_own_their_share_and_nothing_is_dropped(kind):
+    labels = np.arange(1000) % 10
+    parts = dealt(labels, 10, 2, kind=kind, rich_data=0.8)
+    assert np.array_equal(np.sort(np.concatenate(parts)), np.arange(1000))
+    assert sum(len(part) for part in parts[:2]) == 800
+    assert [np.array_equal(a, np.sort(a)) for a in parts] == [True] * 10
+
+
+@pytest.mark.parametrize(
+    ("clients", "share", "kept", "each"),
+    [(100, 0.2, 16_000, (400, 100)), (500, 0.2, 16_000, (80, 20)), (200, 0.5, 25_000, (200, 50))],
+)
+def test_the_published_deal_drops_what_it_is_known_to_drop(clients, share, kept, each):
+    """MocoSFL's presets for heterogeneous clients, CIFAR-10's 50,000 images, two classes a client."""
+    labels = np.repeat(np.arange(10), 5000)
+    rich = int(share * clients)
+    parts = dealt(labels, clients, rich, kind="shards", rich_data=0.8, rich_deal="published")
+    assert {len(part) for part in parts[:rich]} == {each[0]}
+    assert {len(part) for part in parts[rich:]} == {each[1]}
+    everything = np.concatenate(parts)
+    assert len(everything) == len(np.unique(everything)) == kept
+    iid = dealt(labels, clients, rich, kind="iid", rich_data=0.8, rich_deal="published")
+    assert {len(part) for part in iid[:rich]} == {40_000 // rich}
+    assert {len(part) for part in iid[rich:]} == {10_000 // (clients - rich)}
+
+
+def test_too_few_images_for_a_group_are_refused():
+    with pytest.raises(BadInput, match="gives the 8 other clients 2 of 20 images"):
+        dealt(np.arange(20) % 10, 10, 2, kind="iid", rich_data=0.9)
+    with pytest.raises(BadInput, match="200 shards, and clients want 164 of them; set"):
+        dealt(np.arange(20) % 10, 10, 9, kind="shards", rich_data=0.9, rich_deal="published")

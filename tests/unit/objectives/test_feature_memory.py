@@ -73,6 +73,21 @@ def test_blocks_follow_each_other_in_the_shared_ring():
     assert ring.newest_first()[:4, 0].tolist() == [3, 2, 1, 0]
 
 
+def test_clients_with_different_numbers_of_rows_find_their_own_memories():
+    ring, each = memory(12, 4, shared=False), [3, 1, 2]
+    pool = np.array([0, 2, 3])
+    queries = torch.randn(6, DIM, dtype=torch.float64)
+    found = ring.similarities(queries, pool, each)
+    for row, client in enumerate(np.repeat(pool, each)):
+        assert torch.allclose(found[row], ring.keys[client] @ queries[row], rtol=1e-12, atol=1e-12)
+    before = ring.keys.clone()
+    ring.enqueue(numbered(0, 2, 6), pool, each)
+    assert ring.newest_first(0)[:3, 0].tolist() == [8, 7, 6], "of six keys a memory of three keeps the newest"
+    assert ring.newest_first(2)[:2, 0].tolist() == [9, 3]
+    assert ring.newest_first(3)[:3, 0].tolist() == [11, 10, 5]
+    assert torch.equal(ring.keys[1], before[1])
+
+
 def test_shared_similarities():
     ring = memory(7)
     queries = torch.randn(4, DIM, dtype=torch.float64)

@@ -47,6 +47,7 @@ def machine():
             *("reliability.client_dropout=0.3", "reliability.query_loss=0.2", "reliability.key_loss=0.2"),
             *("reliability.gradient_loss=0.3", "method=monacosfl", "federation.momentum_every=3", "epochs=4"),
         ),
+        ("client.rich_share=0.5", "client.rich_batch_factor=3", "partition.rich_data=0.7", "client.sampling_ratio=1.0"),
         ("reliability.sync_miss=0.5", "epochs=4", "method=monacosfl"),
         ("method=sfl_v2", "epochs=3"),
         ("method=sfl_v1", "client.velocity_at_sync=averaged"),

@@ -32,7 +32,7 @@ FURTHER = {
 CONFIG = {
     "method": "sfl_v2",
     "epochs": 3,
-    "client": {"count": 6, "sampling_ratio": 0.7},
+    "client": {"count": 6, "sampling_ratio": 0.7, "rich_share": 0.5, "rich_batch_factor": 2},
     "seed": 7,
     "reliability": {"client_dropout": 0.1},
     "evaluation": FURTHER,
