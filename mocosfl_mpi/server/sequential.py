@@ -44,8 +44,8 @@ class Sequential(TrunkServer):
         """Forward, backward and SGD for each client of ``pool``, in drawn order; gradients at the cut, and a report.
 
         ``smashed`` ``[rows, C, h, w]`` and ``labels`` ``[rows]``: equally many rows for each client, in the pool's
-        order; so are the gradients, each of the mean loss over the client's own rows. Loss and accuracy are those before the
-        client's own update.
+        order; so are the gradients, each of the mean loss over the client's own rows. Loss and accuracy are those
+        before the client's own update.
         """
         order = self._streams.generator("turns", int(self._steps)).permutation(len(pool))
         parts, own = smashed.chunk(len(pool)), labels.chunk(len(pool))
