@@ -28,6 +28,7 @@ from mocosfl_mpi.server.alignments import (
 from mocosfl_mpi.server.compression import Int8, TopK
 from mocosfl_mpi.server.copies import Copies
 from mocosfl_mpi.server.main_server import MainServer
+from mocosfl_mpi.server.middle import Middle
 from mocosfl_mpi.server.protocol import Server
 from mocosfl_mpi.server.sequential import Sequential
 from mocosfl_mpi.split import cut
@@ -135,6 +136,13 @@ ALGORITHMS = {
         ONLINE,
         server=Sequential,
     ),
+    "split_u_shaped": Algorithm(
+        "U-shaped split learning",
+        "Vepakomma, Gupta, Swedish, Raskar: Split learning for health: distributed deep learning without sharing raw "
+        "patient data. 2018",
+        ONLINE,
+        server=Middle,
+    ),
 }
 
 
@@ -152,7 +160,8 @@ def network(
     """
     local, ends = ALGORITHMS[config.method].local, classes if config.supervised else None
     if local is None:
-        return cut.build(config.model, channels, image_size, streams, dtype, classes=ends)
+        found = cut.build(config.model, channels, image_size, streams, dtype, classes=ends)
+        return cut.u_shaped(found) if config.keeps_labels else found
     return cut.whole(config.model, channels, image_size, streams, dtype, predictor=local.predictor, classes=ends)
 
 

@@ -62,12 +62,18 @@ class WireSizes:
     """For the alignment."""
 
     @classmethod
-    def of(cls, config: Config, smashed: int, models: tuple[Traffic, ...]) -> WireSizes:
-        """``smashed``: bytes of its smashed data, of which two go up (with labels, one) and a gradient comes down."""
+    def of(cls, config: Config, smashed: int, features: int, models: tuple[Traffic, ...]) -> WireSizes:
+        """``smashed``: bytes of its smashed data, of which two go up (with labels, one) and a gradient comes down.
+
+        ``features``: of its features, where these come down and their gradient goes up.
+        """
         step = {} if config.whole_network else {"query_up": smashed, "key_up": smashed, "gradient_down": smashed}
         if config.supervised and step:
-            step["labels_up"] = config.rows_per_client * LABEL
             del step["key_up"]
+            if config.keeps_labels:
+                step |= {"features_down": features, "gradient_up": features}
+            else:
+                step["labels_up"] = config.rows_per_client * LABEL
         if config.client.frozen:
             step.pop("gradient_down")
         return cls(step, models)

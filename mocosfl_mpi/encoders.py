@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mocosfl_mpi.server.protocol import Server
 from mocosfl_mpi.split import cut
+from mocosfl_mpi.split.ends import StackedEnds
 from mocosfl_mpi.split.engine import Engine
 from mocosfl_mpi.split.stacked import StackedModel
 
@@ -33,6 +34,23 @@ class BehindTheCut:
     def __call__(self, weights: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
         """See ``Encode``."""
         return self._server.encode(self._model.forward(weights[None], images[None])[0])
+
+    def module(self, weights: Tensor) -> nn.Module:
+        """See ``Encode``."""
+        return cut.Encoder(self._model.module(weights), copy.deepcopy(self._server.online))
+
+
+class BetweenEnds:
+    """The client's first layers, the server's middle, and the client's classifier."""
+
+    def __init__(self, model: StackedEnds, server: Server) -> None:
+        self._model = model
+        self._server = server
+
+    def __call__(self, weights: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
+        """See ``Encode``; projections are logits."""
+        features, _ = self._server.encode(self._model.forward(weights[None], images[None])[0])
+        return features, self._model.classify(weights[None], features[None])[0][0]
 
     def module(self, weights: Tensor) -> nn.Module:
         """See ``Encode``."""

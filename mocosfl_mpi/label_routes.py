@@ -1,4 +1,4 @@
-"""One step's traffic between clients and main server where clients learn from labels."""
+"""One step's traffic between clients and main server where clients learn from labels, which they send or keep."""
 
 from __future__ import annotations
 
@@ -8,12 +8,18 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
+from mocosfl_mpi.clients.block import Block
+from mocosfl_mpi.clients.population import Population
 from mocosfl_mpi.comm.exchange import Exchange
 from mocosfl_mpi.meter import Meter
+from mocosfl_mpi.objectives.local import Outputs, classified
 from mocosfl_mpi.routes import Smashed
-from mocosfl_mpi.server.protocol import Server
+from mocosfl_mpi.server.middle import Middle
+from mocosfl_mpi.server.protocol import LossServer
 from mocosfl_mpi.server.report import StepReport
+from mocosfl_mpi.split.ends import StackedEnds
 
 
 class LabelsUp:
@@ -21,7 +27,7 @@ class LabelsUp:
 
     def __init__(
         self,
-        server: Server | None,
+        server: LossServer | None,
         exchange: Exchange,
         meter: Meter,
         rows: int,
@@ -67,3 +73,91 @@ class LabelsUp:
         with self._meter.phase("exchange"):
             parts = self._exchange.down(gradient, lanes, self._shape, self._dtype)
             return [part.movedim(-1, 2) for part in parts]
+
+
+class UShaped:
+    """The loss lives on the client, behind the server: smashed data up, features down, and both gradients back.
+
+    Two round trips. Neither labels nor logits leave the client. Ranks tell rank 0 the losses for the record; simulated
+    clients send none.
+    """
+
+    def __init__(
+        self,
+        server: Middle | None,
+        clients: Population,
+        model: StackedEnds,
+        exchange: Exchange,
+        meter: Meter,
+        rows: int,
+        smashed_shape: tuple[int, ...],
+        features: int,
+        dtype: torch.dtype,
+    ) -> None:
+        self._server = server
+        self._clients = clients
+        self._model = model
+        self._exchange = exchange
+        self._meter = meter
+        channels, height, width = smashed_shape
+        self._shape = (rows, height, width, channels)  # as fast convolutions have it in memory, and on the wire
+        self._features = (rows, features)
+        self._dtype = dtype
+        self.report: StepReport | None = None
+
+    def gradient_at_cut(
+        self,
+        smashed: Smashed,
+        pool: npt.NDArray[np.int64],  # noqa: ARG002
+        heard: npt.NDArray[np.bool_],  # noqa: ARG002 - all of them: the configuration refuses losses here
+        *,
+        keep_memory: bool = False,  # noqa: ARG002
+        meanwhile: Callable[[], None] | None = None,
+    ) -> list[Tensor] | None:
+        """Smashed data of this rank's blocks to their gradients, ``[lanes, rows, C, h, w]`` per block.
+
+        The classifiers' own gradients wait in their blocks. ``meanwhile`` is what clients can do until features come.
+        """
+        lanes = [len(part) for part in smashed[0]]
+        with self._meter.phase("exchange"):
+            maps = self._exchange.up([part.movedim(2, -1) for part in smashed[0]], self._shape, self._dtype)
+        if meanwhile is not None:
+            meanwhile()
+        features = gradient = None
+        if self._server is not None and maps is not None:
+            with self._meter.phase("server"):
+                features = self._server.forward(maps.flatten(0, 1).movedim(-1, 1))
+        with self._meter.phase("exchange"):
+            received = self._exchange.down(
+                None if features is None else features.unflatten(0, (-1, self._features[0])),
+                lanes,
+                self._features,
+                self._clients.dtype,
+            )
+        with self._meter.phase("client_backward"):
+            done = [self._learn(*parts) for parts in zip(self._clients.blocks, received, smashed[1], strict=True)]
+        with self._meter.phase("exchange"):
+            found = self._exchange.up([at_features for at_features, _ in done], self._features, self._clients.dtype)
+            table = self._exchange.up([scores for _, scores in done], [2], torch.float64)
+        if self._server is not None and found is not None and table is not None and features is not None:
+            with self._meter.phase("server"):
+                gradient = self._server.backward(found.flatten(0, 1)).movedim(1, -1).to(self._dtype)
+            loss, hits = table.mean(dim=0).tolist()
+            self.report = StepReport(loss, hits, F.normalize(features, dim=1))
+        with self._meter.phase("exchange"):
+            parts = self._exchange.down(gradient, lanes, self._shape, self._dtype)
+            return [part.movedim(-1, 2) for part in parts]
+
+    def _learn(self, block: Block, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradient at the features, and (loss, hits) of each lane ``[lanes, 2]``.
+
+        The classifier's own gradient waits in the block.
+        """
+        logits, pullback = self._model.classify(block.state["online"], features)
+        logits.requires_grad_()
+        with torch.enable_grad():
+            loss, hits = classified(Outputs(logits, None, None, 1.0, labels))
+            loss.sum().backward()
+        assert logits.grad is not None
+        block.apart, at_features = pullback(logits.grad)
+        return at_features, torch.stack([loss.detach(), hits], dim=1).to(torch.float64)

@@ -22,6 +22,8 @@ class Method:
     """Clients learn from the labels of their images: one view of each, a classifier in the projector's place."""
     one_at_a_time: bool = False
     """An epoch of the run is the turn of one client, at whose end it hands its part over to the next."""
+    keeps_labels: bool = False
+    """Labels and the end of the network stay with the clients, on the other side of the main server."""
     clients: int | None = None
     """The only number of clients that makes sense."""
 
@@ -38,6 +40,7 @@ METHODS = {
     "sfl_v1": Method(momentum=False, supervised=True),
     "sfl_v2": Method(momentum=False, supervised=True),
     "split_vanilla": Method(momentum=False, supervised=True, one_at_a_time=True),
+    "split_u_shaped": Method(momentum=False, supervised=True, one_at_a_time=True, keeps_labels=True),
 }
 MOMENTUM_ALIGNED = frozenset({"online_and_momentum", "momentum_reset"})
 """Alignments that are about momentum models."""

@@ -33,6 +33,7 @@ from mocosfl_mpi.record.schema import FILE_NAME, MEMORY
 from mocosfl_mpi.record.writer import Recorder
 from mocosfl_mpi.resumption import Resumption
 from mocosfl_mpi.server.protocol import Server
+from mocosfl_mpi.split.backbones import feature_dim
 from mocosfl_mpi.split.cut import SplitNetwork
 from mocosfl_mpi.split.stacked import StackedModel
 
@@ -66,7 +67,7 @@ def open_record(
     if symmetry(config).server_swap:  # the second loss passes the trunk again, and no further down
         flops[1] += list(per_image(server_costs.last, False).values())
     client_memory = memory.measure(
-        network.bottom,
+        network.first,
         network.input_shape,
         config.rows_per_client,
         frozen,
@@ -77,7 +78,13 @@ def open_record(
     rich_memory = client_memory
     if config.client.rich_batch_factor > 1:
         rows = config.rows_per_client * config.client.rich_batch_factor
-        rich_memory = memory.measure(network.bottom, network.input_shape, rows, frozen, algorithm.momentum, beside)
+        rich_memory = memory.measure(
+            network.first, network.input_shape, rows, frozen, algorithm.momentum, beside, config.views_each
+        )
+    if network.last is not None:
+        shape, rows = (feature_dim(config.model),), config.rows_per_client
+        last = memory.measure(network.last, shape, rows, frozen=False, momentum=False, views=1)
+        client_memory = memory.both_ends(client_memory, last)
     own_memory = algorithm.widths(config, model.parameters, network.key_dim).get("memory", 0)
     multiples = factors(config)
     placed = deal(np.arange(config.pool_size), config.block_size, cluster.hosts, multiples[: config.pool_size])

@@ -20,7 +20,7 @@ from mocosfl_mpi.meter import Meter
 from mocosfl_mpi.objectives.contrast import symmetry
 from mocosfl_mpi.objectives.feature_memory import overwrite
 from mocosfl_mpi.objectives.local import LocalObjective, Outputs
-from mocosfl_mpi.server.protocol import Server
+from mocosfl_mpi.server.protocol import LossServer
 from mocosfl_mpi.server.report import StepReport
 
 Smashed = tuple[list[Tensor], list[Tensor]]
@@ -59,7 +59,7 @@ class AtServer:
 
     def __init__(
         self,
-        server: Server | None,
+        server: LossServer | None,
         exchange: Exchange,
         meter: Meter,
         rows: int,
@@ -120,7 +120,7 @@ class AtServer:
 
     def _answer(
         self,
-        server: Server,
+        server: LossServer,
         query: Tensor,
         key: Tensor,
         pool: npt.NDArray[np.int64],

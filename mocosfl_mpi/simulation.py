@@ -31,11 +31,11 @@ from mocosfl_mpi.config import Config
 from mocosfl_mpi.cost.flops import SegmentCost, measure
 from mocosfl_mpi.data.normalise import evaluation_images
 from mocosfl_mpi.data.views import ViewMaker
-from mocosfl_mpi.encoders import BehindTheCut, Encode, InOnePiece
+from mocosfl_mpi.encoders import BehindTheCut, BetweenEnds, Encode, InOnePiece
 from mocosfl_mpi.errors import BadInput, RunFailed, Stopped
 from mocosfl_mpi.evaluation.further import Further
 from mocosfl_mpi.evaluation.judge import Judge
-from mocosfl_mpi.label_routes import LabelsUp
+from mocosfl_mpi.label_routes import LabelsUp, UShaped
 from mocosfl_mpi.meter import Meter
 from mocosfl_mpi.native import Kernels, NoKernelsError, load
 from mocosfl_mpi.objectives.feature_memory import noise
@@ -50,9 +50,13 @@ from mocosfl_mpi.results import Results, open_record
 from mocosfl_mpi.resumption import Found, Resumption
 from mocosfl_mpi.routes import AtClient, AtServer, Route
 from mocosfl_mpi.server.fed_server import FedServer, due, number
+from mocosfl_mpi.server.middle import Middle
+from mocosfl_mpi.server.protocol import LossServer
 from mocosfl_mpi.signals import ignore
 from mocosfl_mpi.speaker import Speaker, console
-from mocosfl_mpi.split.cut import SplitNetwork, WholeNetwork
+from mocosfl_mpi.split.backbones import feature_dim
+from mocosfl_mpi.split.cut import Ends, SplitNetwork, WholeNetwork
+from mocosfl_mpi.split.ends import StackedEnds
 from mocosfl_mpi.split.engine import MASTERS, Engine, choose, precision
 from mocosfl_mpi.split.stacked import StackedModel
 from mocosfl_mpi.streams import Streams
@@ -182,6 +186,20 @@ def feed(config: Config, problem: Problem, views: ViewMaker, streams: Streams) -
     return Feed(problem.pixels, problem.parts, size, views, streams, factors(config))
 
 
+def stacked(network: SplitNetwork, engine: Engine) -> StackedModel:
+    """The clients' part of the network, vectorised."""
+    part = network.bottom
+    return StackedEnds(part, engine) if isinstance(part, Ends) else StackedModel(part, engine)
+
+
+def client_cost(config: Config, network: SplitNetwork) -> SegmentCost:
+    """FLOPs per image of all that a client computes."""
+    cost = measure(network.first, network.input_shape).last
+    if network.last is not None:
+        cost += measure(network.last, (feature_dim(config.model),)).answering
+    return cost
+
+
 class Simulation:
     """All parts of one experiment on this rank.
 
@@ -222,7 +240,7 @@ class Simulation:
         )
         engine = choose(config.compute, kernels, network)
         config = self.config = config.computed(engine.precision, engine.backend)
-        model = StackedModel(network.bottom, engine)
+        model = stacked(network, engine)
         aligned = cluster.everywhere(lambda: alignment(config, model.names, model.spans, network.key_dim))
         views = ViewMaker(config.views, size, self.problem.mean, self.problem.std, dtype)
 
@@ -244,19 +262,16 @@ class Simulation:
             if network.trunk is not None and cluster.serves
             else None
         )
-        self.route = self._route(network, exchange, engine)
+        self.route = self._route(network, model, exchange, engine)
         self.reliability = Reliability(config, streams)
         self.fed_server = FedServer(config, aligned, model, exchange, self.meter, self.main_server)
 
         # Rank 0 counts for all: the counter alone takes a second to import.
-        cost = SegmentCost(
-            **cluster.broadcast_json(
-                asdict(measure(network.bottom, network.input_shape).last) if cluster.serves else None
-            )
-        )
+        cost = SegmentCost(**cluster.broadcast_json(asdict(client_cost(config, network)) if cluster.serves else None))
         sizes = WireSizes.of(
             config,
             config.rows_per_client * network.smashed_floats * engine.activations.itemsize,
+            config.rows_per_client * feature_dim(config.model) * engine.weights.itemsize,
             aligned.traffic(engine.weights.itemsize),
         )
         facts = cluster.root_decides(lambda: self._facts(source, server_threads, found))
@@ -317,15 +332,20 @@ class Simulation:
             initial["memory"] = noise(1, length, key_dim, self.streams, online.dtype).flatten()
         return {state: initial[state] for state in states}
 
-    def _route(self, network: SplitNetwork, exchange: Exchange, engine: Engine) -> Route:
+    def _route(self, network: SplitNetwork, model: StackedModel, exchange: Exchange, engine: Engine) -> Route:
         config, local = self.config, ALGORITHMS[self.config.method].local
         if local is not None:
             return AtClient(config, local, self.clients, exchange, self.meter, network.key_dim)
-        rows, shape = config.rows_per_client, network.smashed_shape
+        server, rows, shape = self.main_server, config.rows_per_client, network.smashed_shape
+        if isinstance(model, StackedEnds):
+            assert server is None or isinstance(server, Middle)
+            features = feature_dim(config.model)
+            return UShaped(server, self.clients, model, exchange, self.meter, rows, shape, features, engine.activations)
+        assert server is None or isinstance(server, LossServer)
         if config.supervised:
-            return LabelsUp(self.main_server, exchange, self.meter, rows, shape, engine.activations)
+            return LabelsUp(server, exchange, self.meter, rows, shape, engine.activations)
         return AtServer(
-            self.main_server,
+            server,
             exchange,
             self.meter,
             rows,
@@ -340,7 +360,13 @@ class Simulation:
         """How evaluation computes features (rank 0)."""
         if isinstance(network.bottom, WholeNetwork):
             return InOnePiece(network.bottom, network.key_dim, engine)
-        return BehindTheCut(model, self.main_server) if self.main_server else None
+        if self.main_server is None:
+            return None
+        return (
+            BetweenEnds(model, self.main_server)
+            if isinstance(model, StackedEnds)
+            else BehindTheCut(model, self.main_server)
+        )
 
     def _facts(self, source: Source | None, server_threads: int, found: Found | None) -> Manifest:
         """What every checkpoint of this run says about it, position aside (rank 0). BadInput for other data."""

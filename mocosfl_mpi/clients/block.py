@@ -27,6 +27,8 @@ class Block:
         self._pullback: Pullback | None = None
         self.reached = torch.ones(len(clients), dtype=torch.bool)
         """Whom a synchronisation reaches ``[lanes]``."""
+        self.apart: Tensor | None = None
+        """Gradient ``[lanes, P]`` of this step that does not come through the cut: a classifier's on the client."""
 
     def update_momentum(self, momentum: float) -> None:
         """C' ← τ·C' + (1-τ)·C. Before the first gradient both are equal and this changes nothing."""
@@ -61,7 +63,11 @@ class Block:
         online, velocity = self.state["online"], self.state["velocity"]
         silent = ~answered
         before = online[silent], velocity[silent]
-        velocity.mul_(self._settings.momentum).add_(self._pullback(gradient))
+        found = self._pullback(gradient)
+        if self.apart is not None:
+            found += self.apart
+            self.apart = None
+        velocity.mul_(self._settings.momentum).add_(found)
         velocity.add_(online, alpha=self._settings.weight_decay)
         online.sub_(velocity * rates[:, None])
         online[silent], velocity[silent] = before

@@ -134,6 +134,12 @@ def _check_supervised(config: Config) -> None:
             f"views.exact = {str(config.views.exact).lower()} are about the two views of contrastive methods; leave "
             f"both out"
         )
+    model = config.model
+    if config.keeps_labels and model.cut_layer == entries(model.backbone) and not model.bottleneck:
+        raise ValueError(
+            f"model.cut_layer = {model.cut_layer} leaves the main server nothing: with method = {config.method} the "
+            f"classifier is the client's too; choose at most {model.cut_layer - 1}"
+        )
     if config.one_at_a_time and config.client.sampling not in ("uniform", "round_robin"):
         raise ValueError(
             f"clients of method = {config.method} take turns; leave client.sampling = {config.client.sampling} out"

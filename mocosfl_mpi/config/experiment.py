@@ -36,7 +36,7 @@ class Config(Section):
     """Published method: `mocosfl` averages the clients' online models, `monacosfl` their momentum models too;
     `fl_moco`, `fl_byol`, `fl_simclr`, `fl_simsiam` average whole networks; `central` is one client with all images.
     With labels: `fedavg` averages whole networks; `sfl_v1`, `sfl_v2` are SplitFed, with a trunk for each client or one
-    for all; `split_vanilla` is split learning, one client after the other."""
+    for all; `split_vanilla` is split learning, one client after the other; in `split_u_shaped` labels stay there."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 1234
     """Seed of every random stream."""
     epochs: Positive = 10
@@ -75,6 +75,11 @@ class Config(Section):
     def one_at_a_time(self) -> bool:
         """Whether an epoch of the run is the turn of one client."""
         return METHODS[self.method].one_at_a_time
+
+    @property
+    def keeps_labels(self) -> bool:
+        """Whether labels and the end of the network stay with the clients."""
+        return METHODS[self.method].keeps_labels
 
     @property
     def sync_freq(self) -> int:

@@ -12,7 +12,7 @@ Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Chance = Annotated[float, Field(ge=0.0, lt=1.0)]
 Method = Literal[
     "mocosfl", "monacosfl", "fl_moco", "fl_byol", "fl_simclr", "fl_simsiam", "central",
-    "fedavg", "sfl_v1", "sfl_v2", "split_vanilla",
+    "fedavg", "sfl_v1", "sfl_v2", "split_vanilla", "split_u_shaped",
 ]  # fmt: skip
 Backbone = Literal[
     "resnet18", "resnet34", "resnet50", "vgg11", "vgg13", "vgg16", "mobilenetv2", "mobilenetv2_published", "vit"
@@ -169,8 +169,8 @@ class Client(Section):
     batch_size: Positive = 20
     """Images per client and step."""
     sampling_ratio: Fraction = 1.0
-    """Share of the clients that takes part in an epoch, drawn afresh for each. `split_vanilla` has one client an epoch,
-    in turns, whatever stands here."""
+    """Share of the clients that takes part in an epoch, drawn afresh for each. `split_vanilla` and `split_u_shaped`
+    have one client an epoch, in turns, whatever stands here."""
     sampling: Literal["uniform", "by_data", "round_robin", "trace"] = "uniform"
     """Who takes part. `uniform`: drawn alike; `by_data`: one after the other with probabilities proportional to image
     counts; `round_robin`: in turns, in one shuffled order; `trace`: drawn alike from those that `availability`
@@ -207,7 +207,7 @@ class Federation(Section):
 
     sync_freq: Positive = 10
     """Synchronisations per epoch; one more at the end where it does not divide the steps (as published).
-    `split_vanilla` hands over once, at the end of an epoch, whatever stands here."""
+    `split_vanilla` and `split_u_shaped` hand over once, at the end of an epoch, whatever stands here."""
     weighting: Literal["uniform", "data"] = "uniform"
     """`uniform`: plain mean over the pool; `data`: weighted by the clients' image counts."""
     alignment: Literal["method", "none", "online", "online_and_momentum", "momentum_reset"] = "method"

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -50,6 +50,10 @@ class SegmentCost:
     """Gradients of activations: those inside, and the segment's input where it is asked for."""
     parameters: int
     """Trainable scalars."""
+
+    def __add__(self, other: SegmentCost) -> SegmentCost:
+        """Two segments on one device."""
+        return SegmentCost(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
     @property
     def backward(self) -> int:

@@ -83,6 +83,23 @@ def measure(
     )
 
 
+def both_ends(first: ClientMemory, last: ClientMemory) -> ClientMemory:
+    """Memory of a client with a segment on either side of the server's.
+
+    ``last`` computes while the activations of ``first`` wait; its own gradients wait while ``first`` goes back.
+    """
+    waiting = first.weights + first.velocity + first.input + first.activations
+    return ClientMemory(
+        weights=first.weights + last.weights,
+        momentum_weights=first.momentum_weights + last.momentum_weights,
+        velocity=first.velocity + last.velocity,
+        gradients=first.gradients + last.gradients,
+        input=first.input,
+        activations=first.activations + last.input,
+        peak=max(waiting + last.peak, first.peak + last.weights + last.velocity + last.gradients),
+    )
+
+
 def _bytes(tensor: Tensor) -> int:
     return tensor.untyped_storage().nbytes()
 

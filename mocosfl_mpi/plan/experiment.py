@@ -22,7 +22,7 @@ from mocosfl_mpi.data.partition import partition
 from mocosfl_mpi.native import Kernels
 from mocosfl_mpi.objectives.contrast import symmetry
 from mocosfl_mpi.plan.images import ImageSet
-from mocosfl_mpi.plan.segment import NO_SEGMENT, Segment, segment
+from mocosfl_mpi.plan.segment import NO_SEGMENT, Segment, both_ends, segment
 from mocosfl_mpi.problem import Problem
 from mocosfl_mpi.record.schema import WORK
 from mocosfl_mpi.server.alignments import Alignment
@@ -84,7 +84,8 @@ class Experiment:
     def sizes(self) -> WireSizes:
         """Bytes of one message of a simulated client."""
         smashed = self.config.rows_per_client * self.network.smashed * self.activation
-        return WireSizes.of(self.config, smashed, self.alignment.traffic(self.weight))
+        features = self.config.rows_per_client * self.network.features * self.weight
+        return WireSizes.of(self.config, smashed, features, self.alignment.traffic(self.weight))
 
     @property
     def algorithm(self) -> Algorithm:
@@ -204,7 +205,7 @@ class Elsewhere:
         """Precision and backend there, as far as they can be told from here."""
         chosen, backend = self.chosen(compute), compute.backend
         if backend in ("auto", "fused"):
-            parts = [network.bottom, *([network.trunk.backbone] if network.trunk else [])]
+            parts = [network.first, *([network.trunk.backbone] if network.trunk else [])]
             known = all(take_apart(part) is not None for part in parts)
             backend = "fused" if self.fused and chosen != "fp64" and known else "stacked"
         return Engine(chosen, backend)
@@ -226,8 +227,12 @@ def experiment(config: Config, images: ImageSet, machine: Kernels | Elsewhere | 
     split = build_network(config, images.channels, size, len(images.classes), Streams(config.seed), dtype)
     engine = away.engine(config.compute, split) if away else choose(config.compute, kernels, split)
     fused, itemsize = engine.backend == "fused", engine.activations.itemsize
+    bottom = segment(split.first, split.input_shape, fused=fused, itemsize=itemsize)
+    if split.last is not None:
+        shape = (backbones.feature_dim(config.model),)
+        bottom = both_ends(bottom, segment(split.last, shape, fused=False, itemsize=MASTERS[chosen].itemsize))
     network = Network(
-        bottom=segment(split.bottom, split.input_shape, fused=fused, itemsize=itemsize),
+        bottom=bottom,
         trunk=segment(split.trunk, split.smashed_shape, fused=fused, itemsize=itemsize) if split.trunk else NO_SEGMENT,
         layers=tuple(name for name, _ in split.bottom.named_parameters()),
         spans=tuple(pairwise(accumulate((p.numel() for p in split.bottom.parameters()), initial=0))),

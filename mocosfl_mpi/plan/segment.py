@@ -30,6 +30,16 @@ NO_SEGMENT = Segment(parameters=0, costs=NOTHING, saved=0, largest=0)
 """Where there is no main server."""
 
 
+def both_ends(first: Segment, last: Segment) -> Segment:
+    """A client's segments on either side of the server's."""
+    costs = Costs(
+        first.costs.answering + last.costs.answering,
+        first.costs.last + last.costs.answering,
+    )
+    largest = max(first.largest, last.largest)
+    return Segment(first.parameters + last.parameters, costs, first.saved + last.saved, largest)
+
+
 def segment(module: nn.Module, input_shape: tuple[int, ...], *, fused: bool, itemsize: int) -> Segment:
     """Measure ``module`` by shapes alone; ``itemsize`` is that of an activation."""
     maps = _maps(module, input_shape, (nn.Conv2d, nn.ConvTranspose2d))

@@ -15,6 +15,8 @@ SHOWN = 8
 _LINKS = {
     "smashed data up": ("query_up", "key_up"),
     "labels up": ("labels_up",),
+    "features down": ("features_down",),
+    "gradients up": ("gradient_up",),
     "gradients down": ("gradient_down",),
     "client states up": ("weights_up", "momentum_up", "velocity_up"),
     "client states down": ("weights_down", "momentum_down", "velocity_down"),

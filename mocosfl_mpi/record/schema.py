@@ -19,7 +19,7 @@ COMMITTED: Final = "committed"
 
 MESSAGES: Final = (
     "query_up", "key_up", "gradient_down", "weights_up", "weights_down", "momentum_up", "momentum_down",
-    "velocity_up", "velocity_down", "labels_up",
+    "velocity_up", "velocity_down", "labels_up", "features_down", "gradient_up",
 )  # fmt: skip
 WORK: Final = ("query_forward", "key_forward", "backward", "ema", "optimiser")
 SEGMENTS: Final = ("client", "server")

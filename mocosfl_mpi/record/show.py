@@ -27,7 +27,7 @@ _MESSAGES = {
     "weights_up": "online models up", "weights_down": "online models down",
     "momentum_up": "momentum models up", "momentum_down": "momentum models down",
     "velocity_up": "SGD velocities up", "velocity_down": "SGD velocities down",
-    "labels_up": "labels up",
+    "labels_up": "labels up", "features_down": "features down", "gradient_up": "gradients up",
 }  # fmt: skip
 _FAILURES = {
     "dropped_out": "clients drawn that dropped out of their epoch",

@@ -33,7 +33,10 @@ PARTS: Final = ("fetch", "compute", "upload", "server", "download", "latency", "
 """Where the slowest client's time goes; they add up to an epoch."""
 ENERGY: Final = ("compute", "idle", "radio")
 _MODELS: Final = ("weights", "momentum", "velocity")
-_STEP: Final = {"query_up": "up", "key_up": "up", "labels_up": "up", "gradient_down": "down"}
+_STEP: Final = {
+    "query_up": "up", "key_up": "up", "labels_up": "up", "gradient_up": "up",
+    "features_down": "down", "gradient_down": "down",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

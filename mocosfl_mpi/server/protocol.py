@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -28,14 +28,6 @@ class Server(Protocol):
     def begin_epoch(self, epoch: int) -> float:
         """Set the epoch's learning rate and return it."""
 
-    def step(
-        self, smashed: Tensor, beside: Tensor, pool: npt.NDArray[np.int64], /, *, keep_memory: bool = False
-    ) -> tuple[Tensor | None, StepReport]:
-        """One step on the pool's smashed data ``[rows, C, h, w]`` in its order; the gradient at the cut, and a report.
-
-        ``beside``: smashed keys of the same shape, or labels ``[rows]``.
-        """
-
     def synchronise(self, weights: npt.NDArray[np.float64]) -> None:
         """The fed server has averaged the pool's clients with these ``weights [clients]``."""
 
@@ -47,3 +39,16 @@ class Server(Protocol):
 
     def restore(self, state: Mapping[str, Mapping[str, Tensor]]) -> None:
         """The inverse of ``state``, in place. RuntimeError or KeyError where names or shapes differ."""
+
+
+@runtime_checkable
+class LossServer(Server, Protocol):
+    """One where the loss lives, too."""
+
+    def step(
+        self, smashed: Tensor, beside: Tensor, pool: npt.NDArray[np.int64], /, *, keep_memory: bool = False
+    ) -> tuple[Tensor | None, StepReport]:
+        """One step on the pool's smashed data ``[rows, C, h, w]`` in its order; the gradient at the cut, and a report.
+
+        ``beside``: smashed keys of the same shape, or labels ``[rows]``.
+        """

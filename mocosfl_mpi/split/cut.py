@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +37,31 @@ class Trunk(nn.Module):
     def forward(self, smashed: Tensor) -> Tensor:
         """Smashed data ``[n, C, h, w]`` to projections ``[n, key_dim]`` (not normalised)."""
         return self.head(self.features(smashed))  # type: ignore[no-any-return]
+
+
+class Middle(Trunk):
+    """A main server's part that ends in the pooled features: what stands behind them is the client's."""
+
+    def __init__(self, backbone: nn.Sequential, dtype: torch.dtype) -> None:
+        super().__init__(backbone, nn.Identity())
+        self._dtype = dtype
+
+    def pool(self, maps: Tensor) -> Tensor:
+        """Global average of the backbone's maps ``[n, C, h, w]``, in the type of the weights."""
+        return maps.to(self._dtype).mean(dim=(2, 3))
+
+
+class Ends(nn.Module):
+    """A client's part that has both ends of the network: the first layers, and the head. It computes the first."""
+
+    def __init__(self, backbone: nn.Sequential, head: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images ``[n, C, H, W]`` to smashed data ``[n, C, h, w]``."""
+        return self.backbone(images)  # type: ignore[no-any-return]
 
 
 class WholeNetwork(Trunk):
@@ -94,6 +119,16 @@ class SplitNetwork:
     key_dim: int
 
     @property
+    def first(self) -> nn.Module:
+        """The client's layers below the cut."""
+        return self.bottom.backbone if isinstance(self.bottom, Ends) else self.bottom
+
+    @property
+    def last(self) -> nn.Module | None:
+        """The client's layers behind the server's, if it has such."""
+        return self.bottom.head if isinstance(self.bottom, Ends) else None
+
+    @property
     def smashed_floats(self) -> int:
         """A: numbers in one image's smashed data."""
         return math.prod(self.smashed_shape)
@@ -143,6 +178,15 @@ def build(
     _, *smashed = _shape(bottom, input_shape)
     shape = (smashed[0], smashed[1], smashed[2])
     return SplitNetwork(bottom, trunk, input_shape, shape, classes or heads.head_dims(model)[1])
+
+
+def u_shaped(network: SplitNetwork) -> SplitNetwork:
+    """The same network, its head with the client; the main server keeps what lies between."""
+    trunk, first = network.trunk, network.bottom
+    assert trunk is not None
+    assert isinstance(first, nn.Sequential)
+    middle = Middle(trunk.backbone, next(first.parameters()).dtype)
+    return replace(network, bottom=Ends(first, trunk.head), trunk=middle)
 
 
 def whole(

@@ -58,6 +58,6 @@ def choose(compute: Compute, kernels: Kernels | None, network: SplitNetwork) -> 
 
 
 def _fits(network: SplitNetwork, kernels: Kernels, dtype: torch.dtype) -> bool:
-    return FusedNetwork.supports(network.bottom, kernels, dtype, library=False) and (
+    return FusedNetwork.supports(network.first, kernels, dtype, library=False) and (
         network.trunk is None or FusedNetwork.supports(network.trunk.backbone, kernels, dtype, library=True)
     )

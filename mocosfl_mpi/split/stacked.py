@@ -101,7 +101,7 @@ class StackedModel:
     def forward_with_full_pullback(
         self, flat: Tensor, inputs: Tensor
     ) -> tuple[Tensor, Callable[[Tensor], tuple[Tensor, Tensor]]]:
-        """The same, with gradients at the weights ``[lanes, P]`` and at the ``inputs``, in their shape (not fused)."""
+        """The same, with gradients ``[lanes, P]`` at the weights and at the ``inputs`` (not for `fused`)."""
         assert self._fused is None, "the fused backend gives clients no gradient at their inputs"
         weights = {name: weight.detach().requires_grad_() for name, weight in self._unflatten(flat).items()}
         inputs = inputs.detach().to(self._dtype).requires_grad_()

@@ -27,6 +27,7 @@ ROWS = {
     "sfl_v2": ("method=sfl_v2", "compute.block_size=2", "compute.precision=fp32"),
     "sfl_v1": ("method=sfl_v1", "compute.block_size=2", "client.velocity_at_sync=averaged"),
     "split_vanilla": ("method=split_vanilla", "epochs=5"),
+    "split_u_shaped": ("method=split_u_shaped", "epochs=5"),
     "central": ("method=central", "client.count=1", "client.sampling_ratio=1.0", "partition.kind=iid"),
     "private memories": (
         "contrast.share_features=false",

@@ -90,7 +90,7 @@ def run(
     ``order``: of so many clients, at a step of the run: who comes first.
     """
     outcome = Outcome([Client(bottom, config) for _ in range(config.client.count)], [])
-    turns = config.method in ("split_vanilla",)
+    turns = config.method in ("split_vanilla", "split_u_shaped")
     if trunk is not None:
         copies = len(pools(0)) if config.method == "sfl_v1" else 1
         outcome.servers += [Server(trunk, config) for _ in range(copies)]
@@ -119,6 +119,8 @@ def run(
                     server = outcome.servers[place if config.method == "sfl_v1" else 0]
                     logits = server.network(logits)
                     optimisers.append(server.optimiser)
+                if config.method == "split_u_shaped":
+                    logits = client.online.head(logits)
                 loss = cross_entropy(logits, labels)
                 learn(optimisers, loss)
                 found.append((float(loss.detach()), right(logits, labels)))

@@ -325,3 +325,29 @@ def test_a_client_hands_its_part_to_the_next(run):
     up, down = (found["simulated/bytes"][:, 0, MESSAGES.index(f"weights_{way}")] for way in ("up", "down"))
     assert up.tolist() == [PARAMETERS * FLOAT] * 7
     assert down.tolist() == [0] + [PARAMETERS * FLOAT] * 6
+
+
+def test_u_shaped_clients_send_no_labels_and_compute_the_classifier(run):
+    _, found = run("compute.precision=fp32", "method=split_u_shaped", "client.count=3", "epochs=4")
+    features, classes = 4 * 8, 10
+    head = features * classes + classes
+    message, wide = STEPS * BATCH * SMASHED_FLOATS * FLOAT, STEPS * BATCH * features * FLOAT
+    sent = {name: found["simulated/bytes"][:, 0, MESSAGES.index(name)].tolist() for name in MESSAGES}
+    weights = (PARAMETERS + head) * FLOAT
+    assert {name: amount for name, amount in sent.items() if any(amount)} == {
+        "query_up": [message] * 4,
+        "features_down": [wide] * 4,
+        "gradient_up": [wide] * 4,
+        "gradient_down": [message] * 4,
+        "weights_up": [weights] * 4,
+        "weights_down": [0, weights, weights, weights],
+    }
+    flops = dict(zip(WORK, found["simulated/client_flops"][0, 0], strict=True))
+    stem, conv = 16 * 16 * 4 * 1 * 9, 16 * 16 * 4 * 4 * 9  # MACs
+    forward, product = 2 * (stem + 2 * conv), 2 * features * classes
+    assert flops["query_forward"] == STEPS * BATCH * (forward + product)
+    assert flops["backward"] == STEPS * BATCH * (forward + 2 * 2 * conv + 2 * product)
+    assert flops["optimiser"] == STEPS * 6 * (PARAMETERS + head)
+    memory = dict(zip(MEMORY, found["cost/client_memory"], strict=True))
+    assert memory["weights"] == memory["velocity"] == memory["gradients"] == weights
+    assert memory["peak"] > memory["weights"] + memory["velocity"] + memory["input"] + memory["activations"]

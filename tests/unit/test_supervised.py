@@ -7,11 +7,14 @@ import torch
 from mocosfl_mpi import results, simulation
 from mocosfl_mpi.algorithms import network as build_network
 from mocosfl_mpi.clients.participation import pool as draw_pool
+from mocosfl_mpi.comm.exchange import Exchange
 from mocosfl_mpi.cost.flops import Costs, SegmentCost
 from mocosfl_mpi.cost.memory import ClientMemory
 from mocosfl_mpi.networks import STAGES
 from mocosfl_mpi.record.schema import MEMORY
 from mocosfl_mpi.server.copies import Copies
+from mocosfl_mpi.simulation import Conduct, Simulation
+from mocosfl_mpi.split.ends import StackedEnds
 from mocosfl_mpi.streams import Streams
 from tests.reference import label_oracle
 from tests.unit.test_against_oracle import Watched, configuration, flat, same
@@ -50,6 +53,14 @@ CASES = {
     "split_vanilla": ["epochs=6", "steps_per_epoch=3"],
     "split_vanilla, velocity handed over": ["epochs=6", "client.velocity_at_sync=averaged", "model.cut_layer=3"],
     "split_vanilla, nothing handed over": ["epochs=5", "federation.alignment=none"],
+    "split_u_shaped": ["epochs=6", "steps_per_epoch=3"],
+    "split_u_shaped, velocity handed over, loop": [
+        "epochs=5",
+        "client.velocity_at_sync=averaged",
+        "compute.backend=loop",
+        "model.cut_layer=4",
+    ],
+    "split_u_shaped, only the first layers handed over": ["epochs=5", "federation.aligned_layers=['stem', 'block1']"],
 }
 
 
@@ -110,3 +121,46 @@ def test_engine_agrees_with_oracle(name, settings, tmp_path):
     for found, wanted in zip(run.drifts, expected.drifts, strict=True):
         for kind in ("online_mean", "online_momentum", "momentum_mean", "online_momentum_distance", "momentum_spread"):
             assert np.abs(getattr(found, kind) - np.array(getattr(wanted, kind))).max() <= 1e-10, kind
+
+
+@pytest.mark.usefixtures("_quick")
+def test_neither_labels_nor_logits_leave_a_u_shaped_client(tmp_path, monkeypatch):
+    """All that goes through the exchange in a run: maps, features, weights, what the record asks; nothing by class."""
+    config = configuration(["method=split_u_shaped", "epochs=4", "data.train_images=120", "client.batch_size=3"])
+    seen, made = [], []
+
+    def spy(owner, name, note):
+        original = getattr(owner, name)
+
+        def noting(self, *arguments, **named):
+            found = original(self, *arguments, **named)
+            note(arguments, found)
+            return found
+
+        monkeypatch.setattr(owner, name, noting)
+
+    spy(Exchange, "up", lambda given, _: seen.extend(("up", part) for part in given[0]))
+    spy(Exchange, "down", lambda given, _: seen.append(("down", given[0].reshape(-1, *given[2]))))
+    spy(Exchange, "broadcast", lambda given, _: seen.append(("all", given[0][None])))
+    spy(StackedEnds, "classify", lambda given, found: made.append(found[0]))
+    sim = Simulation.begin(config, Conduct("test", tmp_path / "out", quiet=True))
+    with sim.speaker:
+        list(sim.train())
+    classes, rows, layers = sim.problem.classes, config.client.batch_size, len(sim.clients._model.names)
+    parameters, features = sim.clients._model.parameters, 4 * 2**3
+    maps = (rows, 16, 16, 4)
+    travelled = {(way, tuple(part.shape[1:])) for way, part in seen}
+    assert travelled == {
+        ("up", maps),
+        ("down", (rows, features)),
+        ("up", (rows, features)),
+        ("down", maps),
+        ("up", (2,)),  # loss and hits, for the record
+        ("up", (parameters,)),  # the part that is handed over
+        ("all", (parameters,)),
+        ("up", (3 * layers + 2,)),  # how far models have drifted, for the record
+    }
+    assert len(made) == config.epochs * sim.steps
+    assert {tuple(logits.shape[1:]) for logits in made} == {(rows, classes)}
+    assert not any(part.dtype == torch.int64 for _, part in seen)
+    assert classes not in {size for _, shape in travelled for size in shape}
