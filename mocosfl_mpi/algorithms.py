@@ -25,6 +25,7 @@ from mocosfl_mpi.server.alignments import (
     scope,
 )
 from mocosfl_mpi.server.compression import Int8, TopK
+from mocosfl_mpi.server.mixing import MIXTURES, TARGET, TUNED
 from mocosfl_mpi.split import cut
 from mocosfl_mpi.split.cut import SplitNetwork
 from mocosfl_mpi.streams import Streams
@@ -52,6 +53,8 @@ class Algorithm:
             del widths["momentum"]
         if self.local and self.local.memory:
             widths["memory"] = config.contrast.memory_length * key_dim
+        if TARGET in self.alignment:
+            widths["scale"] = 1
         return widths
 
 
@@ -95,6 +98,26 @@ ALGORITHMS = {
         "Chen, He: Exploring simple Siamese representation learning. CVPR 2021, with federated averaging",
         ONLINE,
         SIMSIAM,
+    ),
+    "fedu": Algorithm(
+        "FedU",
+        "Zhuang, Gan, Wen, Zhang, Zhang, Yi: Collaborative unsupervised visual representation learning from "
+        "decentralized data. ICCV 2021",
+        MIXTURES["predictor_mixed"],
+        BYOL,
+    ),
+    "fedema": Algorithm(
+        "FedEMA",
+        "Zhuang, Wen, Zhang: Divergence-aware federated self-supervised learning. ICLR 2022",
+        MIXTURES["mixed"],
+        BYOL,
+    ),
+    "standalone": Algorithm(
+        "MoCo, each client alone",
+        "He et al.: Momentum contrast for unsupervised visual representation learning. CVPR 2020; the lower bound: "
+        "nothing is shared",
+        (),
+        MOCO,
     ),
     "central": Algorithm(
         "MoCo, central",
@@ -145,8 +168,11 @@ def alignment(config: Config, names: Sequence[str], spans: Sequence[tuple[int, i
     """
     federation, algorithm = config.federation, ALGORITHMS[config.method]
     row = algorithm.alignment if federation.alignment == "method" else STRATEGIES[federation.alignment]
-    momentum = MOMENTA[federation.momentum_compression](federation)
-    parts = (*(momentum if part == MOMENTUM else part for part in row), *VELOCITIES[config.client.velocity_at_sync])
+    tuned = TUNED | {MOMENTUM: MOMENTA[federation.momentum_compression]}
+    parts = (
+        *(tuned[part](federation) if part in tuned else part for part in row),
+        *VELOCITIES[config.client.velocity_at_sync],
+    )
     aligned = scope(federation.aligned_layers, names, spans)
     widths = algorithm.widths(config, aligned.parameters, key_dim)
     return Alignment(parts, aligned, widths, config.client.frozen)

@@ -22,6 +22,7 @@ from mocosfl_mpi.errors import RunFailed
 from mocosfl_mpi.evaluation.health import effective_rank, feature_std, hardness
 from mocosfl_mpi.evaluation.judge import Monitor
 from mocosfl_mpi.meter import Meter
+from mocosfl_mpi.methods import MIXING
 from mocosfl_mpi.record.writer import Recorder
 from mocosfl_mpi.server.alignments import Traffic
 from mocosfl_mpi.server.fed_server import Drift
@@ -236,6 +237,7 @@ class Chronicle:
                     "divergence/momentum_mean": drift.momentum_mean,
                     "after_sync/online_momentum_distance": drift.online_momentum_distance,
                     "after_sync/momentum_spread": drift.momentum_spread,
+                    **({"after_sync/own_share": drift.kept} if self._config.aligned in MIXING else {}),
                 },
             )
             self._recorder.flush()

@@ -42,6 +42,7 @@ def check(config: Config) -> None:
         )
     if not config.evaluation.probe_l2:
         raise ValueError("evaluation.probe_l2 is empty; name at least one penalty, for example [1e-3]")
+    _check_own_models(config)
     _check_alignment(config)
     _check_sampling(config, pool)
     shares = config.evaluation.label_shares
@@ -110,7 +111,7 @@ def _check_whole_network(config: Config) -> None:
 def _check_alignment(config: Config) -> None:
     """Refuse settings of the alignment that would have no effect (ValueError)."""
     federation = config.federation
-    strategy = METHODS[config.method].alignment if federation.alignment == "method" else federation.alignment
+    strategy = config.aligned
     changes = [
         f"federation.{name} = {getattr(federation, name)!r}"
         for name in ("momentum_every", "momentum_compression")
@@ -142,6 +143,31 @@ def _check_alignment(config: Config) -> None:
         raise ValueError(
             "client.frozen = true synchronises no model, so nothing in federation can choose what is aligned; set "
             "client.frozen = false, or leave alignment, momentum_every, momentum_compression and aligned_layers out"
+        )
+
+
+def _check_own_models(config: Config) -> None:
+    """Refuse another alignment for methods that consist in theirs, and settings of other methods (ValueError)."""
+    federation, method = config.federation, METHODS[config.method]
+    changed = {name for name, value in federation if value != type(federation).model_fields[name].default}
+    others = changed & {"alignment", "momentum_every", "momentum_compression", "aligned_layers"}
+    if others and not method.chosen:
+        raise ValueError(
+            f"method = {config.method} is itself a way to align models; leave "
+            f"{', '.join(f'federation.{name}' for name in sorted(others))} out, or choose method = fl_moco or fl_byol"
+        )
+    for name, owner in (("divergence_threshold", "fedu"), ("divergence_target", "fedema")):
+        if name in changed and config.method != owner:
+            raise ValueError(f"federation.{name} is for method = {owner}, which is {config.method!r}; leave it out")
+    if config.own_models and config.aligned not in {"none", "mixed"} and not federation.aligned_layers:
+        raise ValueError(
+            f"evaluation.own_models = {config.own_models} finds no client with an encoder of its own: all share the "
+            f"common one (method = {config.method!r}, federation.alignment = {federation.alignment!r}); leave it out"
+        )
+    if config.judged_apart and not config.own_models:
+        raise ValueError(
+            f"evaluation.own_models = 0 leaves nothing to judge: method = {config.method} has no common model; name at "
+            f"least one client, or leave it out"
         )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from mocosfl_mpi.record.layout import CHUNK_BYTES, Size, chunking, row_shape, scale_values
-from mocosfl_mpi.record.schema import COMMITTED, ENTRIES, GROWING
+from mocosfl_mpi.record.schema import COMMITTED, ENTRIES, GROWING, present
 from mocosfl_mpi.record.writer import image
 
 FLOATS, WHOLE = 0.85, 0.06
@@ -22,14 +22,15 @@ BEGUN = 400
 
 def file_bytes(sizes: Mapping[str, Size], attrs: Mapping[str, str | int], rows: Mapping[str, int]) -> int:
     """Bytes of ``run.h5`` with these dimensions, attributes and ``rows`` per growing dimension, at the run's end."""
-    scales = scale_values(sizes, json.loads(str(attrs["config"])))
+    config = json.loads(str(attrs["config"]))
+    scales = scale_values(sizes, config)
     fixed = {
         entry.name: np.full(row_shape(entry, scales), "x" * 40 if entry.dtype == "text" else 0)
         for entry in ENTRIES.values()
         if entry.when == "fixed" and entry.name != COMMITTED
     }
     total = len(image(scales, attrs, fixed))
-    for entry in ENTRIES.values():
+    for entry in (ENTRIES[name] for name in present(config) if name in ENTRIES):
         if entry.growing and rows[entry.growing]:
             shape = row_shape(entry, scales)
             chunk, compressed = chunking(entry, shape)

@@ -45,6 +45,12 @@ class Scope:
 
     spans: Spans
     parameters: int
+    layers: tuple[str, ...] = ()
+    """The layer to which each of these tensors belongs."""
+
+    def of(self, layer: str) -> Spans:
+        """Those of one layer."""
+        return tuple(span for span, name in zip(self.spans, self.layers, strict=True) if name == layer)
 
     @property
     def columns(self) -> Spans:
@@ -95,11 +101,19 @@ class Part(Protocol):
     def own(self) -> tuple[str, ...]:
         """States that every client needs for this alone, always private."""
 
-    def synchronise(self, clients: Population, means: Means, scope: Scope) -> None:
-        """Make it common. Collective."""
+    def keeps(self, scope: Scope) -> tuple[Keep, ...]:
+        """What of it stays each client's own between epochs all the same, within the scope."""
+
+    def synchronise(self, clients: Population, means: Means, scope: Scope) -> Sequence[Tensor] | None:
+        """Make it common; the shares of their own that clients keep ``[lanes]`` per block, if any do. Collective."""
 
     def traffic(self, scope: Scope, itemsize: int) -> Traffic | None:
         """What travels for it, with weights of ``itemsize`` bytes; None = nothing."""
+
+
+def until_due(part: Part, scope: Scope) -> tuple[Keep, ...]:
+    """What becomes common only now and then is each client's own until it does."""
+    return (Keep(part.state, scope.columns, lapses=True),) if part.every > 1 else ()
 
 
 @dataclass(frozen=True)
@@ -109,6 +123,10 @@ class Averaged:
     state: str
     every: int = 1
     own: ClassVar[tuple[str, ...]] = ()
+
+    def keeps(self, scope: Scope) -> tuple[Keep, ...]:
+        """Nothing once it is due."""
+        return until_due(self, scope)
 
     def synchronise(self, clients: Population, means: Means, scope: Scope) -> None:
         """Load the mean into every client."""
@@ -129,6 +147,10 @@ class Copied:
     every: ClassVar[int] = 1
     own: ClassVar[tuple[str, ...]] = ()
 
+    def keeps(self, scope: Scope) -> tuple[Keep, ...]:  # noqa: ARG002 - the protocol's
+        """Nothing."""
+        return ()
+
     def synchronise(self, clients: Population, means: Means, scope: Scope) -> None:
         """Load the mean of the source into every client."""
         clients.load(self.state, means.of(self.source), scope.columns)
@@ -144,6 +166,10 @@ class Cleared:
     state: str
     every: ClassVar[int] = 1
     own: ClassVar[tuple[str, ...]] = ()
+
+    def keeps(self, scope: Scope) -> tuple[Keep, ...]:  # noqa: ARG002 - the protocol's
+        """Nothing."""
+        return ()
 
     def synchronise(self, clients: Population, means: Means, scope: Scope) -> None:  # noqa: ARG002 - the protocol's
         """Load zeros into every client."""
@@ -166,6 +192,10 @@ class Compressed:
     compressor: Compressor
     every: int = 1
     own: ClassVar[tuple[str, ...]] = ("residual",)
+
+    def keeps(self, scope: Scope) -> tuple[Keep, ...]:
+        """Nothing once it is due."""
+        return until_due(self, scope)
 
     def synchronise(self, clients: Population, means: Means, scope: Scope) -> None:
         """Move the common value by what arrived, and load it into every client."""
@@ -241,8 +271,7 @@ class Alignment:
         for state, width in self.widths.items():
             part = parts.get(state)
             kept.append(Keep(state, self.scope.rest if part else ((0, width),)))
-            if part and part.every > 1:
-                kept.append(Keep(state, self.scope.columns, lapses=True))
+            kept += part.keeps(self.scope) if part else ()
         own = [Keep(state, self.scope.columns) for part in self.parts for state in part.own]
         return tuple(keep for keep in (*kept, *own) if keep.columns)
 
@@ -282,8 +311,8 @@ def scope(layers: Sequence[str], names: Sequence[str], spans: Sequence[tuple[int
             f"consists of {', '.join(known)}; name some of these, or none for all"
         )
     chosen = set(layers or known)
-    aligned = [span for name, span in zip(names, spans, strict=True) if _layer(name) in chosen]
-    return Scope(tuple(aligned), spans[-1][1])
+    aligned = [(span, _layer(name)) for name, span in zip(names, spans, strict=True) if _layer(name) in chosen]
+    return Scope(tuple(span for span, _ in aligned), spans[-1][1], tuple(layer for _, layer in aligned))
 
 
 def _layer(name: str) -> str:

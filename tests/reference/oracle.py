@@ -300,7 +300,7 @@ def synchronise(
     federation = config.federation
     strategy = federation.alignment
     if strategy == "method":
-        strategy = "online_and_momentum" if config.method == "monacosfl" else "online"
+        strategy = {"monacosfl": "online_and_momentum", "standalone": "none"}.get(config.method, "online")
     by_data = federation.weighting == "data"
     shares = [float(images[i]) if by_data else 1.0 for i in pool]
     online = average([weights_of(clients[i].online) for i in pool], shares)

@@ -98,6 +98,45 @@ CASES = {
         "epochs=4",
         "steps_per_epoch=2",
     ],
+    "fedu": ["federation.divergence_threshold=0.08"],
+    "fedu, sampled, by data": [
+        "federation.divergence_threshold=0.1",
+        "federation.weighting=data",
+        "partition.kind=volumes",
+        "client.sampling_ratio=0.5",
+        "client.count=6",
+        "epochs=5",
+        "steps_per_epoch=2",
+        "compute.block_size=2",
+    ],
+    "fedu, every predictor common": ["federation.divergence_threshold=1000.0", "contrast.symmetric=off"],
+    "fedema": ["compute.block_size=3", "client.lr=0.05"],
+    "fedema, sampled, velocity averaged": [
+        "model.hidden_dim=32",
+        "client.lr=0.05",
+        "client.velocity_at_sync=averaged",
+        "client.sampling_ratio=0.5",
+        "client.count=6",
+        "epochs=5",
+        "steps_per_epoch=2",
+        "compute.block_size=2",
+    ],
+    "fedema, in turns, small target, batch norm": [
+        "federation.divergence_target=0.3",
+        "federation.weighting=data",
+        "partition.kind=dirichlet",
+        "client.sampling=round_robin",
+        "client.sampling_ratio=0.5",
+        "client.velocity_at_sync=reset",
+        "model.head=largeV2",
+        "model.hidden_dim=8",
+        "client.batch_size=6",
+        "client.lr=0.05",
+        "epochs=5",
+        "steps_per_epoch=2",
+        "compute.block_size=1",
+    ],
+    "standalone, sampled": ["client.sampling_ratio=0.5", "epochs=4", "steps_per_epoch=2"],
     "central": ["client.count=1", "client.batch_size=4"],
 }
 
@@ -151,12 +190,19 @@ def test_engine_agrees_with_oracle(name, settings, tmp_path):
             keys = run.client(number, "memory").view(config.contrast.memory_length, -1)
             written = int(run.sim.clients._steps[number]) * config.rows_per_client
             same(keys.roll(-(written % len(keys)), dims=0), torch.stack(client.queue), f"client {number} memory")
+        if "scale" in run.sim.clients.shared:
+            expected_scale = torch.tensor([client.scale], dtype=torch.float64)
+            same(run.client(number, "scale"), expected_scale, f"client {number} scale")
         if config.federation.momentum_compression != "none":
             same(run.client(number, "residual"), flat(client.residual), f"client {number} residual")
     assert len(run.drifts) == len(expected.drifts) >= 2
     for found, wanted in zip(run.drifts, expected.drifts, strict=True):
         for kind in ("online_mean", "online_momentum", "momentum_mean", "online_momentum_distance", "momentum_spread"):
             assert np.abs(getattr(found, kind) - np.array(getattr(wanted, kind))).max() <= 1e-10, kind
+    if expected.shares:
+        same(np.array([drift.kept for drift in run.drifts]), np.array(expected.shares), "shares of own models")
+    else:
+        assert all(np.isnan(drift.kept).all() for drift in run.drifts)
 
 
 def test_one_client_alone_is_mocosfl_with_one_client(tmp_path):

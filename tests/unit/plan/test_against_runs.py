@@ -42,6 +42,9 @@ def machine():
         ("method=fl_moco", "federation.alignment=online_and_momentum", "federation.momentum_every=3"),
         ("method=fl_byol", "federation.aligned_layers=['stem', 'head']"),
         ("method=fl_simclr", "client.velocity_at_sync=averaged", "epochs=3"),
+        ("method=fedema", "epochs=3"),
+        ("method=fedu", "epochs=3"),
+        ("method=standalone", "client.sampling=round_robin"),
         ("client.sampling=trace", "client.availability=['10', '11', '01']"),
     ],
 )
