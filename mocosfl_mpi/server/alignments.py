@@ -291,8 +291,8 @@ class Alignment:
 
     @property
     def copies(self) -> int:
-        """Numbers that a real client keeps beside its models and its velocity: references and residuals."""
-        return sum(2 * self.scope.numbers for part in self.parts if part.own)
+        """Numbers that a real client keeps beside its models and its velocity: references and residuals, a scale."""
+        return sum(2 * self.scope.numbers for part in self.parts if part.own) + self.widths.get("scale", 0)
 
 
 def scope(layers: Sequence[str], names: Sequence[str], spans: Sequence[tuple[int, int]]) -> Scope:

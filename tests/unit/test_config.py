@@ -326,6 +326,9 @@ def other_values():
 NEEDS = {
     "federation.momentum_every": {"method": "monacosfl"},
     "federation.momentum_compression": {"method": "monacosfl"},
+    "federation.divergence_threshold": {"method": "fedu"},
+    "federation.divergence_target": {"method": "fedema"},
+    "evaluation.own_models": {"method": "standalone"},
     "client.availability": {"client.sampling": "trace", "client.sampling_ratio": 0.5, "client.availability": ["1"]},
 }
 """Without which a setting is refused."""

@@ -9,7 +9,7 @@ import numpy as np
 from mocosfl_mpi.config import Config, parse
 from mocosfl_mpi.record.attributes import run_attributes, software_versions
 from mocosfl_mpi.record.layout import row_shape, scale_values
-from mocosfl_mpi.record.schema import COMMITTED, ENTRIES
+from mocosfl_mpi.record.schema import COMMITTED, ENTRIES, present
 from mocosfl_mpi.record.writer import Recorder
 
 SIZES = {
@@ -28,8 +28,9 @@ FURTHER = {
     "transfer": "svhn",
     "per_client": True,
 }
-"""Everything that a run may ask for, so that its file has every dataset of the schema."""
+"""Everything that a run may ask for, so that its file has every dataset of the schema but those of other methods."""
 CONFIG = {"epochs": 3, "client": {"count": 6, "sampling_ratio": 0.7}, "seed": 7, "evaluation": FURTHER}
+PRESENT = {name: ENTRIES[name] for name in present(CONFIG) if name in ENTRIES}
 STATE = "0123456789abcdef" * 4
 
 
@@ -67,7 +68,7 @@ def row(dim: str, number: int, sizes: dict | None = None) -> dict:
     """Row ``number``: every value of it is determined by name order, row and place."""
     scales = scale_values({**SIZES, **(sizes or {})}, CONFIG)
     values = {}
-    for place, (name, entry) in enumerate(ENTRIES.items()):
+    for place, (name, entry) in enumerate(PRESENT.items()):
         if entry.growing == dim:
             shape = row_shape(entry, scales)
             base = np.arange(np.prod(shape, dtype=int)).reshape(shape) + 1000 * number + place

@@ -110,7 +110,8 @@ def test_bytes_of_a_synchronisation(settings, traffic, means):
     found = aligned(*settings)
     assert found.traffic(4) == traffic
     assert found.means == means
-    assert found.copies == (200 if any("compression" in setting for setting in settings) else 0)
+    compressed, scaled = any("compression" in setting for setting in settings), "method=fedema" in settings
+    assert found.copies == 200 * compressed + scaled
 
 
 def test_scope_joins_neighbours_and_knows_the_rest():
