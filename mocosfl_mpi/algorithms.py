@@ -29,6 +29,7 @@ from mocosfl_mpi.server.compression import Int8, TopK
 from mocosfl_mpi.server.copies import Copies
 from mocosfl_mpi.server.main_server import MainServer
 from mocosfl_mpi.server.middle import Middle
+from mocosfl_mpi.server.mixing import MIXTURES, TARGET, TUNED
 from mocosfl_mpi.server.protocol import Server
 from mocosfl_mpi.server.sequential import Sequential
 from mocosfl_mpi.split import cut
@@ -68,6 +69,8 @@ class Algorithm:
             del widths["momentum"]
         if self.local and self.local.memory:
             widths["memory"] = config.contrast.memory_length * key_dim
+        if TARGET in self.alignment:
+            widths["scale"] = 1
         return widths
 
 
@@ -112,6 +115,26 @@ ALGORITHMS = {
         "Chen, He: Exploring simple Siamese representation learning. CVPR 2021, with federated averaging",
         ONLINE,
         SIMSIAM,
+    ),
+    "fedu": Algorithm(
+        "FedU",
+        "Zhuang, Gan, Wen, Zhang, Zhang, Yi: Collaborative unsupervised visual representation learning from "
+        "decentralized data. ICCV 2021",
+        MIXTURES["predictor_mixed"],
+        BYOL,
+    ),
+    "fedema": Algorithm(
+        "FedEMA",
+        "Zhuang, Wen, Zhang: Divergence-aware federated self-supervised learning. ICLR 2022",
+        MIXTURES["mixed"],
+        BYOL,
+    ),
+    "standalone": Algorithm(
+        "MoCo, each client alone",
+        "He et al.: Momentum contrast for unsupervised visual representation learning. CVPR 2020; the lower bound: "
+        "nothing is shared",
+        (),
+        MOCO,
     ),
     "central": Algorithm(
         "MoCo, central",
@@ -190,8 +213,11 @@ def alignment(config: Config, names: Sequence[str], spans: Sequence[tuple[int, i
     """
     federation, algorithm = config.federation, ALGORITHMS[config.method]
     row = algorithm.alignment if federation.alignment == "method" else STRATEGIES[federation.alignment]
-    momentum = MOMENTA[federation.momentum_compression](federation)
-    parts = (*(momentum if part == MOMENTUM else part for part in row), *VELOCITIES[config.client.velocity_at_sync])
+    tuned = TUNED | {MOMENTUM: MOMENTA[federation.momentum_compression]}
+    parts = (
+        *(tuned[part](federation) if part in tuned else part for part in row),
+        *VELOCITIES[config.client.velocity_at_sync],
+    )
     if config.one_at_a_time:
         parts = tuple(HandedOver(part.state) if isinstance(part, Averaged) else part for part in parts)
     aligned = scope(federation.aligned_layers, names, spans)

@@ -26,6 +26,7 @@ from mocosfl_mpi.errors import RunFailed
 from mocosfl_mpi.evaluation.health import effective_rank, feature_std, hardness
 from mocosfl_mpi.evaluation.judge import Monitor
 from mocosfl_mpi.meter import Meter
+from mocosfl_mpi.methods import MIXING
 from mocosfl_mpi.record.schema import MESSAGES
 from mocosfl_mpi.record.writer import Recorder
 from mocosfl_mpi.server.alignments import Traffic
@@ -286,6 +287,7 @@ class Chronicle:
                     "after_sync/online_momentum_distance": self._placed(drift.online_momentum_distance),
                     "after_sync/momentum_spread": self._placed(drift.momentum_spread),
                     **self._failures({"syncs/present": self._placed(present, fill=0)}),
+                    **({"after_sync/own_share": self._placed(drift.kept)} if self._config.aligned in MIXING else {}),
                 },
             )
             self._recorder.flush()

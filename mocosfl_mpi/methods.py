@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Alignment = Literal["none", "online", "online_and_momentum", "momentum_reset"]
+Alignment = Literal["none", "online", "online_and_momentum", "momentum_reset", "mixed", "predictor_mixed"]
 
 
 @dataclass(frozen=True)
@@ -13,7 +13,9 @@ class Method:
     """The demands of one method on an experiment."""
 
     alignment: Alignment = "online"
-    """What its fed server makes common, as `federation.alignment` would say it."""
+    """What its fed server makes common, as `federation.alignment` would say it; some only a method can say."""
+    chosen: bool = True
+    """Whether `federation` may choose another alignment."""
     whole_network: bool = False
     """Clients hold the whole network, projector included: there is no cut and no main server."""
     momentum: bool = True
@@ -26,6 +28,8 @@ class Method:
     """Labels and the end of the network stay with the clients, on the other side of the main server."""
     clients: int | None = None
     """The only number of clients that makes sense."""
+    own_models: int = 0
+    """Clients whose own models are judged, unless `evaluation.own_models` says otherwise."""
 
 
 METHODS = {
@@ -35,6 +39,9 @@ METHODS = {
     "fl_byol": Method(whole_network=True),
     "fl_simclr": Method(whole_network=True, momentum=False),
     "fl_simsiam": Method(whole_network=True, momentum=False),
+    "fedu": Method("predictor_mixed", chosen=False, whole_network=True),
+    "fedema": Method("mixed", chosen=False, whole_network=True, own_models=5),
+    "standalone": Method("none", chosen=False, whole_network=True, own_models=5),
     "central": Method(whole_network=True, clients=1),
     "fedavg": Method(whole_network=True, momentum=False, supervised=True),
     "sfl_v1": Method(momentum=False, supervised=True),
@@ -44,3 +51,5 @@ METHODS = {
 }
 MOMENTUM_ALIGNED = frozenset({"online_and_momentum", "momentum_reset"})
 """Alignments that are about momentum models."""
+MIXING = frozenset({"mixed", "predictor_mixed"})
+"""Alignments by which clients mix the common model with their own."""

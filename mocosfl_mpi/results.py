@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import shlex
 import sys
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import nn
+from torch import Tensor
 
 from mocosfl_mpi.algorithms import ALGORITHMS
 from mocosfl_mpi.chronicle import ages, keys_per_update
@@ -24,7 +25,8 @@ from mocosfl_mpi.cost import memory
 from mocosfl_mpi.cost.flops import NOTHING, SegmentCost, measure, per_image, per_step
 from mocosfl_mpi.data.partition import counts
 from mocosfl_mpi.encoders import Encode
-from mocosfl_mpi.evaluation.judge import Encoder, Verdict
+from mocosfl_mpi.evaluation.judge import Encoder, Judge, Monitor, Verdict
+from mocosfl_mpi.evaluation.several import mean_monitor, mean_verdict
 from mocosfl_mpi.meter import PHASES
 from mocosfl_mpi.objectives.contrast import symmetry
 from mocosfl_mpi.problem import Source
@@ -135,22 +137,26 @@ def open_record(
 
 
 class Results:
-    """Verdicts on the encoder, and the end of the run. Collective; rank 0 writes."""
+    """Verdicts on the encoder, and the end of the run. Collective; rank 0 judges and writes."""
 
     def __init__(
         self,
+        config: Config,
         out: Path,
         recorder: Recorder | None,
         clients: Population,
         server: Server | None,
         encode: Encode | None,
+        judge: Judge | None,
         cluster: Cluster,
     ) -> None:
+        self._config = config
         self.path = out / FILE_NAME
         self._recorder = recorder
         self._clients = clients
         self._server = server
         self._encode = encode
+        self._judge = judge
         self._cluster = cluster
 
     def encoder(self) -> Encoder:
@@ -158,10 +164,38 @@ class Results:
         assert self._encode is not None
         return partial(self._encode, self._clients.average)
 
-    def encoder_copy(self) -> nn.Module:
-        """The same up to the features, as a plain module that may be trained: it shares no weight (rank 0 only)."""
+    def _models(self) -> Iterator[tuple[int, Tensor]]:
+        """Of at most `evaluation.own_models` clients, evenly spread over those that have one: number and own model.
+
+        On rank 0, one after the other; elsewhere nothing (collective).
+        """
+        having = self._clients.independent
+        count = min(self._config.own_models, len(having))
+        for client in (int(having[place * len(having) // count]) for place in range(count)):
+            weights = self._clients.own(client)
+            if weights is not None:
+                yield client, weights
+
+    def monitor(self) -> Monitor | None:
+        """The cheap look during the run, on rank 0 (collective)."""
+        looks = []
+        if self._config.judged_apart:
+            looks = [self._look(weights) for _, weights in self._models()]
+        if self._judge is None:
+            return None
+        return mean_monitor(looks) if looks else self._look(self._clients.average)
+
+    def _look(self, weights: Tensor) -> Monitor:
+        assert self._judge is not None
         assert self._encode is not None
-        return self._encode.module(self._clients.average)
+        return self._judge.monitor(partial(self._encode, weights))
+
+    def _verdict(self, weights: Tensor, *, further: bool) -> Verdict:
+        assert self._judge is not None
+        assert self._encode is not None
+        return self._judge.verdict(
+            partial(self._encode, weights), partial(self._encode.module, weights) if further else None
+        )
 
     def _put(self, values: dict[str, Any]) -> None:
         if self._recorder is not None:
@@ -169,12 +203,13 @@ class Results:
                 self._recorder.put(f"result/{name}", value)
             self._recorder.flush()
 
-    def pixels(self, verdict: Verdict) -> None:
-        """What the classifiers achieve on raw pixels."""
-        self._put({"knn_top1_pixels": verdict.knn_top1, "linear_top1_pixels": verdict.linear_top1})
-
-    def untrained(self, verdict: Verdict) -> None:
-        """What they achieve on the untrained network."""
+    def untrained(self) -> None:
+        """What the classifiers achieve on raw pixels, and on the untrained network, which all clients begin with."""
+        if self._judge is None:
+            return
+        pixels = self._judge.pixels()
+        self._put({"knn_top1_pixels": pixels.knn_top1, "linear_top1_pixels": pixels.linear_top1})
+        verdict = self._verdict(self._clients.average, further=True)
         self._put(
             {
                 "knn_top1_untrained": verdict.knn_top1,
@@ -184,8 +219,18 @@ class Results:
             }
         )
 
-    def trained(self, verdict: Verdict) -> None:
-        """What they achieve on the trained network, after the last epoch."""
+    def trained(self) -> None:
+        """What they achieve on the trained network after the last epoch, and on clients' own ones (collective)."""
+        apart = self._config.judged_apart
+        own = {client: self._verdict(weights, further=apart) for client, weights in self._models()}
+        if self._judge is None:
+            return
+        verdict = mean_verdict(list(own.values())) if apart else self._verdict(self._clients.average, further=True)
+        if self._config.own_models:
+            for name in ("knn_top1", "linear_top1"):
+                figures = np.full(self._config.client.count, np.nan)
+                figures[list(own)] = [getattr(found, name) for found in own.values()]
+                self._put({f"own_{name}": figures})
         self._put(
             {
                 "knn_top1": verdict.knn_top1,

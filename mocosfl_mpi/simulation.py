@@ -292,9 +292,15 @@ class Simulation:
             )
         )
         self.results = Results(
-            resumption.out, recorder, self.clients, self.main_server, self._encode(network, model, engine), cluster
+            config,
+            resumption.out,
+            recorder,
+            self.clients,
+            self.main_server,
+            self._encode(network, model, engine),
+            judge(config, source, prepare, streams) if source else None,
+            cluster,
         )
-        self.judge = judge(config, source, prepare, streams) if source else None
         self.speaker = Speaker(config.epochs * self.steps, silent=conduct.quiet or not cluster.serves)
         self.chronicle = Chronicle(
             config,
@@ -330,6 +336,8 @@ class Simulation:
         if "memory" in states:
             length = self.config.contrast.memory_length
             initial["memory"] = noise(1, length, key_dim, self.streams, online.dtype).flatten()
+        if "scale" in states:
+            initial["scale"] = torch.zeros(1, dtype=online.dtype)
         return {state: initial[state] for state in states}
 
     def _route(self, network: SplitNetwork, model: StackedModel, exchange: Exchange, engine: Engine) -> Route:
@@ -422,9 +430,8 @@ class Simulation:
                     self._before()
                 for _ in self.train():
                     pass
-                if self.judge:
-                    with self.meter.phase("evaluate"):
-                        self.results.trained(self.judge.verdict(self.results.encoder(), self.results.encoder_copy))
+                with self.meter.phase("evaluate"):
+                    self.results.trained()
         except Stopped:
             ignore()
             self.cluster.close()
@@ -433,10 +440,8 @@ class Simulation:
         self.results.complete(self.chronicle.wall_seconds, self.chronicle.online_momentum_distance)
 
     def _before(self) -> None:
-        if self.judge:
-            with self.meter.phase("evaluate"):
-                self.results.pixels(self.judge.pixels())
-                self.results.untrained(self.judge.verdict(self.results.encoder(), self.results.encoder_copy))
+        with self.meter.phase("evaluate"):
+            self.results.untrained()
         self._monitor(0)
 
     def train(self) -> Iterator[int]:
@@ -494,10 +499,9 @@ class Simulation:
             raise Stopped(f"stopped {done} by {self.boundary.reason}; the same command continues the run")
 
     def _monitor(self, epoch: int) -> None:
-        if self.judge:
-            with self.meter.phase("evaluate"):
-                monitor = self.judge.monitor(self.results.encoder())
-            self.chronicle.evaluated(epoch, monitor)
+        with self.meter.phase("evaluate"):
+            monitor = self.results.monitor()
+        self.chronicle.evaluated(epoch, monitor)
 
     def _introduction(self, size: int, server_threads: int) -> list[str]:
         config, cluster = self.config, self.cluster

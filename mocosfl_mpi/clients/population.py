@@ -24,8 +24,8 @@ from mocosfl_mpi.schedules import learning_rate
 from mocosfl_mpi.split.stacked import StackedModel
 
 CLIENT_DECAY = 0.2
-STATES = ("online", "momentum", "velocity", "memory")
-"""In this order in every row of a checkpoint; `memory`: past keys of a client that keeps its own."""
+STATES = ("online", "momentum", "velocity", "memory", "scale")
+"""In this order in every row of a checkpoint; `memory`: past keys of a client that keeps its own; `scale`: a number."""
 SLAB = 2**26
 """Bytes of clients' rows that travel at once for a checkpoint."""
 
@@ -57,7 +57,7 @@ class Population:
     clients that are not in the pool, on the rank that used it last, and travels when the client is dealt elsewhere.
     Clients that never took part have no state of their own at all.
 
-    ``initial``: values ``[width]`` of the states that this method has, of `online`, `momentum`, `velocity`, `memory`.
+    ``initial``: values ``[width]`` of those of ``STATES`` that this method has.
     """
 
     def __init__(
@@ -72,7 +72,8 @@ class Population:
         meter: Meter,
     ) -> None:
         self._config = config
-        self._model = model
+        self.model = model
+        """What all clients compute with: names, places and shapes of its weights."""
         self._feed = feed
         self._cluster = cluster
         self._exchange = exchange
@@ -88,7 +89,7 @@ class Population:
             # What clients keep for the alignment alone, the fed server keeps too.
             self._widths[state] = model.parameters
             self.shared[f"server_{state}"] = torch.zeros_like(initial["online"])
-        if any(keep.state == "online" for keep in private):
+        if any(keep.state == "online" and not keep.lapses for keep in private):
             self.shared["average"] = initial["online"].clone()
         self._width = sum(keep.numbers for keep in private)
         self._lapsing = list(dict.fromkeys(keep.state for keep in private if keep.lapses))
@@ -120,7 +121,7 @@ class Population:
             self._parked |= self._exchange.relocate(self._parked, self._width, self.dtype, moves)
             self._where[pool] = owners
         self.blocks = [
-            Block(clients, self._states(clients), self._model, self._config.client)
+            Block(clients, self._states(clients), self.model, self._config.client)
             for clients, owner in zip(self._deal.blocks, self._deal.owners, strict=True)
             if owner == self._cluster.rank
         ]
@@ -145,14 +146,18 @@ class Population:
             row = self._parked.pop(int(client), None)
             if row is None:
                 continue
-            lapsed, begin = dict(zip(self._lapsing, self._left[:, client] != self._loads, strict=True)), 0
-            for keep in self.private:
-                for start, stop in keep.columns:
-                    end = begin + stop - start
-                    if not (keep.lapses and lapsed[keep.state]):
-                        stacks[keep.state][lane, start:stop] = row[begin:end]
-                    begin = end
+            self._lay(row, client, {name: stack[lane] for name, stack in stacks.items()})
         return {"momentum": stacks["online"], **stacks}
+
+    def _lay(self, row: Tensor, client: int, states: Mapping[str, Tensor]) -> None:
+        """Lay what a client has kept ``[width]``, and what of it still counts, over its ``states``, in place."""
+        lapsed, begin = dict(zip(self._lapsing, self._left[:, client] != self._loads, strict=True)), 0
+        for keep in self.private:
+            for start, stop in keep.columns:
+                end = begin + stop - start
+                if keep.state in states and not (keep.lapses and lapsed[keep.state]):
+                    states[keep.state][start:stop] = row[begin:end]
+                begin = end
 
     @property
     def lanes(self) -> list[int]:
@@ -238,12 +243,20 @@ class Population:
 
         Clients that are not in the pool get it when they come back; those of it who are not reached keep their own.
         """
-        value = self.shared[name].clone()
+        self.share(name, mean, columns)
         for start, stop in ((0, len(mean)),) if columns is None else columns:
-            value[start:stop] = mean[start:stop]
             for block in self.blocks:
                 block.state[name][block.reached, start:stop] = mean[start:stop]
-        self.shared[name] = value
+
+    def share(self, name: str, value: Tensor, columns: Sequence[tuple[int, int]] | None = None) -> None:
+        """Make ``value [P]`` what clients get of state ``name`` that enter without one of their own that counts.
+
+        Clients at work keep theirs; ``columns`` as in ``load``.
+        """
+        common = self.shared[name].clone()
+        for start, stop in ((0, len(value)),) if columns is None else columns:
+            common[start:stop] = value[start:stop]
+        self.shared[name] = common
         self._loads += np.array([name == state for state in self._lapsing], dtype=np.int64)
 
     def averaged(self, online: Tensor) -> None:
@@ -255,6 +268,28 @@ class Population:
     def average(self) -> Tensor:
         """The mean ``[P]`` of the pool's online models at the last synchronisation: the model that is evaluated."""
         return self.shared.get("average", self.shared["online"])
+
+    @property
+    def independent(self) -> Ids:
+        """Clients with an online model of their own that counts, in order (all must have left)."""
+        kept = [keep for keep in self.private if keep.state == "online"]
+        if not kept:
+            return np.empty(0, dtype=np.int64)
+        parked = self._where >= 0
+        if all(keep.lapses for keep in kept):
+            online = self._lapsing.index("online")
+            parked &= self._left[online] == self._loads[online]
+        return np.flatnonzero(parked)
+
+    def own(self, client: int) -> Tensor | None:
+        """The online model ``[P]`` of an independent client, on the server; None elsewhere (collective)."""
+        number = np.array([client])
+        parts = [part for _, part in self._rows("own", number, self._where[number], self._width, self._parked)]
+        if not parts:
+            return None
+        online = self.shared["online"].clone()
+        self._lay(parts[0]["rows"][0], client, {"online": online})
+        return online
 
     def state(self) -> Iterator[tuple[str, dict[str, Tensor]]]:
         """Everything that training changes, a bounded part at a time: on the server; nothing elsewhere (collective).

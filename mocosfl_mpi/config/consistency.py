@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mocosfl_mpi.config.sections import Federation, Views
-from mocosfl_mpi.methods import METHODS, MOMENTUM_ALIGNED
+from mocosfl_mpi.methods import METHODS, MIXING, MOMENTUM_ALIGNED
 from mocosfl_mpi.networks import BLOCKS, LAST_BATCH_NORM, NO_SHORTCUTS, entries
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def check(config: Config) -> None:
         )
     if not config.evaluation.probe_l2:
         raise ValueError("evaluation.probe_l2 is empty; name at least one penalty, for example [1e-3]")
+    _check_own_models(config)
     _check_alignment(config)
     _check_sampling(config, pool)
     _check_reliability(config, pool)
@@ -119,12 +120,6 @@ def _check_whole_network(config: Config) -> None:
         )
 
 
-def _strategy(config: Config) -> str:
-    """What is aligned: as set, or as the method says."""
-    chosen = config.federation.alignment
-    return METHODS[config.method].alignment if chosen == "method" else chosen
-
-
 def _check_supervised(config: Config) -> None:
     """Refuse what says nothing where clients learn from labels (ValueError)."""
     name = f"method = {config.method} learns from labels"
@@ -160,7 +155,7 @@ def _check_supervised(config: Config) -> None:
 def _check_alignment(config: Config) -> None:
     """Refuse settings of the alignment that would have no effect (ValueError)."""
     federation = config.federation
-    strategy = _strategy(config)
+    strategy = config.aligned
     changes = [
         f"federation.{name} = {getattr(federation, name)!r}"
         for name in ("momentum_every", "momentum_compression")
@@ -219,7 +214,11 @@ def _check_reliability(config: Config, pool: int) -> None:
             f"(client.sampling_ratio = {config.client.sampling_ratio} of client.count = {config.client.count}); leave "
             f"them out, or draw more clients"
         )
-    if "sync_miss" in chances and _strategy(config) == "none":
+    if "sync_miss" in chances and config.aligned in MIXING:
+        raise ValueError(
+            f"reliability.sync_miss: with method = {config.method!r} every client of the pool mixes; leave it out"
+        )
+    if "sync_miss" in chances and config.aligned == "none":
         raise ValueError("reliability.sync_miss of synchronisations at which nothing is aligned; leave it out")
     if "sync_miss" in chances and config.federation.momentum_compression != "none":
         raise ValueError(
@@ -264,6 +263,31 @@ def _check_wealth(config: Config) -> None:
         raise ValueError(
             "partition.rich_deal = published needs partition.rich_data, and partition.kind = iid or shards; leave it "
             "out otherwise"
+        )
+
+
+def _check_own_models(config: Config) -> None:
+    """Refuse another alignment for methods that consist in theirs, and settings of other methods (ValueError)."""
+    federation, method = config.federation, METHODS[config.method]
+    changed = {name for name, value in federation if value != type(federation).model_fields[name].default}
+    others = changed & {"alignment", "momentum_every", "momentum_compression", "aligned_layers"}
+    if others and not method.chosen:
+        raise ValueError(
+            f"method = {config.method} is itself a way to align models; leave "
+            f"{', '.join(f'federation.{name}' for name in sorted(others))} out, or choose method = fl_moco or fl_byol"
+        )
+    for name, owner in (("divergence_threshold", "fedu"), ("divergence_target", "fedema")):
+        if name in changed and config.method != owner:
+            raise ValueError(f"federation.{name} is for method = {owner}, which is {config.method!r}; leave it out")
+    if config.own_models and config.aligned not in {"none", "mixed"} and not federation.aligned_layers:
+        raise ValueError(
+            f"evaluation.own_models = {config.own_models} finds no client with an encoder of its own: all share the "
+            f"common one (method = {config.method!r}, federation.alignment = {federation.alignment!r}); leave it out"
+        )
+    if config.judged_apart and not config.own_models:
+        raise ValueError(
+            f"evaluation.own_models = 0 leaves nothing to judge: method = {config.method} has no common model; name at "
+            f"least one client, or leave it out"
         )
 
 

@@ -26,7 +26,7 @@ from mocosfl_mpi.config.sections import (
     Server,
     Views,
 )
-from mocosfl_mpi.methods import METHODS
+from mocosfl_mpi.methods import METHODS, Alignment
 
 
 class Config(Section):
@@ -34,7 +34,8 @@ class Config(Section):
 
     method: Method = "mocosfl"
     """Published method: `mocosfl` averages the clients' online models, `monacosfl` their momentum models too;
-    `fl_moco`, `fl_byol`, `fl_simclr`, `fl_simsiam` average whole networks; `central` is one client with all images.
+    `fl_moco`, `fl_byol`, `fl_simclr`, `fl_simsiam` average whole networks; `fedu` and `fedema` mix the mean with each
+    client's own; `standalone` averages nothing; `central` is one client with all images.
     With labels: `fedavg` averages whole networks; `sfl_v1`, `sfl_v2` are SplitFed, with a trunk for each client or one
     for all; `split_vanilla` is split learning, one client after the other; in `split_u_shaped` labels stay there."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 1234
@@ -97,6 +98,23 @@ class Config(Section):
         if self.supervised:
             return False
         return self.contrast.symmetric == "both_views" or (self.whole_network and self.contrast.symmetric != "off")
+
+    @property
+    def aligned(self) -> Alignment:
+        """What synchronisations make common."""
+        chosen = self.federation.alignment
+        return METHODS[self.method].alignment if chosen == "method" else chosen
+
+    @property
+    def own_models(self) -> int:
+        """Clients whose own models are judged at the end, where so many have one."""
+        asked = self.evaluation.own_models
+        return METHODS[self.method].own_models if asked is None else asked
+
+    @property
+    def judged_apart(self) -> bool:
+        """Whether the method has no common model: it is judged by the clients' own ones."""
+        return METHODS[self.method].alignment == "none"
 
     @property
     def transfer_data(self) -> Data | None:

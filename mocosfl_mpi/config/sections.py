@@ -11,7 +11,7 @@ Fraction = Annotated[float, Field(gt=0.0, le=1.0)]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Chance = Annotated[float, Field(ge=0.0, lt=1.0)]
 Method = Literal[
-    "mocosfl", "monacosfl", "fl_moco", "fl_byol", "fl_simclr", "fl_simsiam", "central",
+    "mocosfl", "monacosfl", "fl_moco", "fl_byol", "fl_simclr", "fl_simsiam", "fedu", "fedema", "standalone", "central",
     "fedavg", "sfl_v1", "sfl_v2", "split_vanilla", "split_u_shaped",
 ]  # fmt: skip
 Backbone = Literal[
@@ -110,8 +110,8 @@ class Model(Section):
     cut_layer: Positive = 1
     """Entries of the network that live on the client. ResNet: stem, blocks (the papers count 2·cut_layer - 1 layers);
     VGG: convolutions and poolings; MobileNetV2: stem, stages, last convolution; ViT: patches, blocks, last norm.
-    Methods whose clients hold the whole network (`fl_...`, `central`, `fedavg`) have no cut, and this says nothing
-    there."""
+    Methods whose clients hold the whole network (`fl_...`, `fedu`, `fedema`, `standalone`, `central`, `fedavg`) have no
+    cut, and this says nothing there."""
     head: Literal["V1", "smallV2", "V2", "largeV2"] = "V2"
     """Projector: V1 linear; smallV2, V2 two-layer MLP; largeV2 MLP with 4096 hidden units and BatchNorm. Methods that
     learn from labels have a linear classifier instead, and `head`, `key_dim` and `hidden_dim` say nothing there."""
@@ -131,10 +131,10 @@ class Contrast(Section):
     """Momentum contrast: memory, temperature, momentum encoders. Says nothing to methods that learn from labels."""
 
     memory_length: Positive = 6000
-    """Keys in the feature memory, over all clients; `fl_moco` and `central`: of each client."""
+    """Keys in the feature memory, over all clients; `fl_moco`, `standalone` and `central`: of each client."""
     share_features: bool = True
-    """False gives every client a memory of its own with memory_length // clients keys. Memories of `fl_moco` and
-    `central` are private whatever stands here."""
+    """False gives every client a memory of its own with memory_length // clients keys. Memories of `fl_moco`,
+    `standalone` and `central` are private whatever stands here."""
     temperature: Annotated[float, Field(gt=0.0)] = 0.1
     """Divides the cosine similarities."""
     momentum: Annotated[float, Field(ge=0.0, le=1.0)] = 0.99
@@ -223,6 +223,11 @@ class Federation(Section):
     aligned_layers: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     """Layers of the client's part that are aligned, for example ["stem", "block1"]; the others stay with each client.
     Empty = all."""
+    divergence_threshold: Annotated[float, Field(ge=0.0)] = 0.4
+    """`fedu` only: a client takes the common predictor where its encoder diverges by less (published: 0.4)."""
+    divergence_target: Fraction = 0.7
+    """`fedema` only: the share of its own model that a client keeps when it mixes for the first time (published:
+    0.7)."""
 
 
 class Reliability(Section):
@@ -279,6 +284,9 @@ class Evaluation(Section):
     """At the end, kNN and linear probe of the encoder on this other data set, resized to the views; empty = none."""
     per_client: bool = False
     """At the end, accuracy by client: kNN on test images of its classes, and a linear probe fitted on its images."""
+    own_models: Annotated[int, Field(ge=0)] | None = None
+    """At the end, kNN and linear probe of the models of so many clients, evenly spread, where clients have models of
+    their own; empty = 5 for `fedema` and `standalone`, else none. `standalone` is judged by them alone."""
 
     @property
     def further(self) -> tuple[str, ...]:
@@ -313,7 +321,8 @@ ADDED: Final = (
     "evaluation.fine_tune_epochs", "evaluation.fine_tune_lr", "evaluation.transfer", "evaluation.per_client",
     "client.local_epochs", "client.sampling", "client.availability",
     "federation.alignment", "federation.momentum_every", "federation.momentum_compression", "federation.momentum_topk",
-    "federation.aligned_layers",
+    "federation.aligned_layers", "federation.divergence_threshold", "federation.divergence_target",
+    "evaluation.own_models",
     "reliability.client_dropout", "reliability.query_loss", "reliability.key_loss", "reliability.gradient_loss",
     "reliability.sync_miss",
     "client.rich_share", "client.rich_batch_factor", "partition.rich_data", "partition.rich_deal",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -89,14 +89,22 @@ class Judge:
             self._classifier(projections) if self._classifies else None,
         )
 
-    def verdict(self, encoder: Encoder, copy: Callable[[], nn.Module]) -> Verdict:
+    def verdict(self, encoder: Encoder, copy: Callable[[], nn.Module] | None = None) -> Verdict:
         """The full measurement: features are extracted once, then classified.
 
-        ``copy`` gives the encoder, up to its features, as a plain module that may be trained.
+        ``copy`` gives the encoder, up to its features, as a plain module that may be trained; without it, nothing
+        further is measured.
         """
         train, train_projections = self._encode(encoder, self._train)
         test, test_projections = self._encode(encoder, self._test)
         held_out = self._encode(encoder, self._validation)[0] if self._validation is not None else None
+        verdict = Verdict(
+            self._knn(train, test, self._train),
+            self._knn(train_projections, test_projections, self._train),
+            *self._probe(train, test, held_out),
+        )
+        if copy is None:
+            return verdict
         subject = Subject(
             _labelled(train, self._train),
             _labelled(test, self._test),
@@ -105,12 +113,7 @@ class Judge:
             copy,
         )
         own = {"classifier_top1": self._classifier(test_projections)} if self._classifies else {}
-        return Verdict(
-            self._knn(train, test, self._train),
-            self._knn(train_projections, test_projections, self._train),
-            *self._probe(train, test, held_out),
-            self._further.measure(subject) | own,
-        )
+        return replace(verdict, further=self._further.measure(subject) | own)
 
     def pixels(self) -> Verdict:
         """The same classifiers on the prepared pixels themselves, without a projector: what no encoder achieves."""

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-
 from mocosfl_mpi.config import Config
 from mocosfl_mpi.errors import BadInput
 from mocosfl_mpi.plan.disk import checkpoint_bytes, record_bytes
@@ -105,7 +103,7 @@ class Plan:
             "simulated_bytes": dict(zip(MESSAGES, sent.sum(axis=0).tolist(), strict=True)),
             "simulated_bytes_per_client_mean": float(sent.sum(axis=1).mean()),
             "simulated_bytes_per_client_most": int(sent.sum(axis=1).max()),
-            "participants": int(np.count_nonzero(sent.sum(axis=1))),
+            "participants": experiment.participants,
             "clients": config.client.count,
             "pool": config.pool_size,
             "record_bytes": record_bytes(experiment, self.layout.ranks),

@@ -121,7 +121,7 @@ class Experiment:
     @property
     def shared(self) -> int:
         """Numbers that are kept once for all clients: as many, and the mean online model where it is not common."""
-        average = any(keep.state == "online" for keep in self.alignment.kept)
+        average = any(keep.state == "online" and not keep.lapses for keep in self.alignment.kept)
         return self.working + average * self.network.bottom.parameters
 
     @cached_property

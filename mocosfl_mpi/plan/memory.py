@@ -195,11 +195,13 @@ def _server_moments(x: Experiment, beside: int) -> Uses:
 
 def _evaluation(x: Experiment) -> Uses:
     passes = EVALUATED * (4 * x.network.bottom.largest + 3 * x.network.input * x.weight)
+    arrived = (2 * x.private + x.network.bottom.parameters) * x.weight  # a client's rows and the model in them
+    own = arrived if x.config.own_models else 0
     features = _classified(x, x.network.features)
     projected = _all(x) * (x.network.features + x.network.keys) * x.weight
     return {
         "classifiers on raw pixels": _all(x) * x.network.input * x.weight + _classified(x, x.network.input),
-        "classifiers on features": projected + max(passes, features, _neighbours(x, x.network.keys)),
+        "classifiers on features": own + projected + max(passes, features, _neighbours(x, x.network.keys)),
     }
 
 

@@ -158,7 +158,10 @@ def evaluation_seconds(experiment: Experiment, profile: Profile) -> float:
     def look(bank: int) -> float:
         return (bank + test) * forward + neighbours(bank, network.features) + neighbours(bank, network.keys)
 
-    looks = 1 + (config.epochs // settings.every if settings.every else 0)
-    verdicts = 2 * (look(train) + images.validation * forward + probe(network.features))
+    own = min(config.own_models, config.pool_size)
+    apart = max(1, own) if config.judged_apart else 1
+    looks = 1 + apart * (config.epochs // settings.every if settings.every else 0)
+    judged = 1 + own if config.judged_apart else 2 + own  # the untrained network, a common one, clients' own ones
+    verdicts = judged * (look(train) + images.validation * forward + probe(network.features))
     pixels = neighbours(train, network.input) + probe(network.input)
     return looks * look(min(settings.bank_images or train, train)) + verdicts + pixels

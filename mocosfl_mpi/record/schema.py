@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from mocosfl_mpi.methods import METHODS
+from mocosfl_mpi.methods import METHODS, MIXING, Method
 
 SCHEMA: Final = "mocosfl-run"
 SCHEMA_VERSION: Final = "1.2"
@@ -26,6 +26,8 @@ SEGMENTS: Final = ("client", "server")
 MEMORY: Final = ("weights", "momentum_weights", "velocity", "gradients", "input", "activations", "peak")
 GROWING: Final = ("step", "sync", "epoch", "evaluation", "session")
 """In the order of ``committed``; a later version may only append."""
+MIXES: Final = "method = fedu or fedema"
+OWN_MODELS: Final = "evaluation.own_models"
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,9 @@ _FEDERATION: Final = (
           "L2 norm of online minus momentum model over norm of the online model, after averaging"),
     Entry("after_sync/momentum_spread", ("sync", "member"), "float64", "1",
           "L2 norm of momentum model minus mean of the momentum models over norm of that mean, after averaging"),
+    Entry("after_sync/own_share", ("sync", "member"), "float64", "1",
+          "share of its own model that the client kept when it mixed in the mean, mu; fedu: of its predictor",
+          since=2, setting=MIXES),
 )  # fmt: skip
 
 _HARDNESS: Final = (
@@ -269,6 +274,12 @@ _FURTHER: Final = (
               "kNN accuracy on test images of the client's classes"),
     *_further("personalised_top1", ("client",), "evaluation.per_client",
               "probe fitted on the client's images, test images of its classes; NaN below two classes"),
+    *(
+        Entry(f"result/own_{name}", ("client",), "float64", "%",
+              f"{judge}, the client's own trained model; NaN for clients that were not judged",
+              "result", since=2, setting=OWN_MODELS)
+        for name, judge in (("knn_top1", "kNN test accuracy"), ("linear_top1", "linear-probe test accuracy"))
+    ),
 )  # fmt: skip
 
 ENTRIES: Final = {
@@ -304,11 +315,18 @@ ATTRIBUTES: Final[dict[str, tuple[type[str] | type[int], str]]] = {
 
 
 def setting(config: Mapping[str, Any], name: str) -> Any:
-    """The value of the setting ``section.key`` in a stored configuration; None where it has none."""
+    """The value of the setting ``section.key`` in a stored configuration, or what that implies; None for neither."""
     value: Any = config
     for part in name.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
-    return value
+    if name == OWN_MODELS and value is None:
+        return _method(config).own_models
+    return _method(config).alignment in MIXING if name == MIXES else value
+
+
+def _method(config: Mapping[str, Any]) -> Method:
+    """What is known of the method of a stored configuration; nothing special of another version's."""
+    return METHODS.get(str(setting(config, "method")), Method())
 
 
 def supervised(config: Mapping[str, Any]) -> bool:

@@ -21,6 +21,8 @@ _AVERAGED = {
     "online": "online models are averaged",
     "online_and_momentum": "online and momentum models are averaged",
     "momentum_reset": "online models are averaged, momentum models reset to their mean",
+    "mixed": "online models are averaged, and each client mixes the mean with its own by their divergence",
+    "predictor_mixed": "online models are averaged, but a client whose encoder diverges keeps its own predictor",
 }
 _MESSAGES = {
     "query_up": "query data up", "key_up": "key data up", "gradient_down": "gradients down",
@@ -47,6 +49,7 @@ _FURTHER = {
     "client_knn_top1": "kNN, each client's classes", "personalised_top1": "each client's own probe, its classes",
 }  # fmt: skip
 _BY_CLIENT = ("client_knn_top1", "personalised_top1")
+_OWN = {"own_knn_top1": "kNN", "own_linear_top1": "linear probe"}
 _MEMORY = {
     "peak": "peak memory", "weights": "  weights", "momentum_weights": "  momentum weights", "velocity": "  velocity",
     "activations": "  saved activations",
@@ -62,8 +65,8 @@ def render(run: Run) -> RenderableType:
     """Everything ``mocosfl inspect`` prints for a person; works for unfinished runs too."""
     summary = run.summary()
     return Group(
-        _header(run, summary), "", quality(summary), "", *_further(run, summary), _training(summary), "",
-        _spending(summary), "", *_failures(summary), _measured(summary), *_remarks(summary), "",
+        _header(run, summary), "", quality(summary), "", *_own(summary), *_further(run, summary),
+        _training(summary), "", _spending(summary), "", *_failures(summary), _measured(summary), *_remarks(summary), "",
     )  # fmt: skip
 
 
@@ -75,9 +78,6 @@ def _header(run: Run, summary: Mapping[str, Any]) -> RenderableType:
     papers = f" ({2 * cut - 1} as the papers count)" if isinstance(cut, int) and backbone in _PAIRS else ""
     method = METHODS.get(summary["method"])
     whole = method is not None and method.whole_network
-    often = f"{_value(config, 'federation', 'sync_freq')} times per epoch"
-    if method is not None and method.one_at_a_time:
-        often = "an epoch is one client's turn"
     place = "whole on the client" if whole else f"first {cut} layer(s){papers} on the client"
     images, clients = run["partition/counts"].sum(axis=1), summary["clients"]
     classes = len(run["class"])
@@ -86,7 +86,8 @@ def _header(run: Run, summary: Mapping[str, Any]) -> RenderableType:
     drawn = "" if sampling in ("uniform", "?") else f" ({sampling})"
     rows = {
         "Run": f"{summary['preset']}, {state}",
-        "Method": f"{summary['method']}{': ' if averaged else ''}{averaged}, {often}; seed {summary['seed']}",
+        "Method": f"{summary['method']}{': ' if averaged else ''}{averaged}"
+        f"{_often(config, summary['method'])}; seed {summary['seed']}",
         "Data": f"{_value(config, 'data', 'source')}, {classes} classes, partition "
         f"{_value(config, 'partition', 'kind')!r}, {each} images per client",
         "Clients": f"{clients} simulated, {summary['pool']} take part in an epoch{drawn}, "
@@ -113,7 +114,7 @@ def _header(run: Run, summary: Mapping[str, Any]) -> RenderableType:
 
 def quality(summary: Mapping[str, Any]) -> RenderableType:
     """The verdict: test accuracy of the trained encoder beside the untrained one and raw pixels."""
-    title, table = "Test accuracy in %", figures("trained", "untrained", "gain", "raw pixels")
+    title, table = f"Test accuracy in %{_of_whom(summary)}", figures("trained", "untrained", "gain", "raw pixels")
     own = [("the network's own classifier", "classifier_top1")] if _supervised(summary) else []
     for judge, name in (
         *own,
@@ -131,6 +132,27 @@ def quality(summary: Mapping[str, Any]) -> RenderableType:
         line = f"Newest kNN during the run: {_figure(newest['knn_top1'], 1)} %{best}, after {newest['epoch']} epochs."
         return section(title, table, clean(line))
     return section(title, table)
+
+
+def _of_whom(summary: Mapping[str, Any]) -> str:
+    """Whose encoder is judged, where there is no common one."""
+    method = METHODS.get(summary["method"])
+    own = summary["further"].get("own_knn_top1", {"clients": 0})
+    apart = method is not None and method.alignment == "none" and own["clients"]
+    return f", mean over the models of {own['clients']} client(s)" if apart else ""
+
+
+def _own(summary: Mapping[str, Any]) -> Iterator[RenderableType]:
+    """What clients' own models achieve."""
+    table, found = figures("mean", "std", "lowest", "highest"), summary["further"]
+    judged = found.get("own_knn_top1", {"clients": 0})["clients"]
+    for name, text in _OWN.items():
+        if name in found and found[name]["clients"]:
+            cells = (found[name][key] for key in ("mean", "std", "lowest", "highest"))
+            table.add_row(f"{text} on encoder features", *(_figure(cell, 1) for cell in cells))
+    if table.row_count:
+        yield section(f"Test accuracy in % of {judged} clients' own models", table)
+        yield ""
 
 
 def _further(run: Run, summary: Mapping[str, Any]) -> Iterator[RenderableType]:
@@ -201,10 +223,17 @@ def _training(summary: Mapping[str, Any]) -> RenderableType:
         *(models if method is None or method.momentum else []),
         ("client divergence", _figure(summary["divergence_online_mean"], 3),
          "online models from their mean before the last averaging (L2, summed over layers)"),
+        *_mixing(summary),
     ):  # fmt: skip
         table.add_row(name, clean(value), clean(meaning))
     table.columns[2].justify = "left"
     return section("Training and health, last epoch", table)
+
+
+def _mixing(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    share = summary["own_share"]
+    meaning = "of its own model (fedu: predictor) that a client kept at the last synchronisation, mean"
+    return [] if share is None else [("own share", _figure(share, 2), meaning)]
 
 
 def _spending(summary: Mapping[str, Any]) -> RenderableType:
@@ -306,11 +335,25 @@ def _figure(value: float | None, digits: int, signed: bool = False) -> str:
     return "–" if value is None else f"{value:{'+' if signed else ''}.{digits}f}"
 
 
+def _strategy(config: Mapping[str, Any], method: Any) -> Any:
+    """What `federation.alignment` says, or the method; None for a method of another version."""
+    strategy = _value(config, "federation", "alignment")
+    if strategy not in ("method", "?"):
+        return strategy
+    return METHODS[method].alignment if method in METHODS else None
+
+
+def _often(config: Mapping[str, Any], method: Any) -> str:
+    """How often that happens, if it does."""
+    times = _value(config, "federation", "sync_freq")
+    if method in METHODS and METHODS[method].one_at_a_time:
+        return ", an epoch is one client's turn"
+    return "" if _strategy(config, method) == "none" else f", {times} times per epoch"
+
+
 def _averaged(config: Mapping[str, Any], method: Any) -> str:
     """What synchronisations make common, in words; nothing for a method of another version."""
-    strategy = _value(config, "federation", "alignment")
-    if strategy in ("method", "?"):
-        strategy = METHODS[method].alignment if method in METHODS else None
+    strategy = _strategy(config, method)
     every, compression = (_value(config, "federation", f"momentum_{name}") for name in ("every", "compression"))
     layers = config["federation"].get("aligned_layers") if isinstance(config.get("federation"), Mapping) else None
     turns = method in METHODS and METHODS[method].one_at_a_time and strategy == "online"

@@ -33,11 +33,13 @@ def summarise(run: Run) -> dict[str, Any]:
         method learns from labels.
     further
         What else the configuration asked for, by its name below ``result/`` (%): a number, numbers by share of the
-        labels, or mean, lowest and highest over the clients that have one, with their count.
+        labels, or mean, standard deviation (n - 1), lowest and highest over the clients that have one, and their count.
     loss, accuracy, feature_std, effective_rank
         Of the last whole epoch; ``loss_first_epoch`` of the first.
     online_momentum_distance, momentum_spread
         Mean over the pool after the last synchronisation, relative.
+    own_share
+        Of its own model that a client kept there, mean over the pool; None where the method mixes none.
     divergence_online_mean, divergence_online_momentum, divergence_momentum_mean
         At the last synchronisation, before averaging: L2 norms summed over the layers, mean over the pool.
     bytes_per_client, messages_per_client, flops_per_client
@@ -101,7 +103,9 @@ def _measure(run: Run, name: str) -> Any:
     if ENTRIES[name].dims == ("client",):
         known = values[np.isfinite(values)]
         spread = {"mean": known.mean(), "lowest": known.min(), "highest": known.max()} if len(known) else {}
-        return {key: _number(spread.get(key)) for key in ("mean", "lowest", "highest")} | {"clients": len(known)}
+        if len(known) > 1:
+            spread["std"] = known.std(ddof=1)
+        return {key: _number(spread.get(key)) for key in ("mean", "std", "lowest", "highest")} | {"clients": len(known)}
     return _number(values)
 
 
@@ -114,6 +118,7 @@ def _models(run: Run) -> dict[str, float | None]:
         return np.asarray(row[np.isfinite(row.reshape(len(row), -1)).all(axis=1)])
 
     values = {name: _number(last(f"after_sync/{name}")) for name in ("online_momentum_distance", "momentum_spread")}
+    values["own_share"] = _number(run.last("after_sync/own_share")) if "after_sync/own_share" in run.names else None
     for name in ("online_mean", "online_momentum", "momentum_mean"):
         norms = last(f"divergence/{name}")
         values[f"divergence_{name}"] = None if norms is None else _number(norms.astype(np.float64).sum(axis=1))

@@ -45,6 +45,12 @@ class Scope:
 
     spans: Spans
     parameters: int
+    layers: tuple[str, ...] = ()
+    """The layer to which each of these tensors belongs."""
+
+    def of(self, layer: str) -> Spans:
+        """Those of one layer."""
+        return tuple(span for span, name in zip(self.spans, self.layers, strict=True) if name == layer)
 
     @property
     def columns(self) -> Spans:
@@ -97,11 +103,19 @@ class Part(Protocol):
     def own(self) -> tuple[str, ...]:
         """States that every client needs for this alone, always private."""
 
-    def synchronise(self, clients: Population, means: Means, scope: Scope) -> None:
-        """Make it common. Collective."""
+    def keeps(self, scope: Scope) -> tuple[Keep, ...]:
+        """What of it stays each client's own between epochs all the same, within the scope."""
+
+    def synchronise(self, clients: Population, means: Means, scope: Scope) -> Sequence[Tensor] | None:
+        """Make it common; the shares of their own that clients keep ``[lanes]`` per block, if any do. Collective."""
 
     def traffic(self, scope: Scope, itemsize: int) -> Traffic | None:
         """What travels for it, with weights of ``itemsize`` bytes; None = nothing."""
+
+
+def until_due(part: Part, scope: Scope) -> tuple[Keep, ...]:
+    """What becomes common only now and then is each client's own until it does."""
+    return (Keep(part.state, scope.columns, lapses=True),) if part.every > 1 else ()
 
 
 @dataclass(frozen=True)
@@ -111,6 +125,10 @@ class Averaged:
     state: str
     every: int = 1
     own: ClassVar[tuple[str, ...]] = ()
+
+    def keeps(self, scope: Scope) -> tuple[Keep, ...]:
+        """Nothing once it is due."""
+        return until_due(self, scope)
 
     def synchronise(self, clients: Population, means: Means, scope: Scope) -> None:
         """Load the mean into every client."""
@@ -140,6 +158,10 @@ class Copied:
     every: ClassVar[int] = 1
     own: ClassVar[tuple[str, ...]] = ()
 
+    def keeps(self, scope: Scope) -> tuple[Keep, ...]:  # noqa: ARG002 - the protocol's
+        """Nothing."""
+        return ()
+
     def synchronise(self, clients: Population, means: Means, scope: Scope) -> None:
         """Load the mean of the source into every client."""
         clients.load(self.state, means.of(self.source), scope.columns)
@@ -155,6 +177,10 @@ class Cleared:
     state: str
     every: ClassVar[int] = 1
     own: ClassVar[tuple[str, ...]] = ()
+
+    def keeps(self, scope: Scope) -> tuple[Keep, ...]:  # noqa: ARG002 - the protocol's
+        """Nothing."""
+        return ()
 
     def synchronise(self, clients: Population, means: Means, scope: Scope) -> None:  # noqa: ARG002 - the protocol's
         """Load zeros into every client."""
@@ -177,6 +203,10 @@ class Compressed:
     compressor: Compressor
     every: int = 1
     own: ClassVar[tuple[str, ...]] = ("residual",)
+
+    def keeps(self, scope: Scope) -> tuple[Keep, ...]:
+        """Nothing once it is due."""
+        return until_due(self, scope)
 
     def synchronise(self, clients: Population, means: Means, scope: Scope) -> None:
         """Move the common value by what arrived, and load it into every client."""
@@ -254,8 +284,10 @@ class Alignment:
         for state, width in self.widths.items():
             part = parts.get(state)
             kept.append(Keep(state, self.scope.rest if part else ((0, width),)))
-            if part and (part.every > 1 or self.missed):
-                kept.append(Keep(state, self.scope.columns, lapses=True))
+            own_values = part.keeps(self.scope) if part else ()
+            if part and self.missed and not own_values:
+                own_values = (Keep(state, self.scope.columns, lapses=True),)
+            kept += own_values
         own = [Keep(state, self.scope.columns) for part in self.parts for state in part.own]
         return tuple(keep for keep in (*kept, *own) if keep.columns)
 
@@ -275,8 +307,8 @@ class Alignment:
 
     @property
     def copies(self) -> int:
-        """Numbers that a real client keeps beside its models and its velocity: references and residuals."""
-        return sum(2 * self.scope.numbers for part in self.parts if part.own)
+        """Numbers that a real client keeps beside its models and its velocity: references and residuals, a scale."""
+        return sum(2 * self.scope.numbers for part in self.parts if part.own) + self.widths.get("scale", 0)
 
 
 def scope(layers: Sequence[str], names: Sequence[str], spans: Sequence[tuple[int, int]]) -> Scope:
@@ -295,8 +327,8 @@ def scope(layers: Sequence[str], names: Sequence[str], spans: Sequence[tuple[int
             f"consists of {', '.join(known)}; name some of these, or none for all"
         )
     chosen = set(layers or known)
-    aligned = [span for name, span in zip(names, spans, strict=True) if _layer(name) in chosen]
-    return Scope(tuple(aligned), spans[-1][1])
+    aligned = [(span, _layer(name)) for name, span in zip(names, spans, strict=True) if _layer(name) in chosen]
+    return Scope(tuple(span for span, _ in aligned), spans[-1][1], tuple(layer for _, layer in aligned))
 
 
 def _layer(name: str) -> str:

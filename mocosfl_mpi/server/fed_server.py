@@ -26,6 +26,7 @@ class Drift:
 
     online_mean, online_momentum, momentum_mean : ``[members, layers]`` L2 norms per parameter tensor, before.
     online_momentum_distance, momentum_spread : ``[members]`` |C-C'|/|C| and |C'-mean C'|/|mean C'|, after.
+    kept : ``[members]`` the share of its own model with which each client went on; NaN where all take the common one.
     """
 
     online_mean: npt.NDArray[np.float64]
@@ -33,6 +34,7 @@ class Drift:
     momentum_mean: npt.NDArray[np.float64]
     online_momentum_distance: npt.NDArray[np.float64]
     momentum_spread: npt.NDArray[np.float64]
+    kept: npt.NDArray[np.float64]
 
 
 def due(step: int, steps: int, sync_freq: int) -> bool:
@@ -96,8 +98,11 @@ class FedServer:
                 )
                 for block in clients.blocks
             ]
-            for part in self._alignment.due(number):
-                part.synchronise(clients, means, self._alignment.scope)
+            parts = self._alignment.due(number)
+            done = [part.synchronise(clients, means, self._alignment.scope) for part in parts]
+            kept = next((shares for shares in done if shares is not None), None)
+            if kept is None:
+                kept = [torch.full([lanes], torch.nan, dtype=torch.float64) for lanes in clients.lanes]
             clients.averaged(online)
             if self._main_server is not None:
                 self._main_server.synchronise(weights)
@@ -106,14 +111,15 @@ class FedServer:
                     [
                         relative_distance(block.state["online"], block.state["momentum"]),
                         spread(block.state["momentum"], momentum),
+                        share,
                     ],
                     dim=1,
                 )
-                for block in clients.blocks
+                for block, share in zip(clients.blocks, kept, strict=True)
             ]
             layers = len(spans)
             rows = self._exchange.up(
-                [torch.cat([b, a], dim=1) for b, a in zip(before, after, strict=True)], [3 * layers + 2], torch.float64
+                [torch.cat([b, a], dim=1) for b, a in zip(before, after, strict=True)], [3 * layers + 3], torch.float64
             )
         if rows is None:
             return None
@@ -122,6 +128,7 @@ class FedServer:
             table[:, :layers],
             table[:, layers : 2 * layers],
             table[:, 2 * layers : 3 * layers],
+            table[:, -3],
             table[:, -2],
             table[:, -1],
         )

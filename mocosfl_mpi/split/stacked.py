@@ -44,6 +44,12 @@ class StackedModel:
             start += parameter.numel()
         self.parameters = start
 
+    @property
+    def filters(self) -> list[tuple[int, int]]:
+        """(start, stop) of the backbone's weights proper: its tensors of two and more dimensions."""
+        named = zip(self.names, self.spans, self._shapes, strict=True)
+        return [span for name, span, shape in named if name.startswith("backbone.") and len(shape) > 1]
+
     def flat(self, module: nn.Module) -> Tensor:
         """The weights of ``module`` as one vector ``[P]``, a copy."""
         return torch.cat([p.detach().reshape(-1) for p in module.parameters()])

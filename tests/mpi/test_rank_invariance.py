@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 
 import h5py
+import numpy as np
 import pytest
 
 from mocosfl_mpi.record.reader import differences, open_run
@@ -21,13 +22,22 @@ ROWS = {
     },
     **{
         method: (f"method={method}", "client.batch_size=4", "compute.block_size=2")
-        for method in ("fl_moco", "fl_byol", "fl_simclr", "fl_simsiam")
+        for method in ("fl_moco", "fl_byol", "fl_simclr", "fl_simsiam", "standalone")
     },
     "fedavg": ("method=fedavg", "client.batch_size=4", "compute.block_size=2"),
     "sfl_v2": ("method=sfl_v2", "compute.block_size=2", "compute.precision=fp32"),
     "sfl_v1": ("method=sfl_v1", "compute.block_size=2", "client.velocity_at_sync=averaged"),
     "split_vanilla": ("method=split_vanilla", "epochs=5"),
     "split_u_shaped": ("method=split_u_shaped", "epochs=5"),
+    "fedema": ("method=fedema", "client.batch_size=4", "compute.block_size=2", "epochs=4"),
+    "fedema, three of their own": (
+        "method=fedema",
+        "federation.divergence_target=0.3",
+        "evaluation.own_models=3",
+        "client.velocity_at_sync=averaged",
+        "compute.precision=fp32",
+    ),
+    "fedu": ("method=fedu", "federation.divergence_threshold=0.65", "compute.block_size=2", "epochs=4"),
     "central": ("method=central", "client.count=1", "client.sampling_ratio=1.0", "partition.kind=iid"),
     "private memories": (
         "contrast.share_features=false",
@@ -45,7 +55,7 @@ ROWS = {
     "fused fp32": ("compute.backend=fused", "compute.precision=fp32", "model.bottleneck=C4S2"),
     "stacked bf16": ("compute.backend=stacked", "compute.precision=bf16"),
     "stacked fp32": ("compute.backend=stacked", "compute.precision=fp32", "client.velocity_at_sync=reset"),
-    "nothing aligned": ("federation.alignment=none", "epochs=3"),
+    "nothing aligned": ("federation.alignment=none", "epochs=3", "evaluation.own_models=4"),
     "momentum reset, in turns": ("federation.alignment=momentum_reset", "client.sampling=round_robin"),
     "momentum every third, by data": (
         "method=monacosfl",
@@ -114,6 +124,14 @@ ROWS = {
     "dirichlet": ("partition.kind=dirichlet", "client.schedule_step=published", "server.micro_batch=5"),
 }
 """Settings by name. Smoke samples 6 of 12 clients, so private state travels between ranks."""
+EVALUATED = (
+    "evaluations/knn_top1",
+    "result/linear_top1",
+    "result/own_knn_top1",
+    "result/own_linear_top1",
+    "after_sync/own_share",
+)
+"""What is computed from models that come from other ranks."""
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +161,9 @@ def test_every_rank_count_gives_the_same_bits(runs, name, ranks):
     with open_run(runs(1)[name]) as one, open_run(runs(ranks)[name]) as many:
         assert many["ranks/clients"].shape == (ranks,)
         assert differences(one, many) is None
+        assert one.names == many.names
+        for series in set(one.names) & set(EVALUATED):
+            np.testing.assert_array_equal(one[series], many[series], err_msg=series)
 
 
 def run(out, ranks, *settings):

@@ -319,7 +319,7 @@ def synchronise(
     federation = config.federation
     strategy = federation.alignment
     if strategy == "method":
-        strategy = "online_and_momentum" if config.method == "monacosfl" else "online"
+        strategy = {"monacosfl": "online_and_momentum", "standalone": "none"}.get(config.method, "online")
     by_data = federation.weighting == "data"
     there = [i for i in pool if i not in missing]
     shares = [float(images[i]) if by_data else 1.0 for i in there]

@@ -6,9 +6,10 @@ import pytest
 
 from mocosfl_mpi.algorithms import ALGORITHMS
 from mocosfl_mpi.config import Method
-from mocosfl_mpi.methods import METHODS
+from mocosfl_mpi.methods import METHODS, MIXING
 from mocosfl_mpi.server.alignments import STRATEGIES
 from mocosfl_mpi.server.main_server import MainServer
+from mocosfl_mpi.server.mixing import MIXTURES
 from tests.unit.test_architecture import ROOT
 
 
@@ -22,7 +23,8 @@ def test_the_configuration_knows_the_pieces(name):
     assert facts.whole_network == (pieces.local is not None)
     assert facts.momentum == pieces.momentum
     assert facts.supervised == (pieces.local.labels if pieces.local else pieces.server is not MainServer)
-    assert STRATEGIES[facts.alignment] == pieces.alignment
+    assert (STRATEGIES | MIXTURES)[facts.alignment] == pieces.alignment
+    assert (facts.alignment in MIXING) == (facts.alignment in MIXTURES)
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)

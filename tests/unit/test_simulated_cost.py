@@ -253,6 +253,40 @@ def test_bytes_of_every_alignment_are_those_worked_out_by_hand(run, settings, ex
             held |= {int(client): version for client in pool}
 
 
+BACKBONE = (
+    (36 + 8)  # stem
+    + 2 * (2 * 144 + 16)  # 4 channels
+    + (288 + 576 + 32 + 32 + 16) + (2 * 576 + 32)  # 8, first with a shortcut
+    + (1152 + 2304 + 64 + 128 + 32) + (2 * 2304 + 64)  # 16
+    + (4608 + 9216 + 128 + 512 + 64) + (2 * 9216 + 128)  # 32
+)  # fmt: skip
+HEAD = (32 * 16 + 16) + (16 * 16 + 16)
+PREDICTOR = 2 * (16 * 16 + 16)
+
+
+@pytest.mark.parametrize(
+    ("method", "parameters", "beside"),
+    [
+        ("fl_byol", BACKBONE + HEAD + PREDICTOR, 0),
+        ("fedu", BACKBONE + HEAD + PREDICTOR, 0),
+        ("fedema", BACKBONE + HEAD + PREDICTOR, FLOAT),
+        ("standalone", 0, 0),
+    ],
+)
+def test_bytes_of_methods_that_keep_own_models_are_those_worked_out_by_hand(run, method, parameters, beside):
+    """Everything up and down at every synchronisation, once more down with an old model; and nothing else."""
+    _, found = run("compute.precision=fp32", "epochs=4", f"method={method}", "evaluation.every=0")
+    sent, stale = found["simulated/bytes"], entries(found["epochs/clients"])
+    up, down = (MESSAGES.index(f"weights_{way}") for way in ("up", "down"))
+    assert (sent[:, :, up] == SYNCS * FLOAT * parameters).all()
+    np.testing.assert_array_equal(sent[:, :, down], (SYNCS + stale) * FLOAT * parameters)
+    assert not np.delete(sent, [up, down], axis=2).any()
+    memory = dict(zip(MEMORY, found["cost/client_memory"], strict=True))
+    assert memory["momentum_weights"] == memory["weights"] + beside
+    assert memory["weights"] == FLOAT * (parameters or BACKBONE + HEAD)
+    assert stale.any()
+
+
 def test_compression_costs_memory_on_the_device(run):
     _, plain = run("method=monacosfl")
     _, found = run("method=monacosfl", "federation.momentum_compression=int8", "federation.aligned_layers=['stem']")

@@ -1,8 +1,11 @@
 """Methods without a main server agree with their slow oracle (tests/reference/local_oracle.py), in float64."""
 
+import io
+
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 from mocosfl_mpi import results, simulation
 from mocosfl_mpi.algorithms import ALGORITHMS
@@ -14,6 +17,7 @@ from mocosfl_mpi.networks import STAGES
 from mocosfl_mpi.objectives.feature_memory import noise
 from mocosfl_mpi.record.reader import open_run
 from mocosfl_mpi.record.schema import MEMORY
+from mocosfl_mpi.record.show import show
 from mocosfl_mpi.simulation import Conduct, Simulation
 from mocosfl_mpi.streams import Streams
 from tests.reference import local_oracle
@@ -126,6 +130,45 @@ CASES = {
         "epochs=5",
         "steps_per_epoch=2",
     ],
+    "fedu": ["federation.divergence_threshold=0.08"],
+    "fedu, sampled, by data": [
+        "federation.divergence_threshold=0.1",
+        "federation.weighting=data",
+        "partition.kind=volumes",
+        "client.sampling_ratio=0.5",
+        "client.count=6",
+        "epochs=5",
+        "steps_per_epoch=2",
+        "compute.block_size=2",
+    ],
+    "fedu, every predictor common": ["federation.divergence_threshold=1000.0", "contrast.symmetric=off"],
+    "fedema": ["compute.block_size=3", "client.lr=0.05"],
+    "fedema, sampled, velocity averaged": [
+        "model.hidden_dim=32",
+        "client.lr=0.05",
+        "client.velocity_at_sync=averaged",
+        "client.sampling_ratio=0.5",
+        "client.count=6",
+        "epochs=5",
+        "steps_per_epoch=2",
+        "compute.block_size=2",
+    ],
+    "fedema, in turns, small target, batch norm": [
+        "federation.divergence_target=0.3",
+        "federation.weighting=data",
+        "partition.kind=dirichlet",
+        "client.sampling=round_robin",
+        "client.sampling_ratio=0.5",
+        "client.velocity_at_sync=reset",
+        "model.head=largeV2",
+        "model.hidden_dim=8",
+        "client.batch_size=6",
+        "client.lr=0.05",
+        "epochs=5",
+        "steps_per_epoch=2",
+        "compute.block_size=1",
+    ],
+    "standalone, sampled": ["client.sampling_ratio=0.5", "epochs=4", "steps_per_epoch=2"],
     "central": ["client.count=1", "client.batch_size=4"],
 }
 
@@ -172,12 +215,19 @@ def test_engine_agrees_with_oracle(name, settings, tmp_path):
             keys = run.client(number, "memory").view(config.contrast.memory_length, -1)
             written = int(run.sim.clients._steps[number]) * config.rows_per_client * int(factors(config)[number])
             same(keys.roll(-(written % len(keys)), dims=0), torch.stack(client.queue), f"client {number} memory")
+        if "scale" in run.sim.clients.shared:
+            expected_scale = torch.tensor([client.scale], dtype=torch.float64)
+            same(run.client(number, "scale"), expected_scale, f"client {number} scale")
         if config.federation.momentum_compression != "none":
             same(run.client(number, "residual"), flat(client.residual), f"client {number} residual")
     assert len(run.drifts) == len(expected.drifts) >= 2
     for found, wanted in zip(run.drifts, expected.drifts, strict=True):
         for kind in ("online_mean", "online_momentum", "momentum_mean", "online_momentum_distance", "momentum_spread"):
             assert np.abs(getattr(found, kind) - np.array(getattr(wanted, kind))).max() <= 1e-10, kind
+    if expected.shares:
+        same(np.array([drift.kept for drift in run.drifts]), np.array(expected.shares), "shares of own models")
+    else:
+        assert all(np.isnan(drift.kept).all() for drift in run.drifts)
 
 
 def test_one_client_alone_is_mocosfl_with_one_client(tmp_path):
@@ -190,6 +240,52 @@ def test_one_client_alone_is_mocosfl_with_one_client(tmp_path):
     bottom = split.client(0, "online")
     head = flat(dict(split.sim.main_server.online.named_parameters()))
     same(central.client(0, "online"), torch.cat([bottom, head.detach()]), "weights")
+
+
+def test_alone_is_fl_moco_that_aligns_nothing(tmp_path):
+    """The same training; only who is judged differs."""
+    sampled = ["client.sampling_ratio=0.5", "epochs=3", "evaluation.every=1"]
+    alone = complete(["method=standalone", "evaluation.own_models=2", *sampled], tmp_path / "alone")
+    averaged = complete(["method=fl_moco", "federation.alignment=none", *sampled], tmp_path / "averaged")
+    with open_run(tmp_path / "alone") as a, open_run(tmp_path / "averaged") as b:
+        assert a.state_sha256 == b.state_sha256
+        own = a["result/own_knn_top1"]
+        trained = np.flatnonzero(alone.clients._steps)
+        judged = [trained[0], trained[len(trained) // 2]]
+        assert np.flatnonzero(np.isfinite(own)).tolist() == judged
+        for client in judged:
+            assert own[client] == alone.results._look(alone.clients.own(client)).knn_top1
+        assert a["result/knn_top1"] == own[judged].mean() == a["evaluations/knn_top1"][-1]
+        assert a["evaluations/knn_top1"][0] == b["evaluations/knn_top1"][0] == a["result/knn_top1_untrained"]
+        assert b["result/knn_top1"] == averaged.results._look(averaged.clients.average).knn_top1
+        assert "result/own_knn_top1" not in b.names
+        assert not a["simulated/bytes"].any()
+
+
+def test_fedema_is_judged_by_the_mean_and_by_those_who_did_not_miss_it(tmp_path):
+    settings = ["method=fedema", "client.sampling_ratio=0.5", "epochs=3", "client.lr=0.05"]
+    run = complete(settings, tmp_path / "out")
+    with open_run(tmp_path / "out") as file:
+        pool, own = file["epochs/clients"][-1], file["result/own_knn_top1"]
+        assert np.flatnonzero(np.isfinite(own)).tolist() == pool.tolist()
+        assert own[pool[0]] == run.results._look(run.clients.own(int(pool[0]))).knn_top1
+        assert file["result/knn_top1"] == run.results._look(run.clients.shared["online"]).knn_top1
+        assert file["after_sync/own_share"].shape == (6, 2)
+        summary = file.summary()
+        assert summary["further"]["own_knn_top1"]["clients"] == 2
+        assert summary["further"]["own_knn_top1"]["std"] is not None
+        assert summary["own_share"] == file["after_sync/own_share"][-1].mean()
+    shown = io.StringIO()
+    with open_run(tmp_path / "out") as file:
+        show(file, Console(file=shown, width=120))
+    assert "Test accuracy in % of 2 clients' own models" in shown.getvalue()
+    assert "own share" in shown.getvalue()
+
+
+def complete(settings, out):
+    simulation = Simulation.begin(configuration(settings), Conduct("test", out, quiet=True))
+    simulation.run()
+    return simulation
 
 
 def test_nothing_travels_but_models(tmp_path):

@@ -155,6 +155,45 @@ def test_a_restored_population_knows_what_has_lapsed_and_what_is_kept():
     assert torch.equal(lane(again, 3, "momentum"), torch.full_like(initial, 2.5)), "kept"
 
 
+def test_what_is_shared_goes_to_those_who_come_and_leaves_those_at_work_alone():
+    whole = ((0, len(initial_weights())),)
+    clients, initial = population((Keep("online", whole, lapses=True), "velocity"))
+    assert "average" not in clients.shared, "the common model is the mean"
+    clients.enter(np.array([1, 2]))
+    step(clients)
+    own = {client: lane(clients, client, "online").clone() for client in (1, 2)}
+    clients.leave()
+    assert clients.independent.tolist() == [1, 2]
+    assert torch.equal(clients.own(2), own[2])
+    clients.enter(np.array([2, 3]))
+    mean = torch.full_like(initial, 0.5)
+    clients.share("online", mean)
+    assert torch.equal(lane(clients, 2, "online"), own[2])
+    clients.leave()
+    assert clients.independent.tolist() == [2, 3], "client 1 was away"
+    assert torch.equal(clients.average, mean)
+    assert torch.equal(clients.own(2), own[2])
+    clients.enter(np.array([0, 1, 2]))
+    for client, expected in ((0, mean), (1, mean), (2, own[2])):
+        assert torch.equal(lane(clients, client, "online"), expected), client
+
+
+def test_independent_clients_have_what_they_keep_within_what_is_common():
+    clients, initial = population((Keep("online", ((4, 10),)), "momentum"))
+    assert clients.independent.tolist() == []
+    clients.enter(np.array([3, 5]))
+    step(clients)
+    own = lane(clients, 5, "online").clone()
+    mean = torch.full_like(initial, 0.25)
+    clients.load("online", mean, ((0, 4), (10, len(initial))))
+    clients.leave()
+    assert clients.independent.tolist() == [3, 5]
+    expected = mean.clone()
+    expected[4:10] = own[4:10]
+    assert torch.equal(clients.own(5), expected)
+    assert population(("momentum",))[0].independent.tolist() == []
+
+
 def test_published_rates_follow_each_clients_own_steps():
     clients, _ = population(schedule_step="published", lr=0.06)
     everyone = np.arange(6)

@@ -53,6 +53,9 @@ def machine():
         ("method=sfl_v1", "client.velocity_at_sync=averaged"),
         ("method=split_vanilla", "epochs=5", "client.velocity_at_sync=averaged"),
         ("method=split_u_shaped", "epochs=5"),
+        ("method=fedema", "epochs=3"),
+        ("method=fedu", "epochs=3"),
+        ("method=standalone", "client.sampling=round_robin"),
         ("client.sampling=trace", "client.availability=['10', '11', '01']"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from mocosfl_mpi.config import Config, parse
 from mocosfl_mpi.record.attributes import run_attributes, software_versions
 from mocosfl_mpi.record.layout import row_shape, scale_values
-from mocosfl_mpi.record.schema import COMMITTED, ENTRIES
+from mocosfl_mpi.record.schema import COMMITTED, ENTRIES, present
 from mocosfl_mpi.record.writer import Recorder
 
 SIZES = {
@@ -28,24 +29,25 @@ FURTHER = {
     "transfer": "svhn",
     "per_client": True,
 }
-"""Everything that a run may ask for, so that its file has every dataset of the schema."""
+"""Everything that a run may ask for, so that its file has every dataset of the schema but those of other methods."""
 CONFIG = {
-    "method": "sfl_v2",
+    "method": "fedavg",
     "epochs": 3,
     "client": {"count": 6, "sampling_ratio": 0.7, "rich_share": 0.5, "rich_batch_factor": 2},
     "seed": 7,
     "reliability": {"client_dropout": 0.1},
     "evaluation": FURTHER,
 }
+PRESENT = {name: ENTRIES[name] for name in present(CONFIG) if name in ENTRIES}
 STATE = "0123456789abcdef" * 4
 
 
 def create(
     path: Path, sizes: dict | None = None, config: Config | None = None, earlier: tuple | None = None, **changes: object
 ) -> Recorder:
-    sizes = {**SIZES, **(sizes or {})}
+    sizes, config = {**SIZES, **(sizes or {})}, config or parse(CONFIG, "test")
     attributes = run_attributes(
-        config or parse(CONFIG, "test"),
+        config,
         preset="smoke",
         command="mocosfl run smoke",
         launcher="MPICH",
@@ -57,15 +59,15 @@ def create(
         notes=["an unofficial file"],
     )
     attributes.update(changes)
-    return Recorder.create(path, sizes, attributes, fixed(sizes), earlier)
+    return Recorder.create(path, sizes, attributes, fixed(sizes, json.loads(config.canonical())), earlier)
 
 
-def fixed(sizes: dict) -> dict:
-    scales = scale_values(sizes, CONFIG)
+def fixed(sizes: dict, config: dict = CONFIG) -> dict:
+    scales, there = scale_values(sizes, config), present(config)
     values = {
         name: np.arange(np.prod(row_shape(entry, scales), dtype=int)).reshape(row_shape(entry, scales)) + 1
         for name, entry in ENTRIES.items()
-        if entry.when == "fixed" and name != COMMITTED
+        if entry.when == "fixed" and name != COMMITTED and name in there
     }
     return values | {"ranks/host": ["node1", "node-zwei-ü", "node3", ""][: len(scales["rank"])]}
 
@@ -74,7 +76,7 @@ def row(dim: str, number: int, sizes: dict | None = None) -> dict:
     """Row ``number``: every value of it is determined by name order, row and place."""
     scales = scale_values({**SIZES, **(sizes or {})}, CONFIG)
     values = {}
-    for place, (name, entry) in enumerate(ENTRIES.items()):
+    for place, (name, entry) in enumerate(PRESENT.items()):
         if entry.growing == dim:
             shape = row_shape(entry, scales)
             base = np.arange(np.prod(shape, dtype=int)).reshape(shape) + 1000 * number + place

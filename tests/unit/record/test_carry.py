@@ -14,8 +14,8 @@ from mocosfl_mpi.record import carry as module
 from mocosfl_mpi.record.carry import recover
 from mocosfl_mpi.record.layout import encode
 from mocosfl_mpi.record.reader import open_run
-from mocosfl_mpi.record.schema import ENTRIES, GROWING, SCHEMA_VERSION
-from tests.unit.record.samples import SIZES, STATE, create, row
+from mocosfl_mpi.record.schema import GROWING, SCHEMA_VERSION
+from tests.unit.record.samples import PRESENT, SIZES, STATE, create, row
 
 ROWS = {"step": 5, "sync": 2, "epoch": 1, "evaluation": 2, "session": 1}
 OLD = Path(__file__).with_name("run-1.0.h5.gz")
@@ -52,7 +52,7 @@ def test_a_run_goes_on_in_a_wider_file_without_a_gap_or_a_double_row(killed, mon
         assert run.completed
         assert run.rows == ROWS | {"step": 6}
         assert run["step"].tolist() == list(range(6))
-        for name, entry in ENTRIES.items():
+        for name, entry in PRESENT.items():
             if entry.growing and "rank" not in entry.dims:
                 for number in range(run.rows[entry.growing]):
                     assert np.array_equal(run[name][number], row(entry.growing, number)[name]), name
@@ -84,7 +84,7 @@ def test_a_failed_continuation_leaves_the_old_file(killed, monkeypatch):
 
 def test_recover_makes_a_clean_closed_file(killed):
     with open_run(killed) as run:
-        before = {name: run[name] for name in ENTRIES}
+        before = {name: run[name] for name in PRESENT}
         attributes = run.attrs
     with pytest.raises(OSError, match=r"SWMR|already open|consistency"):
         h5py.File(killed, "r")

@@ -21,9 +21,9 @@ from mocosfl_mpi.record import integrity
 from mocosfl_mpi.record.layout import encode
 from mocosfl_mpi.record.output import prepare_output
 from mocosfl_mpi.record.reader import differences, open_run
-from mocosfl_mpi.record.schema import ENTRIES, MESSAGES, SCHEMA_VERSION
+from mocosfl_mpi.record.schema import MESSAGES, SCHEMA_VERSION
 from mocosfl_mpi.record.show import render, size
-from tests.unit.record.samples import CONFIG, SIZES, STATE, create, row
+from tests.unit.record.samples import CONFIG, PRESENT, SIZES, STATE, create, row
 
 ROOT = Path(__file__).parents[3]
 
@@ -160,7 +160,7 @@ def test_changed_files(finished, change, reason):
 
 def test_hostile_size_is_refused_before_memory_is_taken(finished, monkeypatch):
     with h5py.File(finished, "r+") as file:
-        for name, entry in ENTRIES.items():
+        for name, entry in PRESENT.items():
             if entry.growing == "step":
                 file[name].resize(10**14, axis=0)
         file["step"].resize(10**14, axis=0)
@@ -248,8 +248,10 @@ def test_further_measures_are_summarised_and_shown(tmp_path):
     assert found["few_labels_top1"] == {"0.01": 20.0, "0.1": 45.5}
     assert found["fine_tuned_top1"] == 66.25
     assert found["fine_tuned_top1_untrained"] is None
-    assert found["client_knn_top1"] == {"mean": 30.0, "lowest": 10.0, "highest": 50.0, "clients": 5}
-    assert found["personalised_top1"] == {"mean": None, "lowest": None, "highest": None, "clients": 0}
+    assert found["client_knn_top1"] == {
+        "mean": 30.0, "std": pytest.approx(math.sqrt(250.0)), "lowest": 10.0, "highest": 50.0, "clients": 5
+    }  # fmt: skip
+    assert found["personalised_top1"] == dict.fromkeys(("mean", "std", "lowest", "highest")) | {"clients": 0}
     lines = [" ".join(line.split()) for line in shown.splitlines()]
     for line in (
         "linear probe, 10 % of the labels 45.5 15.0 +30.5",
@@ -310,7 +312,7 @@ def test_show_explains_itself_and_is_not_fooled_by_control_sequences(finished):
     [
         (["method=mocosfl"], "mocosfl: online models are averaged, 10 times"),
         (["method=monacosfl"], "monacosfl: online and momentum models are averaged, 10 times"),
-        (["method=monacosfl", "federation.alignment=none"], "monacosfl: no models are averaged, 10 times"),
+        (["method=monacosfl", "federation.alignment=none"], "monacosfl: no models are averaged; seed"),
         (
             ["federation.alignment=momentum_reset", "federation.aligned_layers=['stem']"],
             "mocosfl: online models are averaged, momentum models reset to their mean, layers stem only, 10 times",

@@ -19,7 +19,7 @@ from mocosfl_mpi.config import parse
 from mocosfl_mpi.errors import BadInput, RunFailed
 from mocosfl_mpi.record.reader import open_run
 from mocosfl_mpi.record.schema import ATTRIBUTES, DIMENSIONS, ENTRIES, GROWING
-from tests.unit.record.samples import CONFIG, SIZES, STATE, create, fixed, row
+from tests.unit.record.samples import CONFIG, PRESENT, SIZES, STATE, create, fixed, row
 
 ROOT = Path(__file__).parents[3]
 
@@ -41,7 +41,7 @@ def expected(dim: str, number: int) -> dict:
 
 
 def check_rows(run, at_least: int = 0) -> None:
-    for name, entry in ENTRIES.items():
+    for name, entry in PRESENT.items():
         if entry.growing:
             values = run[name]
             assert len(values) == run.rows[entry.growing] >= at_least
@@ -83,7 +83,7 @@ def test_large_rows_are_compressed_and_come_back(tmp_path):
 def test_every_dataset_has_unit_name_and_scales(tmp_path):
     filled(tmp_path / "run.h5")
     with h5py.File(tmp_path / "run.h5") as file:
-        for name, entry in ENTRIES.items():
+        for name, entry in PRESENT.items():
             dataset = file[name]
             assert dataset.attrs["units"] == entry.units
             assert dataset.attrs["long_name"] == entry.long_name
@@ -281,6 +281,9 @@ def test_full_disk_is_one_message(tmp_path, size):
         subprocess.run(["umount", str(mount)], check=True)
 
 
+PLAIN = {"reliability": {}, "client": {"count": 6, "sampling_ratio": 0.7}}
+
+
 def test_what_a_run_does_not_ask_for_is_not_in_its_file(tmp_path):
     asked = {"label_shares": [0.25], "per_client": True}
     for evaluation, dims, wanted in (
@@ -289,7 +292,7 @@ def test_what_a_run_does_not_ask_for_is_not_in_its_file(tmp_path):
         ({"published_probe": True}, set(), {"published_linear_top1", "published_linear_last_top1"}),
     ):
         path = tmp_path / f"{len(wanted)}.h5"
-        with create(path, config=parse({**CONFIG, "evaluation": evaluation, "reliability": {}}, "test")) as recorder:
+        with create(path, config=parse({**CONFIG, **PLAIN, "evaluation": evaluation}, "test")) as recorder:
             for name in wanted:
                 value = np.arange(len(recorder._file["label_share"]) if name.startswith("few") else SIZES["client"])
                 recorder.put(f"result/{name}", value if dims else 12.5)
@@ -302,7 +305,33 @@ def test_what_a_run_does_not_ask_for_is_not_in_its_file(tmp_path):
             assert all(name in file for name in run.names)
             assert not [name for name in ENTRIES if name in file and name not in run.names]
             assert set(run.summary()["further"]) == {name.removeprefix("result/") for name in there}
+            assert run.summary()["own_share"] is None
             if dims:
                 assert run["label_share"].tolist() == [0.25]
                 assert run["result/client_knn_top1"].tolist() == list(range(SIZES["client"]))
                 assert np.isnan(run["result/personalised_top1_untrained"]).all()
+
+
+@pytest.mark.parametrize(
+    ("settings", "share", "own"),
+    [
+        ({}, False, False),
+        ({"federation": {"alignment": "none"}}, False, False),
+        ({"federation": {"alignment": "none"}, "evaluation": {"own_models": 2}}, False, True),
+        ({"method": "fedu"}, True, False),
+        ({"method": "fedema"}, True, True),
+        ({"method": "fedema", "evaluation": {"own_models": 0}}, True, False),
+        ({"method": "standalone"}, False, True),
+    ],
+)
+def test_own_models_are_in_the_files_of_runs_that_have_some(tmp_path, settings, share, own):
+    config = {name: value for name, value in CONFIG.items() if name != "evaluation"} | settings
+    with create(tmp_path / "run.h5", config=parse(config, "test")):
+        pass
+    with open_run(tmp_path) as run:
+        assert ("after_sync/own_share" in run.names) == share
+        for judge in ("knn", "linear"):
+            assert (f"result/own_{judge}_top1" in run.names) == own
+            if own:
+                assert run[f"result/own_{judge}_top1"].shape == (SIZES["client"],)
+                assert run.summary()["further"][f"own_{judge}_top1"]["clients"] == 0

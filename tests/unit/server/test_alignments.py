@@ -14,8 +14,12 @@ ALL = ((0, 100),)
 BOTH = "federation.alignment=online_and_momentum"
 
 
+WHOLE = ("backbone.stem.conv.weight", "backbone.stem.norm.weight", "head.0.weight", "predictor.0.weight")
+
+
 def aligned(*settings):
-    return alignment(parse(apply_settings({}, settings), "x"), NAMES, SPANS, 8)
+    config = parse(apply_settings({}, settings), "x")
+    return alignment(config, WHOLE if config.whole_network else NAMES, SPANS, 8)
 
 
 @pytest.mark.parametrize(
@@ -59,6 +63,15 @@ def aligned(*settings):
         ),
         (("method=fl_byol",), (("momentum", ALL), ("velocity", ALL))),
         (("method=fl_simclr",), (("velocity", ALL),)),
+        (
+            ("method=fedema",),
+            (("online", ALL, True), ("momentum", ALL, True), ("velocity", ALL), ("scale", ((0, 1),))),
+        ),
+        (("method=fedu",), (("online", ((90, 100),), True), ("momentum", ALL), ("velocity", ALL))),
+        (
+            ("method=standalone", "contrast.memory_length=6"),
+            (("online", ALL), ("momentum", ALL), ("velocity", ALL), ("memory", ((0, 48),))),
+        ),
         (("method=fl_simsiam", "client.velocity_at_sync=averaged"), ()),
     ],
 )
@@ -72,6 +85,9 @@ def test_clients_keep_what_is_not_aligned(settings, kept):
         ((), (Traffic("weights", 400, 400, 1),), 2),
         (("method=monacosfl",), (Traffic("weights", 400, 400, 1), Traffic("momentum", 400, 400, 1)), 2),
         (("federation.alignment=none",), (), 2),
+        (("method=standalone",), (), 2),
+        (("method=fedema",), (Traffic("weights", 400, 400, 1),), 2),
+        (("method=fedu",), (Traffic("weights", 400, 400, 1),), 2),
         (("federation.alignment=momentum_reset",), (Traffic("weights", 400, 400, 1),), 2),
         (
             ("client.velocity_at_sync=averaged", "federation.aligned_layers=['block10', 'stem']"),
@@ -94,7 +110,8 @@ def test_bytes_of_a_synchronisation(settings, traffic, means):
     found = aligned(*settings)
     assert found.traffic(4) == traffic
     assert found.means == means
-    assert found.copies == (200 if any("compression" in setting for setting in settings) else 0)
+    compressed, scaled = any("compression" in setting for setting in settings), "method=fedema" in settings
+    assert found.copies == 200 * compressed + scaled
 
 
 def test_scope_joins_neighbours_and_knows_the_rest():
