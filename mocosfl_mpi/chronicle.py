@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mocosfl_mpi.clients.population import Population
+from mocosfl_mpi.codecs import codec
 from mocosfl_mpi.comm.cluster import Cluster
 from mocosfl_mpi.comm.exchange import Exchange
 from mocosfl_mpi.config import Config
@@ -23,6 +23,7 @@ from mocosfl_mpi.evaluation.health import effective_rank, feature_std, hardness
 from mocosfl_mpi.evaluation.judge import Monitor
 from mocosfl_mpi.meter import Meter
 from mocosfl_mpi.record.writer import Recorder
+from mocosfl_mpi.saving import Trip
 from mocosfl_mpi.server.alignments import Traffic
 from mocosfl_mpi.server.fed_server import Drift
 from mocosfl_mpi.server.main_server import StepReport
@@ -44,14 +45,18 @@ class WireSizes:
     """Bytes of a client's simulated messages."""
 
     step: dict[str, int]
-    """In every step, by kind."""
+    """In every step in which it travels, by kind."""
     models: tuple[Traffic, ...]
     """For the alignment."""
 
     @classmethod
-    def of(cls, config: Config, smashed: int, models: tuple[Traffic, ...]) -> WireSizes:
-        """``smashed``: bytes of its smashed data, of which two go up and a gradient comes down."""
-        step = {} if config.whole_network else {"query_up": smashed, "key_up": smashed, "gradient_down": smashed}
+    def of(cls, config: Config, floats: int, itemsize: int, models: tuple[Traffic, ...]) -> WireSizes:
+        """``floats``: numbers of ``itemsize`` bytes in a sample's smashed data: two go up and a gradient comes down."""
+        settings, rows = config.communication, config.rows_per_client
+        up, down = (
+            rows * codec(name, settings.topk).bytes(floats, itemsize) for name in (settings.smashed, settings.gradient)
+        )
+        step = {} if config.whole_network else {"query_up": up, "key_up": up, "gradient_down": down}
         if config.client.frozen:
             step.pop("gradient_down")
         return cls(step, models)
@@ -70,7 +75,8 @@ class Simulated:
         """Synchronisations until each client was last served."""
         self._pool: Ids = np.empty(0, dtype=np.int64)
         self._ledger = Ledger(config.pool_size)
-        self._steps = 0
+        self._steps = self._learned = 0
+        """Steps in which clients had something to do, and those of them with a gradient."""
 
     def enter(self, pool: Ids) -> None:
         """Clients of the pool whose models are out of date download the current ones first."""
@@ -80,11 +86,13 @@ class Simulated:
             self._ledger.count(f"{model.kind}_down", model.copy, stale)
         self._held[pool] = self._syncs
 
-    def step(self) -> None:
+    def step(self, trip: Trip) -> None:
         """Every client of the pool does a step and sends and receives what belongs to it."""
-        self._steps += 1
+        self._steps += trip.up
+        self._learned += trip.down
         for message, size in self._sizes.step.items():
-            self._ledger.count(message, size)
+            if trip.down if message.endswith("_down") else trip.up:
+                self._ledger.count(message, size)
 
     def synchronise(self) -> None:
         """Every client of the pool sends up what is due to be aligned and gets what became of it down."""
@@ -104,8 +112,9 @@ class Simulated:
             rows=self._config.rows_per_client,
             frozen=self._config.client.frozen,
             momentum=self._momentum,
+            learned=self._learned,
         )
-        self._steps = 0
+        self._steps = self._learned = 0
         flops = np.tile(np.array(list(work.values()), dtype=np.int64), (len(self._pool), 1))
         return {"simulated/bytes": size, "simulated/messages": messages, "simulated/client_flops": flops}
 
@@ -113,13 +122,15 @@ class Simulated:
         """What has been counted and is not yet recorded, and who holds which model."""
         size, messages = self._ledger.state()
         counts = np.array([self._syncs, self._steps], dtype=np.int64)
-        return {"held": self._held.copy(), "bytes": size, "messages": messages, "counts": counts}
+        learned = np.array(self._learned)
+        return {"held": self._held.copy(), "bytes": size, "messages": messages, "counts": counts, "learned": learned}
 
     def restore(self, state: Arrays) -> None:
         """The inverse of ``state``. ValueError for other shapes."""
         self._held[...] = state["held"]
         self._ledger.restore(state["bytes"], state["messages"])
         self._syncs, self._steps = (int(count) for count in state["counts"])
+        self._learned = int(state.get("learned", self._steps))  # earlier versions: a gradient in every step
 
 
 class Chronicle:
@@ -149,6 +160,7 @@ class Chronicle:
         self._last: StepReport | None = None
         self._steps = 0
         self._pool: Ids = np.empty(0, dtype=np.int64)
+        self._rates = np.zeros(config.pool_size)
         self._server_rate = math.nan
         self._start = time.monotonic()
         self.online_momentum_distance = math.nan
@@ -157,7 +169,7 @@ class Chronicle:
     def state(self) -> Arrays:
         """What a checkpoint must hold so that the record goes on without a gap (rank 0)."""
         scalars = np.array([self._steps, self.wall_seconds, self.online_momentum_distance])
-        own = {"losses": np.array(self._losses), "hits": np.array(self._hits), "scalars": scalars}
+        own = {"losses": np.array(self._losses), "hits": np.array(self._hits), "scalars": scalars, "rates": self._rates}
         return own | self._simulated.state()
 
     def restore(self, state: Arrays) -> None:
@@ -166,6 +178,7 @@ class Chronicle:
         steps, seconds, self.online_momentum_distance = state["scalars"].tolist()
         self._steps = int(steps)
         self._start = time.monotonic() - seconds
+        self._rates = state.get("rates", self._rates)
         self._simulated.restore(state)
 
     def begin(self, epoch: int) -> None:
@@ -185,15 +198,24 @@ class Chronicle:
         """Seconds since the run began, without the time between its sessions."""
         return time.monotonic() - self._start
 
+    @property
+    def loss(self) -> float:
+        """Mean over the epoch's steps so far (rank 0; not a number elsewhere)."""
+        return float(np.mean(self._losses)) if self._losses else math.nan
+
     def enter(self, pool: Ids, server_rate: float) -> None:
         """An epoch begins with this pool."""
         self._pool = pool
+        self._rates = np.zeros(len(pool))
         self._server_rate = server_rate
         self._simulated.enter(pool)
 
-    def step(self, epoch: int, report: StepReport | None) -> None:
-        """One step is done; ``report`` is the server's (None on other ranks)."""
-        self._simulated.step()
+    def step(self, trip: Trip, report: StepReport | None, rates: npt.NDArray[np.float64]) -> None:
+        """One step is done; ``report`` is the server's (None on other ranks), ``rates`` those of the pool's clients."""
+        epoch = trip.epoch
+        self._simulated.step(trip)
+        if trip.down:
+            self._rates = rates
         if self._recorder is None or report is None:
             return
         if not math.isfinite(report.loss):
@@ -240,8 +262,8 @@ class Chronicle:
             )
             self._recorder.flush()
 
-    def leave(self, clients: Population) -> None:
-        """The epoch is over: gather what every rank has spent and write the epoch's row."""
+    def leave(self, more: dict[str, int]) -> None:
+        """The epoch is over: gather what every rank has spent and write the epoch's row, and ``more`` of it."""
         simulated = self._simulated.take()
         seconds = self._meter.take()
         idle = self._cluster.take_waited() / max(sum(seconds), 1e-9)
@@ -255,14 +277,15 @@ class Chronicle:
                 "epoch",
                 {
                     "epochs/clients": self._pool,
-                    "epochs/loss": float(np.mean(self._losses)),
+                    "epochs/loss": self.loss,
                     "epochs/accuracy": float(np.mean(self._hits)),
                     "epochs/learning_rate_server": self._server_rate,
-                    "epochs/learning_rate_client": clients.rates,
+                    "epochs/learning_rate_client": self._rates,
                     "epochs/feature_std": feature_std(self._last.queries),
                     "epochs/effective_rank": effective_rank(self._last.queries),
                     **self._hardness(self._last),
                     **simulated,
+                    **more,
                     "measured/seconds": _padded([rank[0] for rank in ranks], recorder.ranks, math.nan),
                     "measured/idle_share": _padded([rank[1] for rank in ranks], recorder.ranks, math.nan),
                     "measured/resident_bytes": _padded([rank[2] for rank in ranks], recorder.ranks, 0),

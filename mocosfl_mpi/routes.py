@@ -13,12 +13,14 @@ from torch.nn import functional as F
 
 from mocosfl_mpi.clients.block import Block
 from mocosfl_mpi.clients.population import Population
+from mocosfl_mpi.codecs import Codec, of_samples
 from mocosfl_mpi.comm.exchange import Exchange
 from mocosfl_mpi.config import Config
 from mocosfl_mpi.meter import Meter
 from mocosfl_mpi.objectives.contrast import symmetry
 from mocosfl_mpi.objectives.feature_memory import overwrite
 from mocosfl_mpi.objectives.local import LocalObjective, Outputs
+from mocosfl_mpi.saving import Saving, Trip
 from mocosfl_mpi.server.main_server import MainServer, StepReport
 
 Smashed = tuple[list[Tensor], list[Tensor]]
@@ -35,17 +37,19 @@ class Route(Protocol):
         self,
         smashed: Smashed,
         pool: npt.NDArray[np.int64],
+        trip: Trip,
         *,
         keep_memory: bool = False,
         meanwhile: Callable[[], None] | None = None,
     ) -> list[Tensor] | None:
-        """Smashed data of this rank's blocks to their gradients, in the same shapes; None where none is wanted."""
+        """Smashed data of this rank's blocks to their gradients, in the same shapes; None where none comes down."""
 
 
 class AtServer:
     """The loss lives on the main server: smashed query and key data up, the gradient at the cut down.
 
-    One round trip. Frozen clients want no gradient, and none travels. ``scale``: what clients multiply theirs by.
+    One round trip, or what of it the step's ``Trip`` says. ``saving`` has what the server replays. ``smashed`` and
+    ``gradient`` are how these travel; ``scale``: what clients multiply their gradients by.
     """
 
     def __init__(
@@ -56,8 +60,10 @@ class AtServer:
         rows: int,
         smashed_shape: tuple[int, ...],
         dtype: torch.dtype,
+        saving: Saving,
         *,
-        frozen: bool,
+        smashed: Codec,
+        gradient: Codec,
         scale: float = 1.0,
     ) -> None:
         self._server = server
@@ -66,7 +72,9 @@ class AtServer:
         channels, height, width = smashed_shape
         self._shape = (rows, height, width, channels)  # as fast convolutions have it in memory, and on the wire
         self._dtype = dtype
-        self._frozen = frozen
+        self._saving = saving
+        self._smashed = smashed
+        self._gradient = gradient
         self._scale = scale
         self.report: StepReport | None = None
 
@@ -74,34 +82,44 @@ class AtServer:
         self,
         smashed: Smashed,
         pool: npt.NDArray[np.int64],
+        trip: Trip,
         *,
         keep_memory: bool = False,
         meanwhile: Callable[[], None] | None = None,
     ) -> list[Tensor] | None:
         """Smashed data of this rank's blocks to their gradients, ``[lanes, rows, C, h, w]`` per block.
 
-        None when clients are frozen. The server's report of the step is in ``report`` (None on other ranks).
-        ``meanwhile`` is what clients can do until the gradient comes.
+        None when no gradient comes down. The server's report of the step is in ``report`` (None on other ranks).
+        ``meanwhile`` is what clients can do until the gradient comes; nothing in a replay.
         """
         lanes = [len(part) for part in smashed[0]]
-        with self._meter.phase("exchange"):
-            query, key = (
-                self._exchange.up([block.movedim(2, -1) for block in part], self._shape, self._dtype)
-                for part in smashed
-            )
-        if meanwhile is not None:
-            meanwhile()
-        gradient = None
-        if self._server is not None and query is not None and key is not None:
+        query = key = gradient = None
+        if trip.up:
+            query, key = self._upload(smashed)
+            if meanwhile is not None:
+                meanwhile()
+        if self._server is not None:
+            if query is not None and key is not None:
+                self._saving.received(query, key, pool)
+            else:
+                query, key, pool = self._saving.replay.draw(trip)
             with self._meter.phase("server"):
                 query, key = (part.flatten(0, 1).movedim(-1, 1) for part in (query, key))
-                gradient, self.report = self._server.step(query, key, pool, keep_memory=keep_memory)
-                gradient = gradient.movedim(1, -1) if gradient is not None else None
-        if self._frozen:
+                gradient, self.report = self._server.step(query, key, pool, keep_memory=keep_memory, answer=trip.down)
+                gradient = of_samples(self._gradient, gradient).movedim(1, -1) if gradient is not None else None
+        if not trip.down:
             return None
         with self._meter.phase("exchange"):
             parts = self._exchange.down(gradient, lanes, self._shape, self._dtype)
             return [part.movedim(-1, 2) * self._scale if self._scale != 1.0 else part.movedim(-1, 2) for part in parts]
+
+    def _upload(self, smashed: Smashed) -> tuple[Tensor | None, Tensor | None]:
+        """Query and key ``[clients, rows, h, w, C]`` as they arrive on the server, in client order; None elsewhere."""
+        with self._meter.phase("client_forward"):
+            sent = [[of_samples(self._smashed, block).movedim(2, -1) for block in part] for part in smashed]
+        with self._meter.phase("exchange"):
+            query, key = (self._exchange.up(part, self._shape, self._dtype) for part in sent)
+        return query, key
 
 
 class AtClient:
@@ -133,6 +151,7 @@ class AtClient:
         self,
         smashed: Smashed,
         pool: npt.NDArray[np.int64],  # noqa: ARG002
+        trip: Trip,  # noqa: ARG002
         *,
         keep_memory: bool = False,
         meanwhile: Callable[[], None] | None = None,  # noqa: ARG002

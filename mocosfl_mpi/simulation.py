@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mocosfl_mpi import saving
 from mocosfl_mpi.algorithms import ALGORITHMS, alignment
 from mocosfl_mpi.algorithms import network as build_network
 from mocosfl_mpi.boundary import GO, STOP, Boundary, seconds_left
@@ -22,6 +23,7 @@ from mocosfl_mpi.chronicle import Chronicle, Simulated, WireSizes
 from mocosfl_mpi.clients.feed import Feed
 from mocosfl_mpi.clients.participation import pool as draw_pool
 from mocosfl_mpi.clients.population import Population
+from mocosfl_mpi.codecs import codec
 from mocosfl_mpi.comm.cluster import Cluster
 from mocosfl_mpi.comm.exchange import Exchange
 from mocosfl_mpi.config import Config
@@ -44,7 +46,7 @@ from mocosfl_mpi.record.schema import FILE_NAME
 from mocosfl_mpi.record.show import show
 from mocosfl_mpi.results import Results, open_record
 from mocosfl_mpi.resumption import Found, Resumption
-from mocosfl_mpi.routes import AtClient, AtServer, Route
+from mocosfl_mpi.routes import AtClient, AtServer, Route, Smashed
 from mocosfl_mpi.server.fed_server import FedServer, due, number
 from mocosfl_mpi.server.main_server import MainServer
 from mocosfl_mpi.signals import ignore
@@ -230,6 +232,9 @@ class Simulation:
             if network.trunk is not None and cluster.serves
             else None
         )
+        sent = (self.steps, network.smashed_floats, engine.activations.itemsize)
+        cluster.everywhere(lambda: saving.check(config, *sent))
+        self.saving = saving.Saving(config, self.steps, streams, engine.activations, cluster)
         self.route = self._route(network, exchange, engine)
         self.fed_server = FedServer(config, aligned, model, exchange, self.meter)
 
@@ -241,7 +246,8 @@ class Simulation:
         )
         sizes = WireSizes.of(
             config,
-            config.rows_per_client * network.smashed_floats * engine.activations.itemsize,
+            network.smashed_floats,
+            engine.activations.itemsize,
             aligned.traffic(engine.weights.itemsize),
         )
         facts = cluster.root_decides(lambda: self._facts(source, server_threads, found))
@@ -277,8 +283,9 @@ class Simulation:
             self.results.path,
         )
         self.checkpoints = Checkpoints(
-            resumption.out, facts, cluster, self.clients, self.main_server, self.chronicle, recorder, self.speaker
-        )
+            resumption.out, facts, cluster, self.clients, self.main_server, self.saving, self.chronicle, recorder,
+            self.speaker,
+        )  # fmt: skip
         self.saved = found.saved if found else None
         self.position = resumption.position or (0, 0)
         """Epoch and step that come next."""
@@ -313,7 +320,9 @@ class Simulation:
             config.rows_per_client,
             network.smashed_shape,
             engine.activations,
-            frozen=config.client.frozen,
+            self.saving,
+            smashed=codec(config.communication.smashed, config.communication.topk),
+            gradient=codec(config.communication.gradient, config.communication.topk),
             scale=config.pool_size if config.client.gradient_scale == "own_rows" else 1.0,
         )
 
@@ -412,13 +421,16 @@ class Simulation:
                 last = step == self.steps - 1
                 self.boundary.cast(last=last)
                 self.cluster.place = f"epoch {epoch}, step {step}"
-                clients.update_momentum()
-                smashed = clients.forward(epoch, step)
+                trip = self.saving.trip(epoch, step)
+                smashed: Smashed = [], []
+                if trip.up:
+                    clients.update_momentum()
+                    smashed = clients.forward(epoch, step)
                 ahead = None if last else partial(clients.look_ahead, epoch, step + 1)
-                gradient = self.route.gradient_at_cut(smashed, pool, keep_memory=last, meanwhile=ahead)
+                gradient = self.route.gradient_at_cut(smashed, pool, trip, keep_memory=last, meanwhile=ahead)
                 if gradient is not None:
                     clients.backward(gradient, epoch)
-                chronicle.step(epoch, self.route.report)
+                chronicle.step(trip, self.route.report, clients.rates)
                 if not config.client.frozen and due(step, self.steps, config.federation.sync_freq):
                     sync = number(epoch, step, self.steps, config.federation.sync_freq)
                     drift = self.fed_server.synchronise(clients, self.problem.images[pool], sync)
@@ -428,7 +440,7 @@ class Simulation:
                     self._between(epoch, step + 1)
             first = 0
             clients.leave()
-            chronicle.leave(clients)
+            chronicle.leave(self.saving.conclude(epoch, chronicle.loss))
             if config.evaluation.every and (epoch + 1) % config.evaluation.every == 0:
                 self._monitor(epoch + 1)
             self._between(epoch + 1, 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mocosfl_mpi.config.sections import Federation
+from mocosfl_mpi.config.sections import Communication, Federation
 from mocosfl_mpi.methods import METHODS, MOMENTUM_ALIGNED
 from mocosfl_mpi.networks import BLOCKS, LAST_BATCH_NORM, NO_SHORTCUTS, entries
 
@@ -43,6 +43,7 @@ def check(config: Config) -> None:
     if not config.evaluation.probe_l2:
         raise ValueError("evaluation.probe_l2 is empty; name at least one penalty, for example [1e-3]")
     _check_alignment(config)
+    _check_communication(config)
     _check_sampling(config, pool)
     shares = config.evaluation.label_shares
     if len(set(shares)) < len(shares):
@@ -142,6 +143,47 @@ def _check_alignment(config: Config) -> None:
         raise ValueError(
             "client.frozen = true synchronises no model, so nothing in federation can choose what is aligned; set "
             "client.frozen = false, or leave alignment, momentum_every, momentum_compression and aligned_layers out"
+        )
+
+
+def _check_communication(config: Config) -> None:
+    """Refuse settings of the traffic at the cut that would have no effect (ValueError)."""
+    settings = config.communication
+    fields = Communication.model_fields
+    changed = {name for name in fields if getattr(settings, name) != fields[name].default}
+    if not changed:
+        return
+    named = " and ".join(f"communication.{name} = {getattr(settings, name)!r}" for name in fields if name in changed)
+    if config.whole_network:
+        raise ValueError(
+            f"method = {config.method} sends nothing in a step, since clients hold the whole network: {named} cannot "
+            f"save anything; leave it out, or choose method = mocosfl or monacosfl"
+        )
+    if not settings.loss_threshold and changed & {"warmup_epochs", "replay_mib"}:
+        raise ValueError(
+            f"{named} of a saving that is off (communication.loss_threshold = 0); set loss_threshold, or leave "
+            f"warmup_epochs and replay_mib out"
+        )
+    if settings.loss_threshold and config.epochs < settings.warmup_epochs + 2:
+        raise ValueError(
+            f"communication.loss_threshold = {settings.loss_threshold} saves nothing: with communication.warmup_epochs "
+            f"= {settings.warmup_epochs} everything travels in the first {settings.warmup_epochs + 1} of the "
+            f"{config.epochs} epochs; lower warmup_epochs to at most {config.epochs - 2}, or raise epochs"
+            if config.epochs > 1
+            else "communication.loss_threshold compares epochs with each other, and epochs = 1; raise epochs"
+        )
+    if config.client.frozen and changed & {"download_every", "gradient"}:
+        raise ValueError(
+            f"{named}, and client.frozen = true: no gradient comes down at all; leave download_every and gradient out"
+        )
+    if "topk" in changed and "topk" not in (settings.smashed, settings.gradient):
+        raise ValueError(
+            f"communication.topk = {settings.topk} is used by smashed = topk and gradient = topk only, and neither is "
+            f"set; set one, or leave topk out"
+        )
+    if config.compute.precision == "bf16" and "bf16" in (settings.smashed, settings.gradient):
+        raise ValueError(
+            f"{named}: with compute.precision = bf16 all that travels at the cut is in bfloat16 already; leave it out"
         )
 
 

@@ -12,6 +12,7 @@ from mocosfl_mpi.config import consistency
 from mocosfl_mpi.config.sections import (
     ADDED,
     Client,
+    Communication,
     Compute,
     Contrast,
     Data,
@@ -49,6 +50,7 @@ class Config(Section):
     server: Server = Server()
     client: Client = Client()
     federation: Federation = Federation()
+    communication: Communication = Communication()
     evaluation: Evaluation = Evaluation()
     compute: Compute = Compute()
 
@@ -110,4 +112,6 @@ class Config(Section):
             group = getattr(self, section)
             if getattr(group, key) == type(group).model_fields[key].default:
                 del values[section][key]
+                if not values[section]:
+                    del values[section]
         return json.dumps(values, sort_keys=True, separators=(",", ":"))

@@ -22,6 +22,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from mocosfl_mpi.cost.shapes import Skeleton
 from mocosfl_mpi.record.schema import WORK
 
+LEARNING = ("backward", "optimiser")
+"""Work of a step with a gradient to go on from."""
 EMA_FLOPS_PER_PARAMETER = 3
 """C' ← C' + (1-τ)·(C - C'): subtract, multiply, add."""
 OPTIMISER_FLOPS_PER_PARAMETER = 6
@@ -145,7 +147,13 @@ def per_step(cost: SegmentCost, frozen: bool, momentum: bool = True) -> dict[str
     return dict(zip(WORK, (0, 0, 0, ema, OPTIMISER_FLOPS_PER_PARAMETER * learning), strict=True))
 
 
-def totals(cost: SegmentCost, *, steps: int, rows: int, frozen: bool, momentum: bool = True) -> dict[str, int]:
-    """FLOPs by kind of ``steps`` training steps with ``rows`` rows per encoder each."""
+def totals(
+    cost: SegmentCost, *, steps: int, rows: int, frozen: bool, momentum: bool = True, learned: int | None = None
+) -> dict[str, int]:
+    """FLOPs by kind of ``steps`` training steps with ``rows`` rows per encoder each.
+
+    ``learned``: in how many of them there is a gradient to go on from; None = all.
+    """
     image, step = per_image(cost, frozen, momentum), per_step(cost, frozen, momentum)
-    return {kind: steps * (rows * image[kind] + step[kind]) for kind in WORK}
+    times = dict.fromkeys(WORK, steps) | ({} if learned is None else dict.fromkeys(LEARNING, learned))
+    return {kind: times[kind] * (rows * image[kind] + step[kind]) for kind in WORK}

@@ -76,8 +76,7 @@ class Experiment:
     @property
     def sizes(self) -> WireSizes:
         """Bytes of one message of a simulated client."""
-        smashed = self.config.rows_per_client * self.network.smashed * self.activation
-        return WireSizes.of(self.config, smashed, self.alignment.traffic(self.weight))
+        return WireSizes.of(self.config, self.network.smashed, self.activation, self.alignment.traffic(self.weight))
 
     @property
     def algorithm(self) -> Algorithm:

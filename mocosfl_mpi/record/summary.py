@@ -83,7 +83,7 @@ def summarise(run: Run) -> dict[str, Any]:
 
 
 def _further(run: Run) -> dict[str, Any]:
-    names = [name for name, entry in ENTRIES.items() if entry.setting and name in run.names]
+    names = [name for name, entry in ENTRIES.items() if entry.when == "result" and entry.setting and name in run.names]
     return {name.removeprefix("result/"): _measure(run, name) for name in names}
 
 

@@ -49,7 +49,6 @@ class MainServer:
     def __init__(self, config: Config, trunk: Trunk, key_dim: int, streams: Streams, engine: Engine) -> None:
         self._config = config
         self._symmetry = symmetry(config)
-        self._wants_gradient = not config.client.frozen
         self.online = trunk.train()
         self._mixes_rows = mixes_rows(trunk)
         self.momentum = copy.deepcopy(trunk).requires_grad_(False)
@@ -80,13 +79,13 @@ class MainServer:
         return rate
 
     def step(
-        self, query: Tensor, key: Tensor, pool: npt.NDArray[np.int64], *, keep_memory: bool = False
+        self, query: Tensor, key: Tensor, pool: npt.NDArray[np.int64], *, keep_memory: bool = False, answer: bool = True
     ) -> tuple[Tensor | None, StepReport]:
         """One step on the pool's smashed data; the gradient at the cut, and a report.
 
         ``query`` and ``key``: ``[rows, C, h, w]``, equally many rows for each client of ``pool``, in its order.
         Order of work as published: EMA of the trunk, forward and loss, enqueue, backward, SGD. The gradient has
-        the shape of ``query``; None when clients are frozen and want none. Micro-batches sum to the same result:
+        the shape of ``query``; None unless clients want an ``answer``. Micro-batches sum to the same result:
         negatives come from the memory alone and GroupNorm looks at one sample at a time (BatchNorm: see `_chunk`).
         """
         rows = len(query)
@@ -101,7 +100,7 @@ class MainServer:
         for start in range(0, rows, chunk):
             part = slice(start, start + chunk)
             owners = pool[start * len(pool) // rows : -(-min(start + chunk, rows) * len(pool) // rows)]
-            term, right, unit, gradient = self._contrast(query[part], keys[part], owners, rows, self._wants_gradient)
+            term, right, unit, gradient = self._contrast(query[part], keys[part], owners, rows, answer)
             if swapped is not None:
                 term += self._contrast(key[part], swapped[part], owners, rows, False)[0]
             loss += term
@@ -113,7 +112,7 @@ class MainServer:
         fresh = torch.stack([keys] if swapped is None else [swapped, keys])
         self.memory.enqueue(fresh, pool)
         self.optimiser.step()
-        gradient = torch.cat([g for g in gradients if g is not None]) if self._wants_gradient else None
+        gradient = torch.cat([g for g in gradients if g is not None]) if answer else None
         return gradient, StepReport(loss, hits / rows, torch.cat(units), before, fresh.shape[0] * rows)
 
     def _chunk(self, rows: int) -> int:

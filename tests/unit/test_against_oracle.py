@@ -231,10 +231,10 @@ class Watched:
         self.losses, self.accuracies, self.drifts = [], [], []
         step, synchronised = self.sim.chronicle.step, self.sim.chronicle.synchronised
 
-        def see_step(epoch, report):
+        def see_step(trip, report, rates):
             self.losses.append(report.loss)
             self.accuracies.append(report.accuracy)
-            step(epoch, report)
+            step(trip, report, rates)
 
         def see_drift(epoch, drift):
             self.drifts.append(drift)

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mocosfl_mpi.server.compression import Int8, TopK
+from mocosfl_mpi.codecs import Int8, TopK
 
 
 def test_int8_by_hand():
