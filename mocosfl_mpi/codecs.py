@@ -45,11 +45,11 @@ class Full:
 
 @dataclass(frozen=True)
 class BFloat16:
-    """The upper half of a float32: 8 bits of significand, halves to even."""
+    """The upper half of a float32: 8 bits of significand, halves to even. A float64 becomes a float32 first."""
 
     def __call__(self, rows: Tensor) -> Tensor:
         """Relative error at most 2^-8, but below the smallest normal number."""
-        return rows.to(torch.bfloat16).to(rows.dtype)
+        return rows.to(torch.float32).to(torch.bfloat16).to(rows.dtype)
 
     def bytes(self, numbers: int, itemsize: int) -> int:  # noqa: ARG002
         """Two bytes a number."""

@@ -135,7 +135,7 @@ def make_plan(config: Config, folder: Path | None, ranks: int, read: Path | None
         layout = Layout(ranks, threads or profile.machine.cores, config.compute.host_threads)
     else:
         planned = experiment(config, images, _kernels())
-        planned.steps  # noqa: B018 - what is impossible is refused before anything is measured
+        planned.replay_bytes  # noqa: B018 - what is impossible is refused before anything is measured
         layout = Layout(ranks, threads or cores(), config.compute.host_threads)
         profile = _measured(planned, layout, write)
     return Plan(planned, layout, profile, profile.machine.memory)

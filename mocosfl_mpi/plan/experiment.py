@@ -10,6 +10,7 @@ from itertools import accumulate, pairwise
 import numpy as np
 import numpy.typing as npt
 
+from mocosfl_mpi import saving
 from mocosfl_mpi.algorithms import ALGORITHMS, Algorithm, alignment
 from mocosfl_mpi.algorithms import network as build_network
 from mocosfl_mpi.chronicle import WireSizes
@@ -77,6 +78,18 @@ class Experiment:
     def sizes(self) -> WireSizes:
         """Bytes of one message of a simulated client."""
         return WireSizes.of(self.config, self.network.smashed, self.activation, self.alignment.traffic(self.weight))
+
+    @property
+    def smashed_bytes(self) -> int:
+        """Bytes of a client's smashed data of one encoder as ranks move them, whatever simulated clients send."""
+        return self.config.rows_per_client * self.network.smashed * self.activation
+
+    @property
+    def replay_bytes(self) -> int:
+        """Bytes of smashed data that rank 0 may come to keep. BadInput where the configuration does not allow it."""
+        sizes = (self.config, self.steps, self.network.smashed, self.activation)
+        saving.check(*sizes)
+        return saving.replay_bytes(*sizes)
 
     @property
     def algorithm(self) -> Algorithm:

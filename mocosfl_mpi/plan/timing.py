@@ -102,7 +102,7 @@ def load(experiment: Experiment, ranks: int) -> Load:
         server_flops=server,
         client_flops=rows * flops,
         views=2 * clients * config.client.batch_size * network.input,
-        moved=config.pool_size * (sum(experiment.sizes.step.values()) or REPORT),
+        moved=config.pool_size * (len(experiment.sizes.step) * experiment.smashed_bytes or REPORT),
         averaged=config.pool_size * network.bottom.parameters * experiment.alignment.means,
         server_row=max(server / experiment.rows, 1.0),  # without a main server there is nothing to compare
         client_row=flops,

@@ -39,6 +39,8 @@ BASE = {
 }
 """Two epochs of four steps with a sync every two; a big client rate makes drift visible."""
 
+THREE = ["communication.loss_threshold=0.05", "communication.warmup_epochs=1", "epochs=9", "steps_per_epoch=2"]
+BACK = "three states and back, monacosfl, both views, averaged"
 CASES = {
     "mocosfl published": ["compute.block_size=3"],
     "mocosfl off": ["contrast.symmetric=off", "compute.block_size=1"],
@@ -201,6 +203,43 @@ CASES = {
         "method=monacosfl",
     ],
     "vision transformer": ["model.backbone=vit", "contrast.symmetric=both_views", "compute.block_size=2"],
+    "three states": [*THREE, "compute.block_size=2"],
+    BACK: [
+        *THREE,
+        "method=monacosfl",
+        "contrast.symmetric=both_views",
+        "client.velocity_at_sync=averaged",
+    ],
+    "three states, private memories, sampled, published schedule step": [
+        *THREE,
+        "contrast.share_features=false",
+        "client.sampling_ratio=0.5",
+        "client.schedule_step=published",
+        "compute.block_size=1",
+    ],
+    "three states, frozen": [*THREE, "client.frozen=true"],
+    "three states, every second download, int8": [
+        *THREE,
+        "communication.download_every=2",
+        "communication.smashed=int8",
+        "communication.gradient=int8",
+        "contrast.symmetric=off",
+    ],
+    "every third download": ["communication.download_every=3", "client.schedule_step=published"],
+    "every fifth download, monacosfl, sampled": [
+        "communication.download_every=5",
+        "method=monacosfl",
+        "client.sampling_ratio=0.5",
+    ],
+    "int8 at the cut": ["communication.smashed=int8", "communication.gradient=int8", "compute.block_size=3"],
+    "topk up, bf16 down": ["communication.smashed=topk", "communication.topk=0.3", "communication.gradient=bf16"],
+    "bf16 up, topk down, own rows, loop": [
+        "communication.smashed=bf16",
+        "communication.gradient=topk",
+        "client.gradient_scale=own_rows",
+        "contrast.symmetric=both_views",
+        "compute.backend=loop",
+    ],
     "one client": ["client.count=1", "client.batch_size=4"],
     "more keys than memory": ["contrast.memory_length=5"],
     "more keys than private memory": ["contrast.memory_length=12", "contrast.share_features=false"],
@@ -241,6 +280,13 @@ class Watched:
             synchronised(epoch, drift)
 
         self.initial_memory = list(self.sim.main_server.memory.keys.clone()) if self.sim.main_server else []
+        conclude, self.states = self.sim.saving.conclude, ""
+
+        def see_state(epoch, loss):
+            self.states += self.sim.saving._state
+            return conclude(epoch, loss)
+
+        self.sim.saving.conclude = see_state
         self.sim.chronicle.step, self.sim.chronicle.synchronised = see_step, see_drift
         with self.sim.speaker:
             list(self.sim.train())
@@ -273,6 +319,7 @@ def oracle_for(config, sim, initial_memory):
         lambda epoch: draw_pool(config, Streams(config.seed), epoch, sim.problem.images).tolist(),
         sim.problem.images.tolist(),
         sim.steps,
+        lambda epoch: Streams(config.seed).generator("replay order", epoch).permutation(sim.steps).tolist(),
     )
 
 
@@ -298,6 +345,10 @@ def test_engine_agrees_with_oracle(settings, tmp_path):
 
     same(run.losses, expected.losses, "losses")
     assert run.accuracies == expected.accuracies
+    assert run.states == expected.states
+    if config.communication.loss_threshold:
+        assert "ABC" in run.states
+        assert "CA" in run.states or settings != CASES[BACK]
     for client in range(config.client.count):
         same(run.client(client, "online"), flat(expected.online[client]), f"client {client} online")
         same(run.client(client, "momentum"), flat(expected.momentum[client]), f"client {client} momentum")
@@ -360,6 +411,8 @@ def test_cases_cover_every_option():
     assert values(lambda c: c.federation.alignment) == set(options)
     assert values(lambda c: c.federation.momentum_compression) == {"none", "int8", "topk"}
     assert values(lambda c: c.client.sampling) == {"uniform", "by_data", "round_robin", "trace"}
+    assert values(lambda c: c.communication.smashed) == {"none", "bf16", "int8", "topk"}
+    assert values(lambda c: c.communication.gradient) == {"none", "bf16", "int8", "topk"}
     for config in configs:
         if config.pool_size < config.client.count:
             images = np.arange(1, config.client.count + 1)
