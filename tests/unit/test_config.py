@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mocosfl_mpi.config import Config, apply_settings, parse, read_toml, settings, to_toml
+from mocosfl_mpi.config import Config, apply_settings, parse, read_toml, to_toml
+from mocosfl_mpi.config import settings as all_settings
 from mocosfl_mpi.config.sections import ADDED
 from mocosfl_mpi.errors import BadInput
 from mocosfl_mpi.presets import load, presets
@@ -254,7 +255,7 @@ def test_every_preset_is_sound_and_survives_toml(name):
 def test_printed_toml_explains_every_setting():
     text = to_toml(Config(), "Title\nand more")
     assert text.startswith("# Title\n# and more\n")
-    for name, description, _ in settings():
+    for name, description, _ in all_settings():
         assert description, f"{name} has no description"
         assert re.search(rf"^(# )?{name.rpartition('.')[2]} =", text, re.MULTILINE)
 
@@ -292,7 +293,7 @@ def other_values():
         "data.image_size": 64,
         "views.size": 48,
     }
-    for name, _, default in settings():
+    for name, _, default in all_settings():
         if name in special:
             yield name, special[name]
         elif isinstance(default, bool):
@@ -344,7 +345,7 @@ def test_a_plain_evaluation_asks_for_nothing_further():
 
 
 def test_what_came_later_is_named_by_its_setting():
-    assert set(ADDED) <= {name for name, _, _ in settings()}
+    assert set(ADDED) <= {name for name, _, _ in all_settings()}
 
 
 def test_hash_is_that_of_the_meaning_not_of_the_writing():
@@ -405,7 +406,7 @@ def test_value_is_not_a_section():
         build("seed=1", "seed.x=2")
 
 
-NAMES = [name for name, _, _ in settings()]
+NAMES = [name for name, _, _ in all_settings()]
 VALUES = st.one_of(
     STRINGS,
     st.integers().map(str),
