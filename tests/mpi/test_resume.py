@@ -92,6 +92,9 @@ CASES = [
         *("--set", "federation.aligned_layers=['stem']", "--set", "client.velocity_at_sync=averaged"),
         *("--set", "client.sampling=trace", "--set", "client.availability=['110', '011', '101']"),
     ),
+    # After a step, the sessions go on in A; see also `test_stopped_in_every_state`.
+    ("--set", "communication.download_every=3", "--set", "client.schedule_step=published"),
+    ("--set", "communication.loss_threshold=0.01", "--set", "communication.warmup_epochs=0"),
     (
         *("--set", "method=fl_moco", "--set", "federation.alignment=online_and_momentum"),
         *("--set", "federation.momentum_every=3", "--set", "federation.momentum_compression=topk"),
@@ -113,6 +116,50 @@ def test_stopped_after_each_step_on_changing_ranks(tmp_path, reference):
     assert done.returncode == 0, done.stderr
     assert "nan" not in done.stdout
     assert f"the last of {len(ranks)} sessions" in " ".join(done.stdout.split())
+
+
+SAVING = [f"communication.{word}" for word in ("loss_threshold=1000", "warmup_epochs=0", "smashed=int8")]
+SAVING = [word for setting in (*SAVING, "epochs=4") for word in ("--set", setting)]
+"""Epochs in the states A, B, C, C, of four steps each."""
+
+
+def test_stopped_in_every_state(tmp_path, monkeypatch):
+    """Sessions end within B, within C and between two Cs, and go on with other numbers of ranks."""
+    monkeypatch.setattr(f"{__name__}.EPOCHS", 4)
+    for bits in ("bf16", "fp32"):
+        more = [*SAVING, "--set", f"compute.precision={bits}", "--set", "compute.backend=stacked"]
+        whole, parts = tmp_path / f"{bits}-whole", tmp_path / f"{bits}-parts"
+        commands, stop = [[*BASE, "--quiet", "--out", parts, *more]], ["--max-hours", "1e-9"]
+        carry_out([[*BASE, "--quiet", "--out", whole, *more]], 1, tmp_path / "whole.json")
+        for ranks, steps in ((1, 6), (3, 4), (2, 2)):  # ends after 6, 10 and 12 steps
+            carry_out([[*command, *stop] for command in commands * steps], ranks, tmp_path / "parts.json", expect=75)
+        carry_out(commands, 5, tmp_path / "rest.json")
+        starts, _ = same_record(whole, parts)
+        assert starts == list(range(13))
+        with open_run(parts) as run:
+            assert run["epochs/state"].tolist() == [0, 1, 2, 2]
+            assert run["epochs/next_state"].tolist() == [1, 2, 2, 2]
+
+
+def test_killed_within_a_replay(tmp_path, monkeypatch):
+    """kill -9 of a rank in state C on two ranks, and on with three."""
+    monkeypatch.setattr(f"{__name__}.EPOCHS", 30)
+    settings = [*SAVING, "--set", "epochs=30", "--set", "evaluation.every=0"]
+    out = tmp_path / "run"
+    process = start(out, 2, *settings)
+    try:
+        wait_for(lambda: any((out / "checkpoints").glob("step-000000001*")), process)  # steps from 8 are replays
+        kill([ranks_of(out, process)[-1]])
+        assert process.wait(timeout=60) != 0
+    finally:
+        end(out, process)
+    newest = sorted((out / "checkpoints").glob("step-*"))[-1]
+    assert (newest / "replay-000000.safetensors").exists()
+    finish(out, 3, *settings)
+    finish(tmp_path / "whole", 1, *settings)
+    starts, ranks = same_record(tmp_path / "whole", out)
+    assert ranks == [2, 3]
+    assert starts == [0, int(newest.name[5:])]
 
 
 @pytest.fixture(scope="module")
