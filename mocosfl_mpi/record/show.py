@@ -204,8 +204,8 @@ def _saved(summary: Mapping[str, Any]) -> Iterator[RenderableType]:
     share = "" if saving["saved_share"] is None else f"; {100 * saving['saved_share']:.1f} % of the bytes at the cut"
     states = ", ".join(f"{saving[state]} in state {state}" for state in "ABC")
     yield clean(
-        f"Saved by the loss: {saving['saved_epochs']:g} of {summary['epochs']} epochs of traffic by the published formula "
-        f"C + B/2, with {states} (as the published code counts: {saving['saved_epochs_published']:g}){share}."
+        f"Saved by the loss: {saving['saved_epochs']:g} of {summary['epochs']} epochs of traffic by the published "
+        f"formula C + B/2, with {states} (as the published code counts: {saving['saved_epochs_published']:g}){share}."
     )
 
 

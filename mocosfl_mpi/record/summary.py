@@ -41,10 +41,9 @@ def summarise(run: Run) -> dict[str, Any]:
     bytes_per_client, messages_per_client, flops_per_client
         By kind: total of the run over *all* simulated clients, those never drawn included, divided by their number.
     saving
-        Where `communication.loss_threshold` is on: epochs by state, ``saved_epochs`` by the published formula #C + #B/2,
-        ``saved_epochs_published`` as the published code counts them (the states to which epochs led), and
-        ``saved_share`` of the bytes of smashed data and gradients that state A would have sent. None where it is
-        off.
+        Where `communication.loss_threshold` is on: epochs by state, ``saved_epochs`` by the published formula
+        #C + #B/2, ``saved_epochs_published`` as the published code counts (the states to which epochs led), and
+        ``saved_share`` of the bytes of smashed data and gradients that state A would have sent. Else None.
     client_memory
         Bytes of one client by use.
     seconds, seconds_mean
