@@ -164,7 +164,8 @@ def _possible(plan: Plan, *, clients: int | None = None, batch: int | None = Non
     changed = plan.experiment.resized(clients=clients, batch=batch)
     try:
         _validated(changed.config)
-        return plan.on(changed).fits and (clients is None or changed.steps > 0)
+        changed.check()
+        return plan.on(changed).fits
     except BadInput:
         return False
 

@@ -86,10 +86,14 @@ class Experiment:
 
     @property
     def replay_bytes(self) -> int:
-        """Bytes of smashed data that rank 0 may come to keep. BadInput where the configuration does not allow it."""
-        sizes = (self.config, self.steps, self.network.smashed, self.activation)
-        saving.check(*sizes)
-        return saving.replay_bytes(*sizes)
+        """Bytes of smashed data that rank 0 may come to keep."""
+        if not self.config.communication.loss_threshold:
+            return 0
+        return saving.replay_bytes(self.config, self.steps, self.network.smashed, self.activation)
+
+    def check(self) -> None:
+        """Refuse what the run would refuse before it begins (BadInput)."""
+        saving.check(self.config, self.steps, self.network.smashed, self.activation)
 
     @property
     def algorithm(self) -> Algorithm:
@@ -164,10 +168,10 @@ class Experiment:
 
     @property
     def client_flops(self) -> dict[str, int]:
-        """FLOPs of one client in an epoch in which it takes part, by kind."""
+        """FLOPs of one client in a step of which all travels, by kind."""
         return totals(
             self.network.bottom.costs.last,
-            steps=self.steps,
+            steps=1,
             rows=self.config.rows_per_client,
             frozen=self.config.client.frozen,
             momentum=self.algorithm.momentum,

@@ -78,7 +78,7 @@ ROWS = {
         "contrast.share_features=false",
         "epochs=5",
     ),
-    "three states and back, int8 both ways": (
+    "three states, int8 both ways": (
         "communication.loss_threshold=0.01",
         "communication.warmup_epochs=0",
         "communication.smashed=int8",

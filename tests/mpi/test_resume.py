@@ -124,21 +124,20 @@ SAVING = [word for setting in (*SAVING, "epochs=4") for word in ("--set", settin
 
 
 def test_stopped_in_every_state(tmp_path, monkeypatch):
-    """Sessions end within B, within C and between two Cs, and go on with other numbers of ranks."""
+    """A step a session: they end within B, within C and between two Cs, and go on with other numbers of ranks."""
     monkeypatch.setattr(f"{__name__}.EPOCHS", 4)
-    for bits in ("bf16", "fp32"):
-        more = [*SAVING, "--set", f"compute.precision={bits}", "--set", "compute.backend=stacked"]
-        whole, parts = tmp_path / f"{bits}-whole", tmp_path / f"{bits}-parts"
-        commands, stop = [[*BASE, "--quiet", "--out", parts, *more]], ["--max-hours", "1e-9"]
-        carry_out([[*BASE, "--quiet", "--out", whole, *more]], 1, tmp_path / "whole.json")
-        for ranks, steps in ((1, 6), (3, 4), (2, 2)):  # ends after 6, 10 and 12 steps
-            carry_out([[*command, *stop] for command in commands * steps], ranks, tmp_path / "parts.json", expect=75)
-        carry_out(commands, 5, tmp_path / "rest.json")
-        starts, _ = same_record(whole, parts)
-        assert starts == list(range(13))
-        with open_run(parts) as run:
-            assert run["epochs/state"].tolist() == [0, 1, 2, 2]
-            assert run["epochs/next_state"].tolist() == [1, 2, 2, 2]
+    words = [*SAVING, "--set", "compute.precision=bf16", "--set", "compute.backend=stacked"]
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    carry_out([[*BASE, "--quiet", "--out", whole, *words]], 1, tmp_path / "whole.json")
+    command = [*BASE, "--quiet", "--out", parts, *words]
+    for ranks, steps in ((1, 6), (3, 4), (2, 2)):  # until 6, 10 and 12 steps are done
+        carry_out([[*command, "--max-hours", "1e-9"]] * steps, ranks, tmp_path / "parts.json", expect=75)
+    carry_out([command], 5, tmp_path / "rest.json")
+    starts, _ = same_record(whole, parts)
+    assert starts == list(range(13))
+    with open_run(parts) as run:
+        assert run["epochs/state"].tolist() == [0, 1, 2, 2]
+        assert run["epochs/next_state"].tolist() == [1, 2, 2, 2]
 
 
 def test_killed_within_a_replay(tmp_path, monkeypatch):
