@@ -164,13 +164,13 @@ def _check_communication(config: Config) -> None:
             f"{named} of a saving that is off (communication.loss_threshold = 0); set loss_threshold, or leave "
             f"warmup_epochs and replay_mib out"
         )
-    if settings.loss_threshold and config.epochs < settings.warmup_epochs + 2:
+    full = max(settings.warmup_epochs, 1) + 1  # the first epoch's loss has none before it to compare with
+    if settings.loss_threshold and config.epochs <= full:
         raise ValueError(
             f"communication.loss_threshold = {settings.loss_threshold} saves nothing: with communication.warmup_epochs "
-            f"= {settings.warmup_epochs} everything travels in the first {settings.warmup_epochs + 1} of the "
-            f"{config.epochs} epochs; lower warmup_epochs to at most {config.epochs - 2}, or raise epochs"
-            if config.epochs > 1
-            else "communication.loss_threshold compares epochs with each other, and epochs = 1; raise epochs"
+            f"= {settings.warmup_epochs} everything travels in the first {full} epochs, and epochs = {config.epochs}; "
+            + (f"lower warmup_epochs to at most {config.epochs - 2}, or " if config.epochs > 2 else "")
+            + f"raise epochs to at least {full + 1}"
         )
     if config.client.frozen and changed & {"download_every", "gradient"}:
         raise ValueError(

@@ -119,25 +119,34 @@ def test_stopped_after_each_step_on_changing_ranks(tmp_path, reference):
 
 
 SAVING = [f"communication.{word}" for word in ("loss_threshold=1000", "warmup_epochs=0", "smashed=int8")]
-SAVING = [word for setting in (*SAVING, "epochs=4") for word in ("--set", setting)]
-"""Epochs in the states A, B, C, C, of four steps each."""
+SAVING = [word for setting in (*SAVING, "epochs=5") for word in ("--set", setting)]
+"""Epochs in the states A, A, B, C, C."""
 
 
 def test_stopped_in_every_state(tmp_path, monkeypatch):
     """A step a session: they end within B, within C and between two Cs, and go on with other numbers of ranks."""
-    monkeypatch.setattr(f"{__name__}.EPOCHS", 4)
-    words = [*SAVING, "--set", "compute.precision=bf16", "--set", "compute.backend=stacked"]
+    monkeypatch.setattr(f"{__name__}.EPOCHS", 5)
+    monkeypatch.setattr(f"{__name__}.STEPS", 2)
+    words = [
+        *SAVING,
+        "--set",
+        "steps_per_epoch=2",
+        "--set",
+        "compute.precision=bf16",
+        "--set",
+        "compute.backend=stacked",
+    ]
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     carry_out([[*BASE, "--quiet", "--out", whole, *words]], 1, tmp_path / "whole.json")
     command = [*BASE, "--quiet", "--out", parts, *words]
-    for ranks, steps in ((1, 6), (3, 4), (2, 2)):  # until 6, 10 and 12 steps are done
+    for ranks, steps in ((1, 5), (3, 2), (2, 1)):  # until 5, 7 and 8 steps are done
         carry_out([[*command, "--max-hours", "1e-9"]] * steps, ranks, tmp_path / "parts.json", expect=75)
     carry_out([command], 5, tmp_path / "rest.json")
     starts, _ = same_record(whole, parts)
-    assert starts == list(range(13))
+    assert starts == list(range(9))
     with open_run(parts) as run:
-        assert run["epochs/state"].tolist() == [0, 1, 2, 2]
-        assert run["epochs/next_state"].tolist() == [1, 2, 2, 2]
+        assert run["epochs/state"].tolist() == [0, 0, 1, 2, 2]
+        assert run["epochs/next_state"].tolist() == [0, 1, 2, 2, 2]
 
 
 def test_killed_within_a_replay(tmp_path, monkeypatch):
@@ -147,7 +156,7 @@ def test_killed_within_a_replay(tmp_path, monkeypatch):
     out = tmp_path / "run"
     process = start(out, 2, *settings)
     try:
-        wait_for(lambda: any((out / "checkpoints").glob("step-000000001*")), process)  # steps from 8 are replays
+        wait_for(lambda: any((out / "checkpoints").glob("step-000000002*")), process)  # steps from 12 are replays
         kill([ranks_of(out, process)[-1]])
         assert process.wait(timeout=60) != 0
     finally:

@@ -136,11 +136,11 @@ REFUSED = [
     ({"communication.replay_mib": 3}, "of a saving that is off"),
     (
         {"communication.loss_threshold": 0.1, "epochs": 11},
-        "everything travels in the first 11 of the 11 epochs; lower warmup_epochs to at most 9",
+        "everything travels in the first 11 epochs, and epochs = 11; lower warmup_epochs to at most 9, or raise",
     ),
     (
-        {"communication.loss_threshold": 0.1, "communication.warmup_epochs": 0, "epochs": 1},
-        "compares epochs with each other",
+        {"communication.loss_threshold": 0.1, "communication.warmup_epochs": 0, "epochs": 2},
+        "in the first 2 epochs, and epochs = 2; raise epochs to at least 3",
     ),
     ({"client.frozen": True, "communication.download_every": 2}, "no gradient comes down at all"),
     ({"client.frozen": True, "communication.gradient": "int8"}, "leave download_every and gradient out"),
@@ -231,7 +231,7 @@ def test_only_finite_numbers(name, value):
         {"client.lr": 0},
         {"contrast.momentum": 1},
         {"communication.loss_threshold": 0.1, "epochs": 12},
-        {"communication.loss_threshold": 0.1, "communication.warmup_epochs": 0, "epochs": 2},
+        {"communication.loss_threshold": 0.1, "communication.warmup_epochs": 0, "epochs": 3},
         {"communication.loss_threshold": 0.1, "epochs": 12, "client.frozen": True, "communication.smashed": "topk"},
         {"evaluation.every": 0},
     ],

@@ -127,7 +127,7 @@ def test_a_replay_survives_a_checkpoint_in_slabs(dtype, monkeypatch):
 
 def test_bytes_of_the_store_by_hand():
     config = configured(
-        "communication.loss_threshold=1", "communication.warmup_epochs=0", "contrast.symmetric=both_views"
+        "communication.loss_threshold=1", "communication.warmup_epochs=0", "epochs=3", "contrast.symmetric=both_views"
     )
     assert replay_bytes(config, 4, 1024, 4) == 2 * 4 * 6 * (2 * 2) * 1024 * 4
     assert replay_bytes(configured(), 4, 1024, 4) == 0
@@ -135,7 +135,7 @@ def test_bytes_of_the_store_by_hand():
 
 def test_a_store_that_is_too_large_is_refused_before_training(tmp_path):
     config = configured(
-        *("communication.loss_threshold=1", "communication.warmup_epochs=0", "communication.replay_mib=1"),
+        *("communication.loss_threshold=1", "communication.warmup_epochs=0", "epochs=3", "communication.replay_mib=1"),
         *("steps_per_epoch=20", "compute.precision=fp32"),
     )
     needed = 2 * 20 * 6 * 2 * 1024 * 4
@@ -144,7 +144,7 @@ def test_a_store_that_is_too_large_is_refused_before_training(tmp_path):
     ):
         Simulation.begin(config, Conduct("smoke", tmp_path / "out", quiet=True))
     assert not (tmp_path / "out" / "run.h5").exists()
-    check(configured("communication.loss_threshold=1", "communication.warmup_epochs=0"), 20, 1024, 4)
+    check(configured("communication.loss_threshold=1", "communication.warmup_epochs=0", "epochs=3"), 20, 1024, 4)
 
 
 def test_gradients_that_never_come_down_are_refused():
