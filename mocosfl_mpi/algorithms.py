@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
+from mocosfl_mpi.codecs import codec
 from mocosfl_mpi.config import Config, Federation
 from mocosfl_mpi.objectives.local import BYOL, MOCO, SIMCLR, SIMSIAM, SUPERVISED, LocalObjective
 from mocosfl_mpi.server.alignments import (
@@ -25,7 +26,6 @@ from mocosfl_mpi.server.alignments import (
     Part,
     scope,
 )
-from mocosfl_mpi.server.compression import Int8, TopK
 from mocosfl_mpi.server.copies import Copies
 from mocosfl_mpi.server.main_server import MainServer
 from mocosfl_mpi.server.middle import Middle
@@ -197,8 +197,8 @@ VELOCITIES: dict[str, tuple[Part, ...]] = {
 
 MOMENTA: dict[str, Callable[[Federation], Part]] = {
     "none": lambda f: Averaged("momentum", f.momentum_every),
-    "int8": lambda f: Compressed("momentum", Int8(), f.momentum_every),
-    "topk": lambda f: Compressed("momentum", TopK(f.momentum_topk), f.momentum_every),
+    "int8": lambda f: Compressed("momentum", codec("int8", f.momentum_topk), f.momentum_every),
+    "topk": lambda f: Compressed("momentum", codec("topk", f.momentum_topk), f.momentum_every),
 }
 """How momentum models are aligned where they are, by `federation.momentum_compression`."""
 

@@ -17,6 +17,7 @@ from mocosfl_mpi.comm.cluster import Cluster
 from mocosfl_mpi.errors import BadInput, RunFailed
 from mocosfl_mpi.record.checkpoint import DIRECTORY, Checkpoint, Draft, Manifest
 from mocosfl_mpi.record.writer import Recorder
+from mocosfl_mpi.saving import Saving
 from mocosfl_mpi.server.protocol import Server
 from mocosfl_mpi.speaker import Speaker
 
@@ -31,6 +32,7 @@ class Checkpoints:
         cluster: Cluster,
         clients: Population,
         main_server: Server | None,
+        saving: Saving,
         chronicle: Chronicle,
         recorder: Recorder | None,
         speaker: Speaker,
@@ -40,6 +42,7 @@ class Checkpoints:
         self._cluster = cluster
         self._clients = clients
         self._main_server = main_server
+        self._saving = saving
         self._chronicle = chronicle
         self._recorder = recorder
         self._speaker = speaker
@@ -85,6 +88,8 @@ class Checkpoints:
         """What rank 0 alone holds."""
         for kind, tensors in self._main_server.state().items() if self._main_server else ():
             yield f"server-{kind}", {name: tensor.detach().numpy() for name, tensor in tensors.items()}
+        for name, tensors in self._saving.state():
+            yield name, {key: value.numpy() for key, value in tensors.items()}
         yield "chronicle", self._chronicle.state()
 
     def _fail(self, draft: Draft | None, problem: str, must: bool) -> None:
@@ -104,6 +109,9 @@ class Checkpoints:
         self._cluster.root_decides(lambda: self._restore_own(saved))
         shared = _tensors(saved, "shared") if saved else None
         self._clients.restore(shared, self._parts(saved, "parked-"))
+        if self._saving.saves:
+            state = _tensors(saved, "saving") if saved else None
+            self._saving.restore(state, self._parts(saved, "replay-"))
 
     def restore_pool(self, saved: Checkpoint | None) -> None:
         """Bring back the pool at work and what the record had counted, after the epoch was entered again."""

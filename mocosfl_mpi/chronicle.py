@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from mocosfl_mpi.clients.population import Population
 from mocosfl_mpi.clients.reliability import Delivery
 from mocosfl_mpi.clients.wealth import factors
+from mocosfl_mpi.codecs import codec
 from mocosfl_mpi.comm.cluster import Cluster
 from mocosfl_mpi.comm.exchange import Exchange
 from mocosfl_mpi.config import Config
@@ -58,17 +58,20 @@ class WireSizes:
     """Bytes of a client's simulated messages."""
 
     step: dict[str, int]
-    """In every step, by kind; rich clients send multiples."""
+    """In every step in which it travels, by kind; rich clients send multiples."""
     models: tuple[Traffic, ...]
     """For the alignment."""
 
     @classmethod
-    def of(cls, config: Config, smashed: int, features: int, models: tuple[Traffic, ...]) -> WireSizes:
-        """``smashed``: bytes of its smashed data, of which two go up (with labels, one) and a gradient comes down.
-
-        ``features``: of its features, where these come down and their gradient goes up.
+    def of(cls, config: Config, floats: int, itemsize: int, features: int, models: tuple[Traffic, ...]) -> WireSizes:
+        """``floats``: numbers of ``itemsize`` bytes in a sample's smashed data: two go up (with labels, one) and a
+        gradient comes down. ``features``: bytes of a client's, where these come down and their gradient goes up.
         """
-        step = {} if config.whole_network else {"query_up": smashed, "key_up": smashed, "gradient_down": smashed}
+        settings, rows = config.communication, config.rows_per_client
+        up, down = (
+            rows * codec(name, settings.topk).bytes(floats, itemsize) for name in (settings.smashed, settings.gradient)
+        )
+        step = {} if config.whole_network else {"query_up": up, "key_up": up, "gradient_down": down}
         if config.supervised and step:
             del step["key_up"]
             if config.keeps_labels:
@@ -100,6 +103,7 @@ class Simulated:
         self._learnt = np.zeros(config.pool_size, dtype=np.int64)
         """Steps of each member in which it got its gradient."""
         self._steps = 0
+        """Steps in which clients had something to do."""
 
     def enter(self, pool: Ids, at: Ids) -> None:
         """Clients of the pool whose models are out of date download the current ones first."""
@@ -111,7 +115,7 @@ class Simulated:
 
     def step(self, delivery: Delivery) -> None:
         """Every client of the pool does a step and sends and receives what belongs to it; what is lost was sent."""
-        self._steps += 1
+        self._steps += delivery.trip.up
         self._learnt[self._at] += delivery.answered
         for message, size in self._sizes.step.items():
             sent = delivery.sent(message)
@@ -194,6 +198,7 @@ class Chronicle:
         self._drawn: Ids = np.empty(0, dtype=np.int64)
         self._present: Mask = np.empty(0, dtype=bool)
         """Who of the ``_drawn`` clients takes part in the epoch."""
+        self._rates = np.zeros(config.pool_size)
         self._server_rate = math.nan
         self._start = time.monotonic()
         self.online_momentum_distance = math.nan
@@ -202,7 +207,7 @@ class Chronicle:
     def state(self) -> Arrays:
         """What a checkpoint must hold so that the record goes on without a gap (rank 0)."""
         scalars = np.array([self._steps, self.wall_seconds, self.online_momentum_distance])
-        own = {"losses": np.array(self._losses), "hits": np.array(self._hits), "scalars": scalars}
+        own = {"losses": np.array(self._losses), "hits": np.array(self._hits), "scalars": scalars, "rates": self._rates}
         own["keys"] = np.array([self._keys])
         return own | self._simulated.state()
 
@@ -213,6 +218,7 @@ class Chronicle:
         self._steps = int(steps)
         self._keys = int(state["keys"][0]) if "keys" in state else self._steps * keys_per_update(self._config)
         self._start = time.monotonic() - seconds
+        self._rates = state.get("rates", self._rates)
         self._simulated.restore(state)
 
     def begin(self, epoch: int) -> None:
@@ -232,29 +238,39 @@ class Chronicle:
         """Seconds since the run began, without the time between its sessions."""
         return time.monotonic() - self._start
 
+    @property
+    def loss(self) -> float:
+        """Mean over the epoch's steps so far (rank 0; not a number elsewhere)."""
+        known = [loss for loss in self._losses if not math.isnan(loss)]
+        return float(np.mean(known)) if known else math.nan
+
     def enter(self, drawn: Ids, pool: Ids, server_rate: float) -> None:
         """An epoch begins with this pool, what is left of the clients ``drawn`` for it."""
         self._drawn, self._present = drawn, np.isin(drawn, pool)
+        self._rates = np.zeros(len(pool))
         self._server_rate = server_rate
         self._simulated.enter(pool, np.flatnonzero(self._present))
 
-    def step(self, epoch: int, report: StepReport | None, delivery: Delivery) -> None:
-        """One step is done; ``report`` is the server's (None on other ranks)."""
+    def step(self, delivery: Delivery, report: StepReport | None, rates: npt.NDArray[np.float64]) -> None:
+        """One step is done; ``report`` is the server's (None on other ranks), ``rates`` those of the pool's clients."""
         self._simulated.step(delivery)
+        if delivery.trip.down:
+            self._rates = rates
         if self._recorder is None or report is None:
             return
-        heard, supervised = int(delivery.heard.sum()), self._config.supervised
-        if heard and not math.isfinite(report.loss):
+        trip, heard, supervised = delivery.trip, int(delivery.heard.sum()), self._config.supervised
+        nobody = trip.up and not heard
+        if not nobody and not math.isfinite(report.loss):
             self._recorder.flush()
             raise RunFailed(
-                f"the loss became {report.loss} at epoch {epoch}, step {self._steps}; earlier rows are in "
+                f"the loss became {report.loss} at epoch {trip.epoch}, step {self._steps}; earlier rows are in "
                 f"{self._path}. Lower server.lr ({self._config.server.lr}) or client.lr ({self._config.client.lr})"
                 + ("" if supervised else f", or raise contrast.temperature ({self._config.contrast.temperature})")
             )
         self._recorder.append(
             "step",
             {
-                "steps/epoch": epoch,
+                "steps/epoch": trip.epoch,
                 "steps/loss": report.loss,
                 "steps/accuracy": report.accuracy,
                 "steps/learning_rate_server": self._server_rate,
@@ -266,7 +282,7 @@ class Chronicle:
         self._losses.append(report.loss)
         self._hits.append(report.accuracy)
         self._last = report
-        self._speaker.step(epoch, self._config.epochs, report.loss)
+        self._speaker.step(trip.epoch, self._config.epochs, report.loss)
 
     def synchronised(self, epoch: int, drift: Drift | None, present: Mask) -> None:
         """The fed server has averaged those ``present``; ``drift`` is what it found (None on other ranks)."""
@@ -292,8 +308,8 @@ class Chronicle:
             )
             self._recorder.flush()
 
-    def leave(self, clients: Population) -> None:
-        """The epoch is over: gather what every rank has spent and write the epoch's row."""
+    def leave(self, more: dict[str, int]) -> None:
+        """The epoch is over: gather what every rank has spent and write the epoch's row, and ``more`` of it."""
         simulated = self._simulated.take()
         lost = simulated.pop("simulated/lost")
         seconds = self._meter.take()
@@ -308,15 +324,16 @@ class Chronicle:
                 "epoch",
                 {
                     "epochs/clients": self._drawn,
-                    "epochs/loss": _mean(self._losses),
+                    "epochs/loss": self.loss,
                     "epochs/accuracy": _mean(self._hits),
                     "epochs/learning_rate_server": self._server_rate,
-                    "epochs/learning_rate_client": self._placed(clients.rates),
+                    "epochs/learning_rate_client": self._placed(self._rates),
                     "epochs/feature_std": _of(feature_std, self._last.queries),
                     "epochs/effective_rank": _of(effective_rank, self._last.queries),
                     **self._hardness(self._last),
                     **simulated,
                     **self._failures({"epochs/present": self._present, "simulated/lost": lost}),
+                    **more,
                     "measured/seconds": _padded([rank[0] for rank in ranks], recorder.ranks, math.nan),
                     "measured/idle_share": _padded([rank[1] for rank in ranks], recorder.ranks, math.nan),
                     "measured/resident_bytes": _padded([rank[2] for rank in ranks], recorder.ranks, 0),

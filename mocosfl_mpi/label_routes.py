@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from mocosfl_mpi.clients.block import Block
 from mocosfl_mpi.clients.population import Population
+from mocosfl_mpi.clients.reliability import Delivery
 from mocosfl_mpi.comm.exchange import Exchange
 from mocosfl_mpi.meter import Meter
 from mocosfl_mpi.objectives.local import Outputs, classified
@@ -47,7 +48,7 @@ class LabelsUp:
         self,
         smashed: Smashed,
         pool: npt.NDArray[np.int64],
-        heard: npt.NDArray[np.bool_],  # noqa: ARG002 - all of them: the configuration refuses losses here
+        delivery: Delivery,  # noqa: ARG002 - of everything: the configuration refuses losses here
         *,
         keep_memory: bool = False,
         meanwhile: Callable[[], None] | None = None,
@@ -109,7 +110,7 @@ class UShaped:
         self,
         smashed: Smashed,
         pool: npt.NDArray[np.int64],  # noqa: ARG002
-        heard: npt.NDArray[np.bool_],  # noqa: ARG002 - all of them: the configuration refuses losses here
+        delivery: Delivery,  # noqa: ARG002 - of everything: the configuration refuses losses here
         *,
         keep_memory: bool = False,  # noqa: ARG002
         meanwhile: Callable[[], None] | None = None,

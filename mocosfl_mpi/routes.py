@@ -14,13 +14,16 @@ from torch.nn import functional as F
 
 from mocosfl_mpi.clients.block import Block
 from mocosfl_mpi.clients.population import Population
+from mocosfl_mpi.clients.reliability import Delivery
+from mocosfl_mpi.codecs import Codec, of_samples
 from mocosfl_mpi.comm.exchange import Exchange
 from mocosfl_mpi.config import Config
 from mocosfl_mpi.meter import Meter
 from mocosfl_mpi.objectives.contrast import symmetry
 from mocosfl_mpi.objectives.feature_memory import overwrite
 from mocosfl_mpi.objectives.local import LocalObjective, Outputs
-from mocosfl_mpi.server.protocol import LossServer
+from mocosfl_mpi.saving import Saving
+from mocosfl_mpi.server.main_server import MainServer
 from mocosfl_mpi.server.report import StepReport
 
 Smashed = tuple[list[Tensor], list[Tensor]]
@@ -39,35 +42,38 @@ class Route(Protocol):
         self,
         smashed: Smashed,
         pool: npt.NDArray[np.int64],
-        heard: npt.NDArray[np.bool_],
+        delivery: Delivery,
         *,
         keep_memory: bool = False,
         meanwhile: Callable[[], None] | None = None,
     ) -> list[Tensor] | None:
-        """Smashed data of this rank's blocks to their gradients, in the same shapes; None where none is wanted.
+        """Smashed data of this rank's blocks to their gradients, in the same shapes; None where none comes down.
 
-        ``heard [P]``: of which clients of the pool the messages arrive.
+        ``delivery``: what travels in this step, and arrives.
         """
 
 
 class AtServer:
     """The loss lives on the main server: smashed query and key data up, the gradient at the cut down.
 
-    One round trip. Frozen clients want no gradient, and none travels. Each client has ``rows`` rows, times its one of
-    ``factors [clients]``. ``own_rows``: clients multiply theirs by the rows in the mean, over their own.
+    One round trip, or what of it the step's ``Trip`` says; ``saving`` has what the server replays. Each client has
+    ``rows`` rows, times its one of ``factors [clients]``. ``smashed`` and ``gradient`` are how these travel;
+    ``own_rows``: clients multiply their gradients by the rows in the mean, over their own.
     """
 
     def __init__(
         self,
-        server: LossServer | None,
+        server: MainServer | None,
         exchange: Exchange,
         meter: Meter,
         rows: int,
         factors: npt.NDArray[np.int64],
         smashed_shape: tuple[int, ...],
         dtype: torch.dtype,
+        saving: Saving,
         *,
-        frozen: bool,
+        smashed: Codec,
+        gradient: Codec,
         own_rows: bool = False,
     ) -> None:
         self._server = server
@@ -78,7 +84,9 @@ class AtServer:
         self._factors = factors
         self._shape = (height, width, channels)  # as fast convolutions have it in memory, and on the wire
         self._dtype = dtype
-        self._frozen = frozen
+        self._saving = saving
+        self._smashed = smashed
+        self._gradient = gradient
         self._own_rows = own_rows
         self.report: StepReport | None = None
 
@@ -86,29 +94,35 @@ class AtServer:
         self,
         smashed: Smashed,
         pool: npt.NDArray[np.int64],
-        heard: npt.NDArray[np.bool_],
+        delivery: Delivery,
         *,
         keep_memory: bool = False,
         meanwhile: Callable[[], None] | None = None,
     ) -> list[Tensor] | None:
         """Smashed data of this rank's blocks to their gradients, ``[lanes, rows, C, h, w]`` per block.
 
-        Zeros for clients that are not ``heard``; None when clients are frozen. The server's report of the step is in
-        ``report`` (None on other ranks). ``meanwhile`` is what clients can do until the gradient comes.
+        Zeros for clients that the server has not heard; None when no gradient comes down. The server's report of the
+        step is in ``report`` (None on other ranks). ``meanwhile`` is what clients can do until the gradient comes;
+        nothing in a replay.
         """
         batches = [(part.shape[0], part.shape[1]) for part in smashed[0]]
-        with self._meter.phase("exchange"):
-            query, key = (
-                self._exchange.rows_up([block.movedim(2, -1) for block in part], self._rows, self._shape, self._dtype)
-                for part in smashed
-            )
-        if meanwhile is not None:
-            meanwhile()
-        gradient = None
-        if self._server is not None and query is not None and key is not None:
+        trip, heard = delivery.trip, delivery.heard
+        query = key = gradient = None
+        if trip.up:
+            query, key = self._upload(smashed)
+            if meanwhile is not None:
+                meanwhile()
+        if self._server is not None:
+            if query is not None and key is not None:
+                self._saving.received(query, key, pool)
+            else:
+                query, key, pool = self._saving.replay.draw(trip)
+                heard = np.ones(len(pool), dtype=bool)
             with self._meter.phase("server"):
-                gradient, self.report = self._answer(self._server, query, key, pool, heard, keep_memory=keep_memory)
-        if self._frozen:
+                gradient, self.report = self._answer(
+                    self._server, query, key, pool, heard, keep_memory=keep_memory, answer=trip.down
+                )
+        if not trip.down:
             return None
         with self._meter.phase("exchange"):
             parts = self._exchange.rows_down(gradient, batches, self._rows, self._shape, self._dtype)
@@ -120,30 +134,39 @@ class AtServer:
 
     def _answer(
         self,
-        server: LossServer,
+        server: MainServer,
         query: Tensor,
         key: Tensor,
         pool: npt.NDArray[np.int64],
         heard: npt.NDArray[np.bool_],
         *,
         keep_memory: bool,
+        answer: bool,
     ) -> tuple[Tensor | None, StepReport]:
         """The server's step with those it has heard, ``[rows, *self._shape]``; nothing where it hears nobody."""
         if not heard.any():
-            return torch.zeros_like(query), UNHEARD
+            return torch.zeros_like(query) if answer else None, UNHEARD
         everybody = bool(heard.all())
         arrived = torch.from_numpy(np.repeat(heard, self._rows * self._factors[pool]))
         query, key = (part if everybody else part[arrived] for part in (query, key))
         query, key = (part.movedim(-1, 1) for part in (query, key))
-        gradient, report = server.step(query, key, pool[heard], keep_memory=keep_memory)
+        gradient, report = server.step(query, key, pool[heard], keep_memory=keep_memory, answer=answer)
         if gradient is None:
             return None, report
-        gradient = gradient.movedim(1, -1)
+        gradient = of_samples(self._gradient, gradient).movedim(1, -1)
         if everybody:
             return gradient, report
         everyone = gradient.new_zeros(len(arrived), *self._shape)
         everyone[arrived] = gradient
         return everyone, report
+
+    def _upload(self, smashed: Smashed) -> tuple[Tensor | None, Tensor | None]:
+        """Query and key ``[rows, h, w, C]`` as they arrive on the server, in client order; None elsewhere."""
+        with self._meter.phase("client_forward"):
+            sent = [[of_samples(self._smashed, block).movedim(2, -1) for block in part] for part in smashed]
+        with self._meter.phase("exchange"):
+            query, key = (self._exchange.rows_up(part, self._rows, self._shape, self._dtype) for part in sent)
+        return query, key
 
 
 class AtClient:
@@ -175,7 +198,7 @@ class AtClient:
         self,
         smashed: Smashed,
         pool: npt.NDArray[np.int64],  # noqa: ARG002
-        heard: npt.NDArray[np.bool_],  # noqa: ARG002
+        delivery: Delivery,  # noqa: ARG002
         *,
         keep_memory: bool = False,
         meanwhile: Callable[[], None] | None = None,  # noqa: ARG002

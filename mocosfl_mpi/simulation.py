@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mocosfl_mpi import saving
 from mocosfl_mpi.algorithms import ALGORITHMS, alignment
 from mocosfl_mpi.algorithms import network as build_network
 from mocosfl_mpi.boundary import GO, STOP, Boundary, seconds_left
@@ -25,6 +26,7 @@ from mocosfl_mpi.clients.participation import pool as draw_pool
 from mocosfl_mpi.clients.population import Population
 from mocosfl_mpi.clients.reliability import Reliability
 from mocosfl_mpi.clients.wealth import factors
+from mocosfl_mpi.codecs import codec
 from mocosfl_mpi.comm.cluster import Cluster
 from mocosfl_mpi.comm.exchange import Exchange
 from mocosfl_mpi.config import Config
@@ -48,8 +50,9 @@ from mocosfl_mpi.record.schema import FILE_NAME
 from mocosfl_mpi.record.show import show
 from mocosfl_mpi.results import Results, open_record
 from mocosfl_mpi.resumption import Found, Resumption
-from mocosfl_mpi.routes import AtClient, AtServer, Route
+from mocosfl_mpi.routes import AtClient, AtServer, Route, Smashed
 from mocosfl_mpi.server.fed_server import FedServer, due, number
+from mocosfl_mpi.server.main_server import MainServer
 from mocosfl_mpi.server.middle import Middle
 from mocosfl_mpi.server.protocol import LossServer
 from mocosfl_mpi.signals import ignore
@@ -262,15 +265,19 @@ class Simulation:
             if network.trunk is not None and cluster.serves
             else None
         )
-        self.route = self._route(network, model, exchange, engine)
+        sent = (self.steps, network.smashed_floats, engine.activations.itemsize)
+        cluster.everywhere(lambda: saving.check(config, *sent))
+        self.saving = saving.Saving(config, self.steps, streams, engine.activations, cluster)
         self.reliability = Reliability(config, streams)
+        self.route = self._route(network, model, exchange, engine)
         self.fed_server = FedServer(config, aligned, model, exchange, self.meter, self.main_server)
 
         # Rank 0 counts for all: the counter alone takes a second to import.
         cost = SegmentCost(**cluster.broadcast_json(asdict(client_cost(config, network)) if cluster.serves else None))
         sizes = WireSizes.of(
             config,
-            config.rows_per_client * network.smashed_floats * engine.activations.itemsize,
+            network.smashed_floats,
+            engine.activations.itemsize,
             config.rows_per_client * feature_dim(config.model) * engine.weights.itemsize,
             aligned.traffic(engine.weights.itemsize),
         )
@@ -313,8 +320,9 @@ class Simulation:
             self.results.path,
         )
         self.checkpoints = Checkpoints(
-            resumption.out, facts, cluster, self.clients, self.main_server, self.chronicle, recorder, self.speaker
-        )
+            resumption.out, facts, cluster, self.clients, self.main_server, self.saving, self.chronicle, recorder,
+            self.speaker,
+        )  # fmt: skip
         self.saved = found.saved if found else None
         self.position = resumption.position or (0, 0)
         """Epoch and step that come next."""
@@ -352,6 +360,7 @@ class Simulation:
         assert server is None or isinstance(server, LossServer)
         if config.supervised:
             return LabelsUp(server, exchange, self.meter, rows, shape, engine.activations)
+        assert server is None or isinstance(server, MainServer)
         return AtServer(
             server,
             exchange,
@@ -360,7 +369,9 @@ class Simulation:
             factors(config),
             shape,
             engine.activations,
-            frozen=config.client.frozen,
+            self.saving,
+            smashed=codec(config.communication.smashed, config.communication.topk),
+            gradient=codec(config.communication.gradient, config.communication.topk),
             own_rows=config.client.gradient_scale == "own_rows",
         )
 
@@ -463,14 +474,16 @@ class Simulation:
                 last = step == self.steps - 1
                 self.boundary.cast(last=last)
                 self.cluster.place = f"epoch {epoch}, step {step}"
-                clients.update_momentum()
-                smashed = clients.forward(epoch, step)
-                delivery = self.reliability.delivery(epoch, step, pool)
+                delivery = self.reliability.delivery(self.saving.trip(epoch, step), pool)
+                smashed: Smashed = [], []
+                if delivery.trip.up:
+                    clients.update_momentum()
+                    smashed = clients.forward(epoch, step)
                 ahead = None if last else partial(clients.look_ahead, epoch, step + 1)
-                gradient = self.route.gradient_at_cut(smashed, pool, delivery.heard, keep_memory=last, meanwhile=ahead)
+                gradient = self.route.gradient_at_cut(smashed, pool, delivery, keep_memory=last, meanwhile=ahead)
                 if gradient is not None:
                     clients.backward(gradient, epoch, delivery.answered)
-                chronicle.step(epoch, self.route.report, delivery)
+                chronicle.step(delivery, self.route.report, clients.rates)
                 if not config.client.frozen and due(step, self.steps, config.sync_freq):
                     sync = number(epoch, step, self.steps, config.sync_freq)
                     present = self.reliability.present(epoch, step, pool)
@@ -481,7 +494,7 @@ class Simulation:
                     self._between(epoch, step + 1)
             first = 0
             clients.leave()
-            chronicle.leave(clients)
+            chronicle.leave(self.saving.conclude(epoch, chronicle.loss))
             if config.evaluation.every and (epoch + 1) % config.evaluation.every == 0:
                 self._monitor(epoch + 1)
             self._between(epoch + 1, 0)

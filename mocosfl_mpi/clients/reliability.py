@@ -6,13 +6,14 @@ whoever plans or repeats the run.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from mocosfl_mpi.config import Config
+from mocosfl_mpi.saving import Trip
 from mocosfl_mpi.streams import Streams
 
 Ids = npt.NDArray[np.int64]
@@ -23,6 +24,7 @@ Mask = npt.NDArray[np.bool_]
 class Delivery:
     """What becomes of the messages of one step, by clients of the pool in order: ``[P]`` each, True = not lost."""
 
+    trip: Trip
     query: Mask
     key: Mask
     gradient: Mask
@@ -30,16 +32,18 @@ class Delivery:
     @property
     def heard(self) -> Mask:
         """Of whom the server has both query and key data; of the others it has no pair, and does without them."""
-        return self.query & self.key
+        return self.query & self.key & self.trip.up
 
     @property
     def answered(self) -> Mask:
         """Who gets a gradient, and learns."""
-        return self.heard & self.gradient
+        return self.sent("gradient_down") & self.gradient
 
     def sent(self, message: str) -> Mask:
-        """By whom, or to whom, a message of this kind was sent: the server answers those it has heard."""
-        return self.heard if message == "gradient_down" else np.ones_like(self.query)
+        """By whom, or to whom, a message of this kind was sent: the server answers those it has heard, if at all."""
+        if message == "gradient_down":
+            return self.heard & self.trip.down
+        return np.full_like(self.query, self.trip.up)
 
     def lost(self, message: str) -> Mask:
         """Whose message of this kind was sent and did not arrive."""
@@ -75,17 +79,19 @@ class Reliability:
         chances = self._chances
         return chances.query_loss, chances.key_loss, chances.gradient_loss
 
-    def delivery(self, epoch: int, step: int, pool: Ids) -> Delivery:
-        """What becomes of the messages that clients of ``pool`` and the server send each other in a step."""
+    def delivery(self, trip: Trip, pool: Ids) -> Delivery:
+        """What becomes of the messages that clients of ``pool`` and the server send each other on a ``trip``."""
         if not any(self._losses):
-            return Delivery(*np.ones((3, len(pool)), dtype=bool))
-        drawn = self._streams.uniforms("message loss", epoch=epoch, step=step, clients=pool, count=3)
-        return Delivery(*(drawn >= self._losses).T)
+            return Delivery(trip, *np.ones((3, len(pool)), dtype=bool))
+        drawn = self._streams.uniforms("message loss", epoch=trip.epoch, step=trip.step, clients=pool, count=3)
+        return Delivery(trip, *(drawn >= self._losses).T)
 
-    def deliveries(self, epoch: int, steps: int, pool: Ids) -> Iterator[tuple[Delivery, int]]:
-        """The deliveries of an epoch, and how many steps in a row have each."""
-        if not any(self._losses):
-            yield self.delivery(epoch, 0, pool), steps
+    def deliveries(self, trips: Sequence[Trip], pool: Ids) -> Iterator[tuple[Delivery, int]]:
+        """The deliveries of an epoch's ``trips``, and how many of its steps have each."""
+        if any(self._losses):
+            yield from ((self.delivery(trip, pool), 1) for trip in trips)
             return
-        for step in range(steps):
-            yield self.delivery(epoch, step, pool), 1
+        for down in (True, False):
+            alike = [trip for trip in trips if trip.down == down]
+            if alike:
+                yield self.delivery(alike[0], pool), len(alike)

@@ -137,10 +137,11 @@ def make_plan(config: Config, folder: Path | None, ranks: int, read: Path | None
     if read:
         profile = read_profile(read)
         planned = experiment(config, images, Elsewhere(profile.precision, profile.fused))
+        planned.check()
         layout = Layout(ranks, threads or profile.machine.cores, config.compute.host_threads)
     else:
         planned = experiment(config, images, _kernels())
-        planned.steps  # noqa: B018 - what is impossible is refused before anything is measured
+        planned.check()  # what is impossible is refused before anything is measured
         layout = Layout(ranks, threads or cores(), config.compute.host_threads)
         profile = _measured(planned, layout, write)
     return Plan(planned, layout, profile, profile.machine.memory)

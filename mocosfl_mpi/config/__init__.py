@@ -9,6 +9,7 @@ from mocosfl_mpi.config.reading import apply_settings, parse, read_toml
 from mocosfl_mpi.config.sections import (
     Backbone,
     Client,
+    Communication,
     Compute,
     Data,
     Evaluation,
@@ -25,6 +26,7 @@ from mocosfl_mpi.config.writing import settings, to_toml
 __all__ = [
     "Backbone",
     "Client",
+    "Communication",
     "Compute",
     "Config",
     "Data",

@@ -12,6 +12,7 @@ from mocosfl_mpi.config import consistency
 from mocosfl_mpi.config.sections import (
     ADDED,
     Client,
+    Communication,
     Compute,
     Contrast,
     Data,
@@ -54,6 +55,7 @@ class Config(Section):
     client: Client = Client()
     federation: Federation = Federation()
     reliability: Reliability = Reliability()
+    communication: Communication = Communication()
     evaluation: Evaluation = Evaluation()
     compute: Compute = Compute()
 

@@ -250,6 +250,27 @@ class Reliability(Section):
         return any(chance for _, chance in self)
 
 
+class Communication(Section):
+    """What travels between clients and main server (docs/communication.md)."""
+
+    loss_threshold: Annotated[float, Field(ge=0.0)] = 0.0
+    """Three-state saving: an epoch whose mean loss falls by less than this leads from A (everything travels) to B (no
+    gradients down), from B to C (nothing, the server replays what B sent); any other leads back to A. 0 = off."""
+    warmup_epochs: Annotated[int, Field(ge=0)] = 10
+    """First epochs after which the state is A whatever their loss (published: 10)."""
+    replay_mib: Positive = 1024
+    """Most memory of rank 0 for smashed data to be replayed, in MiB of 2^20 bytes; a run that needs more is refused."""
+    download_every: Positive = 1
+    """Gradients come down at every so-manieth step of the run; in the others clients only send."""
+    smashed: Literal["none", "bf16", "int8", "topk"] = "none"
+    """How each sample's smashed data travel: in full, as bfloat16, as 8-bit integers with a scale, or the largest
+    numbers only."""
+    gradient: Literal["none", "bf16", "int8", "topk"] = "none"
+    """The same of the gradients that come down."""
+    topk: Fraction = 0.05
+    """`topk` only: share of a sample's numbers that travels."""
+
+
 class Evaluation(Section):
     """How the encoder is judged. Features are those of the global client model and the main server."""
 
@@ -326,6 +347,8 @@ ADDED: Final = (
     "reliability.client_dropout", "reliability.query_loss", "reliability.key_loss", "reliability.gradient_loss",
     "reliability.sync_miss",
     "client.rich_share", "client.rich_batch_factor", "partition.rich_data", "partition.rich_deal",
+    "communication.loss_threshold", "communication.warmup_epochs", "communication.replay_mib",
+    "communication.download_every", "communication.smashed", "communication.gradient", "communication.topk",
 )  # fmt: skip
 """Settings that files of schema 1.1 and earlier lack. At its default such a setting has no place in the canonical text:
 the hash of an experiment outlives new settings, and a run begun before them can be continued."""

@@ -207,6 +207,15 @@ class Account:
         if self._found.activation != 4:
             sent *= self._found.activation / 4
             steps.append((f"numbers of {self._found.activation} bytes (compute.precision)", sent))
+        codecs = config.communication.smashed, config.communication.gradient
+        sizes = self._found.sizes.step
+        if codecs != ("none", "none"):
+            sent *= sum(sizes.values()) / (len(sizes) * self._found.smashed_bytes)
+            steps.append((f"sent by {codecs[0]}, gradients by {codecs[1]} (communication)", sent))
+        every = config.communication.download_every
+        if every > 1:
+            sent *= 1 - sizes["gradient_down"] / sum(sizes.values()) * (1 - 1 / every)
+            steps.append((f"gradients one step in {every} (communication.download_every)", sent))
         return _ended(steps, self.true.latents, "whole batches")
 
     def weights(self) -> Steps:

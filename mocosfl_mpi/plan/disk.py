@@ -48,9 +48,13 @@ def record_bytes(experiment: Experiment, ranks: int) -> int:
 
 
 def checkpoint_bytes(experiment: Experiment) -> int:
-    """Bytes of the whole trained state at the end: the server's, what clients share, and each client's own."""
+    """Bytes of the whole trained state at the end: the server's, what clients share, and each client's own.
+
+    And of what the server may have to replay.
+    """
     config, network = experiment.config, experiment.network
     kinds = 2 * (1 + experiment.algorithm.server_copies(config)) if config.supervised else 3
     server = kinds * network.trunk.parameters + experiment.server_memory
     own = experiment.private * experiment.participants
-    return (server + experiment.shared + own) * experiment.weight + 3 * 8 * config.client.count + HEADER
+    trained = (server + experiment.shared + own) * experiment.weight
+    return trained + experiment.replay_bytes + 3 * 8 * config.client.count + HEADER

@@ -121,6 +121,11 @@ def _left_out(config: Config) -> Iterator[str]:
     """What the plan does not count."""
     if config.evaluation.further:
         yield f"time and memory of {', '.join(config.evaluation.further)} at the end of the run are not in this plan"
+    if config.communication.loss_threshold:
+        yield (
+            "bytes and computation are the most that they can be: what communication.loss_threshold saves depends on "
+            "losses that nobody knows yet; so are memory and checkpoint, which hold smashed data for a replay"
+        )
 
 
 # ----------------------------------------------------------------------------------------------------- solutions
@@ -157,7 +162,8 @@ def _possible(plan: Plan, *, clients: int | None = None, batch: int | None = Non
     changed = plan.experiment.resized(clients=clients, batch=batch)
     try:
         _validated(changed.config)
-        return plan.on(changed).fits and (clients is None or changed.steps > 0)
+        changed.check()
+        return plan.on(changed).fits
     except BadInput:
         return False
 

@@ -10,13 +10,14 @@ from itertools import accumulate, pairwise
 import numpy as np
 import numpy.typing as npt
 
+from mocosfl_mpi import saving
 from mocosfl_mpi.algorithms import ALGORITHMS, Algorithm, alignment
 from mocosfl_mpi.algorithms import network as build_network
 from mocosfl_mpi.chronicle import WireSizes
 from mocosfl_mpi.clients.participation import pool
 from mocosfl_mpi.clients.reliability import Reliability
 from mocosfl_mpi.clients.wealth import factors
-from mocosfl_mpi.config import Compute, Config
+from mocosfl_mpi.config import Communication, Compute, Config
 from mocosfl_mpi.cost.flops import totals
 from mocosfl_mpi.data.partition import partition
 from mocosfl_mpi.native import Kernels
@@ -83,9 +84,34 @@ class Experiment:
     @property
     def sizes(self) -> WireSizes:
         """Bytes of one message of a simulated client."""
-        smashed = self.config.rows_per_client * self.network.smashed * self.activation
-        features = self.config.rows_per_client * self.network.features * self.weight
-        return WireSizes.of(self.config, smashed, features, self.alignment.traffic(self.weight))
+        return self._sizes(self.config)
+
+    def _sizes(self, config: Config) -> WireSizes:
+        features = config.rows_per_client * self.network.features * self.weight
+        models = self.alignment.traffic(self.weight)
+        return WireSizes.of(config, self.network.smashed, self.activation, features, models)
+
+    @property
+    def moved_bytes(self) -> int:
+        """Bytes that ranks move for a client in a step: everything in full, whatever simulated clients send."""
+        full = self.config.model_copy(update={"communication": Communication()})
+        return sum(self._sizes(full).step.values())
+
+    @property
+    def smashed_bytes(self) -> int:
+        """Bytes of a client's smashed data of one encoder as ranks move them, whatever simulated clients send."""
+        return self.config.rows_per_client * self.network.smashed * self.activation
+
+    @property
+    def replay_bytes(self) -> int:
+        """Bytes of smashed data that rank 0 may come to keep."""
+        if not self.config.communication.loss_threshold:
+            return 0
+        return saving.replay_bytes(self.config, self.steps, self.network.smashed, self.activation)
+
+    def check(self) -> None:
+        """Refuse what the run would refuse before it begins (BadInput)."""
+        saving.check(self.config, self.steps, self.network.smashed, self.activation)
 
     @property
     def algorithm(self) -> Algorithm:

@@ -16,7 +16,7 @@ import numpy as np
 
 from mocosfl_mpi import __version__
 from mocosfl_mpi.comm.environment import LAUNCHED
-from mocosfl_mpi.config import Config, to_toml
+from mocosfl_mpi.config import Communication, Config, to_toml
 from mocosfl_mpi.errors import BadInput, RunFailed
 from mocosfl_mpi.launch import environment, find_mpiexec
 from mocosfl_mpi.plan.experiment import Experiment, experiment
@@ -33,6 +33,8 @@ BUDGET = 1.5
 GUESS = 1e11
 FEWEST_STEPS, MOST_STEPS = 2, 10
 TIMEOUT = 300.0  # seconds
+CODECS = ("smashed", "gradient", "topk")
+"""What a rehearsal keeps of `communication`: which steps are saved depends on a whole run."""
 TRAINING = ("views", "client_forward", "exchange", "server", "client_backward", "synchronise")
 SHAPES = ((4, 2, 6, 2), (8, 1, 5, 40), (16, 2, 10, 10), (32, 3, 16, 5), (64, 1, 16, 4), (64, 3, 16, 4))
 """(width, cut, clients, images each) of the rehearsals for a stored profile, beside the experiment itself."""
@@ -79,6 +81,7 @@ def rehearsed(planned: Experiment, layout: Layout) -> Experiment:
         ),
         "server": config.server.model_copy(update={"lr": 1e-3}),
         "federation": config.federation.model_copy(update={"sync_freq": 1}),
+        "communication": Communication(**{name: getattr(config.communication, name) for name in CODECS}),
         "evaluation": config.evaluation.plain().model_copy(update={"every": 0, "linear_probe": False}),
         "compute": config.compute.model_copy(
             update={

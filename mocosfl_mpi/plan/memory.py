@@ -25,6 +25,8 @@ SIMILARITIES = 64 * 2**20
 LATER = 80 * 2**20
 """Bytes of the program that arise only after the images have been read: kernels, threads, workspaces (measured)."""
 DOUBLE = 8
+WORKSPACE = {"none": 0, "bf16": 8, "int8": 16, "topk": 24}
+"""Bytes for each number while a codec is at work: float32 intermediates, and the positions of a sort."""
 Uses = dict[str, int]
 
 
@@ -70,7 +72,8 @@ def rank_memory(experiment: Experiment, ranks: int, *, evaluates: bool = True) -
             moments = _client_moments(experiment, clients, placed.work_of(rank))
         if rank == 0:
             beside = moments["training step"] if ranks == 1 else 0
-            held |= _server_models(experiment) | {"data set": _pixels(experiment)}
+            held |= _server_models(experiment) | {"smashed data to replay": experiment.replay_bytes}
+            held |= {"data set": _pixels(experiment)}
             moments = _server_moments(experiment, beside)
             if evaluates:
                 before = max(0, _reading(experiment) - LATER - sum(held.values()))  # before the rest is there
@@ -101,6 +104,8 @@ def _client_moments(x: Experiment, clients: int, batches: int) -> Uses:
     rows = batches * x.config.rows_per_client
     bottom, views = x.network.bottom, x.config.views_each * rows * x.network.input * x.weight
     smashed = rows * x.network.smashed * x.activation
+    if x.config.communication.smashed != "none":  # what is sent is no longer what was computed
+        smashed = 2 * smashed + min(clients, x.config.block_size) * _workspace(x, x.config.communication.smashed)
     together = min(clients, x.config.block_size)
     passing = min(rows, together * x.config.rows_per_client * x.config.client.rich_batch_factor)
     block = 4 * bottom.largest * passing + 2 * together * bottom.parameters * x.weight
@@ -112,6 +117,11 @@ def _client_moments(x: Experiment, clients: int, batches: int) -> Uses:
         "training step": saved + views + 3 * smashed + block,
         "synchronisation": 2 * clients * bottom.parameters * x.weight + 2 * smashed,
     }
+
+
+def _workspace(x: Experiment, codec: str) -> int:
+    """Bytes in which one client's smashed data or gradients are compressed."""
+    return WORKSPACE[codec] * x.config.rows_per_client * x.network.smashed
 
 
 def _touched(x: Experiment, hosts: int) -> float:
@@ -179,7 +189,8 @@ def _server_moments(x: Experiment, beside: int) -> Uses:
     keys = 4 * x.rows * x.network.keys * x.weight
     logits = 4 * chunk * (memory if x.config.contrast.share_features else memory // x.config.client.count) * x.weight
     passes = chunk * (trunk.saved + 4 * trunk.largest) + logits + 2 * trunk.parameters * x.weight
-    step = keys + max(3 * gathered + passes, 4 * gathered)
+    answer = x.config.pool_size * _workspace(x, x.config.communication.gradient)
+    step = keys + max(3 * gathered + passes, 4 * gathered + answer)
     queries = x.rows * (2 if symmetry(x.config).server_swap else 1)
     hardness = 2 * memory * x.network.keys * (x.weight + DOUBLE) + 3 * queries * memory * DOUBLE
     wide = min(SLAB, x.config.pool_size * x.network.bottom.parameters)

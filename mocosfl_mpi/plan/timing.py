@@ -103,7 +103,7 @@ def load(experiment: Experiment, ranks: int) -> Load:
         server_flops=server,
         client_flops=rows * flops,
         views=config.views_each * batches * config.client.batch_size * network.input,
-        moved=experiment.batches * sum(experiment.sizes.step.values()) or config.pool_size * REPORT,
+        moved=experiment.batches * experiment.moved_bytes or config.pool_size * REPORT,
         averaged=config.pool_size * network.bottom.parameters * experiment.alignment.means,
         server_row=max(server / experiment.rows, 1.0),  # without a main server there is nothing to compare
         client_row=flops,

@@ -10,6 +10,7 @@ from mocosfl_mpi.clients.wealth import factors
 from mocosfl_mpi.cost.flops import by_client
 from mocosfl_mpi.plan.experiment import Experiment
 from mocosfl_mpi.record.schema import MESSAGES
+from mocosfl_mpi.saving import whole
 from mocosfl_mpi.streams import Streams
 
 Counts = npt.NDArray[np.int64]
@@ -18,7 +19,8 @@ Counts = npt.NDArray[np.int64]
 def traffic(experiment: Experiment) -> tuple[Counts, Counts]:
     """(bytes, FLOPs) of every client over the run: int64 ``[clients, messages]`` and ``[clients, kinds of work]``.
 
-    Pools and failures come from the seed's streams, so this is what the run will record, to the byte.
+    Pools and failures come from the seed's streams, so this is what the run will record, to the byte; the most that it
+    can be where `communication.loss_threshold` saves steps, which nobody knows before.
     """
     config, steps = experiment.config, experiment.steps
     models = experiment.sizes.models
@@ -29,7 +31,9 @@ def traffic(experiment: Experiment) -> tuple[Counts, Counts]:
     done = 0
     for epoch, pool in enumerate(experiment.pools()):
         joined[pool] += steps
-        for delivery, times in reliability.deliveries(epoch, steps, pool):
+        for delivery, times in reliability.deliveries(
+            [whole(config, steps, epoch, step) for step in range(steps)], pool
+        ):
             learnt[pool] += times * delivery.answered
             for message, count in messages.items():
                 count[pool] += times * delivery.sent(message)

@@ -124,6 +124,11 @@ _TRAINING: Final = (
           "learning rate of the main server, last step"),
     Entry("epochs/learning_rate_client", ("epoch", "member"), "float64", "1",
           "learning rate of the client, last step"),
+    Entry("epochs/state", ("epoch",), "int64", "1",
+          "what travelled at the cut: 0 = A, everything; 1 = B, no gradients down; 2 = C, nothing, a replay",
+          since=2, setting="communication.loss_threshold"),
+    Entry("epochs/next_state", ("epoch",), "int64", "1", "state to which the epoch's loss leads",
+          since=2, setting="communication.loss_threshold"),
     Entry("epochs/feature_std", ("epoch",), "float64", "1",
           "spread of the last step's queries: 1 = all directions alike, 0 = collapsed to one; "
           "mean standard deviation of the normalised queries' coordinates times sqrt(dimensions)"),

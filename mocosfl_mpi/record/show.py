@@ -92,7 +92,7 @@ def _header(run: Run, summary: Mapping[str, Any]) -> RenderableType:
         f"{_value(config, 'partition', 'kind')!r}, {each} images per client",
         "Clients": f"{clients} simulated, {summary['pool']} take part in an epoch{drawn}, "
         f"{_value(config, 'client', 'batch_size')} images each per step",
-        "Network": f"{backbone}, width {_value(config, 'model', 'width')}, {place}",
+        "Network": f"{backbone}, width {_value(config, 'model', 'width')}, {place}{_at_the_cut(config)}",
         "Progress": f"{summary['epochs']} of {summary['epochs_planned']} epochs, {summary['steps']} steps, "
         f"{summary['syncs']} synchronisations{_wall(summary)}",
         "Computed": f"{summary['ranks']} MPI rank(s) ({summary['launcher']}) on {', '.join(summary['hosts'])}, "
@@ -252,7 +252,19 @@ def _spending(summary: Mapping[str, Any]) -> RenderableType:
         if kind in summary["client_memory"]:
             table.add_row(text, size(summary["client_memory"][kind]), "")
     title = f"What one simulated client spends in the run, mean of {summary['clients']} clients (1 MiB = 2^20 byte)"
-    return section(title, table)
+    return section(title, table, *_saved(summary))
+
+
+def _saved(summary: Mapping[str, Any]) -> Iterator[RenderableType]:
+    saving = summary["saving"]
+    if saving is None:
+        return
+    share = "" if saving["saved_share"] is None else f"; {100 * saving['saved_share']:.1f} % of the bytes at the cut"
+    states = ", ".join(f"{saving[state]} in state {state}" for state in "ABC")
+    yield clean(
+        f"Saved by the loss: {saving['saved_epochs']:g} of {summary['epochs']} epochs of traffic by the published "
+        f"formula C + B/2, with {states} (as the published code counts: {saving['saved_epochs_published']:g}){share}."
+    )
 
 
 def _failures(summary: Mapping[str, Any]) -> Iterator[RenderableType]:
@@ -364,6 +376,20 @@ def _averaged(config: Mapping[str, Any], method: Any) -> str:
         f"layers {', '.join(map(str, layers))} only" if isinstance(layers, list) and layers else "",
     ]
     return ", ".join(word for word in words if word)
+
+
+def _at_the_cut(config: Mapping[str, Any]) -> str:
+    """How smashed data and gradients travel, in words; nothing where it is in full and in every step."""
+    smashed, gradient, every, threshold = (
+        setting(config, f"communication.{name}") for name in ("smashed", "gradient", "download_every", "loss_threshold")
+    )
+    words = [
+        f"smashed data by {smashed}" if smashed not in (None, "none") else "",
+        f"gradients by {gradient}" if gradient not in (None, "none") else "",
+        f"gradients one step in {every}" if every not in (None, 1) else "",
+        f"three-state saving at {threshold}" if threshold else "",
+    ]
+    return "".join(f", {word}" for word in words if word)
 
 
 def _value(config: Mapping[str, Any], *names: str) -> Any:

@@ -44,6 +44,10 @@ def summarise(run: Run) -> dict[str, Any]:
         At the last synchronisation, before averaging: L2 norms summed over the layers, mean over the pool.
     bytes_per_client, messages_per_client, flops_per_client
         By kind: total of the run over *all* simulated clients, those never drawn included, divided by their number.
+    saving
+        Where `communication.loss_threshold` is on: epochs by state, ``saved_epochs`` by the published formula
+        #C + #B/2, ``saved_epochs_published`` as the published code counts (the states to which epochs led), and
+        ``saved_share`` of the bytes of smashed data and gradients that state A would have sent. Else None.
     client_memory
         Bytes of one client by use.
     failures
@@ -83,6 +87,7 @@ def summarise(run: Run) -> dict[str, Any]:
         "bytes_per_client": _by_kind(run, "simulated/bytes"),
         "messages_per_client": _by_kind(run, "simulated/messages"),
         "flops_per_client": _by_kind(run, "simulated/client_flops"),
+        "saving": _saving(run),
         "client_memory": dict(zip(run["memory"].tolist(), run["cost/client_memory"].tolist(), strict=True)),
     }
     summary["failures"] = _failures(run)
@@ -107,6 +112,21 @@ def _measure(run: Run, name: str) -> Any:
             spread["std"] = known.std(ddof=1)
         return {key: _number(spread.get(key)) for key in ("mean", "std", "lowest", "highest")} | {"clients": len(known)}
     return _number(values)
+
+
+def _saving(run: Run) -> dict[str, Any] | None:
+    if "epochs/state" not in run.names:
+        return None
+    states, led = (np.bincount(run[f"epochs/{name}"], minlength=3) for name in ("state", "next_state"))
+    kinds = [place for place, kind in enumerate(run["message"]) if kind in ("query_up", "key_up", "gradient_down")]
+    sent = run["simulated/bytes"][:, :, kinds].sum(axis=(1, 2), dtype=np.int64)
+    full = sent[run["epochs/state"] == 0]
+    return {
+        **dict(zip("ABC", states.tolist(), strict=True)),
+        "saved_epochs": float(states[2] + states[1] / 2),
+        "saved_epochs_published": float(led[2] + led[1] / 2),
+        "saved_share": 1.0 - float(sent.sum()) / (float(full.mean()) * len(sent)) if full.any() else None,
+    }
 
 
 def _models(run: Run) -> dict[str, float | None]:

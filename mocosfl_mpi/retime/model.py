@@ -5,9 +5,10 @@ every step lasts as long as its slowest client, who computes, sends its smashed 
 server's computing, which needs everybody's data; every synchronisation as long as the slowest exchange of models.
 
 The ledger has one row per epoch and member. Steps of an epoch are equal, so a step's share is the row divided by the
-epoch's number of steps (``steps/epoch``), a synchronisation's share by their number (``syncs/epoch``). What a
-synchronisation exchanges has one size in both directions; models that came down without one going up were fetched when
-the epoch began.
+epoch's number of steps (``steps/epoch``), a synchronisation's share by their number (``syncs/epoch``). Where gradients
+come down in some of the steps only, that share is their mean. In an epoch without uploads the server replays the rows
+that it was sent last, and clients wait. What a synchronisation exchanges has one size in both directions; models that
+came down without one going up were fetched when the epoch began.
 
 Not in the model: overlap of computing and sending, the server's averaging, evaluations, drop-outs, and the memory
 traffic of the device beyond what its sustained speed says.
@@ -229,7 +230,7 @@ class _Link:
     def latency(self, messages: Array) -> Array:
         """Half a round trip where there is anything to move, and the overhead of each message."""
         network = self._network
-        half = np.where(messages > 0, network.round_trip_millisecond / 2, 0.0)
+        half = np.minimum(messages, 1.0) * network.round_trip_millisecond / 2  # in some steps only: their share
         return (half + messages * network.message_overhead_millisecond) / 1000.0
 
 
@@ -243,6 +244,8 @@ def _server_seconds(run: Run, ledger: _Ledger, steps: npt.NDArray[np.int64], ser
     client, main = segments.index("client"), segments.index("server")
     _require(run, image[client, forward] > 0, "clients that compute nothing")
     rows = ledger.flops[:, :, forward].sum(axis=1) / image[client, forward] / steps
+    newest = np.maximum.accumulate(np.where(rows > 0, np.arange(len(rows)), 0))
+    rows = rows[newest]  # an epoch without uploads replays those that were sent last
     flops: Array = rows * image[main].sum() + step[main].sum()
     return flops / (server.compute_gigaflop_per_second * 1e9)
 

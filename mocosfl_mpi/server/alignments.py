@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from mocosfl_mpi.clients.population import Keep, Population
+from mocosfl_mpi.codecs import Codec
 from mocosfl_mpi.errors import BadInput
-from mocosfl_mpi.server.compression import Compressor
 
 KINDS = {"online": "weights", "momentum": "momentum", "velocity": "velocity"}
 """What a message that carries a state is called in the ledger."""
@@ -200,7 +200,7 @@ class Compressed:
     """
 
     state: str
-    compressor: Compressor
+    compressor: Codec
     every: int = 1
     own: ClassVar[tuple[str, ...]] = ("residual",)
 

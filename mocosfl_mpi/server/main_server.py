@@ -47,7 +47,6 @@ class MainServer(TrunkServer):
         super().__init__(config, trunk, engine)
         self._symmetry = symmetry(config)
         self._factors = factors(config)
-        self._wants_gradient = not config.client.frozen
         self._mixes_rows = mixes_rows(trunk)
         self.momentum = copy.deepcopy(trunk).requires_grad_(False)
         self._momentum_passes = passes(self.momentum.backbone, engine)
@@ -61,13 +60,20 @@ class MainServer(TrunkServer):
         )
 
     def step(
-        self, query: Tensor, key: Tensor, pool: npt.NDArray[np.int64], /, *, keep_memory: bool = False
+        self,
+        query: Tensor,
+        key: Tensor,
+        pool: npt.NDArray[np.int64],
+        /,
+        *,
+        keep_memory: bool = False,
+        answer: bool = True,
     ) -> tuple[Tensor | None, StepReport]:
         """One step on the pool's smashed data; the gradient at the cut, and a report.
 
         ``query`` and ``key``: ``[rows, C, h, w]`` of the clients of ``pool``, in its order; of the rich as many more.
         Order of work as published: EMA of the trunk, forward and loss, enqueue, backward, SGD. The gradient has
-        the shape of ``query``; None when clients are frozen and want none. Micro-batches sum to the same result:
+        the shape of ``query``; None unless clients want an ``answer``. Micro-batches sum to the same result:
         negatives come from the memory alone and GroupNorm looks at one sample at a time (BatchNorm: see `_chunk`).
         """
         rows, weights = len(query), self._factors[pool]
@@ -82,7 +88,7 @@ class MainServer(TrunkServer):
         loss, hits, units, gradients = 0.0, 0, [], []
         for part in parts:
             at = part.rows
-            term, right, unit, gradient = self._contrast(query[at], keys[at], part, rows, self._wants_gradient)
+            term, right, unit, gradient = self._contrast(query[at], keys[at], part, rows, answer)
             if swapped is not None:
                 term += self._contrast(key[at], swapped[at], part, rows, False)[0]
             loss += term
@@ -94,7 +100,7 @@ class MainServer(TrunkServer):
         fresh = torch.stack([keys] if swapped is None else [swapped, keys])
         self.memory.enqueue(fresh, pool, own.tolist())
         self.optimiser.step()
-        gradient = torch.cat([g for g in gradients if g is not None]) if self._wants_gradient else None
+        gradient = torch.cat([g for g in gradients if g is not None]) if answer else None
         return gradient, StepReport(loss, hits / rows, torch.cat(units), before, fresh.shape[0] * rows)
 
     def _parts(self, pool: Ids, own: Ids, least: int) -> Iterator[Part]:

@@ -121,6 +121,33 @@ ROWS = {
         "client.batch_size=4",
         "epochs=4",
     ),
+    "three states, private memories": (
+        "communication.loss_threshold=100",
+        "communication.warmup_epochs=1",
+        "contrast.share_features=false",
+        "epochs=5",
+    ),
+    "three states, int8 both ways": (
+        "communication.loss_threshold=0.01",
+        "communication.warmup_epochs=0",
+        "communication.smashed=int8",
+        "communication.gradient=int8",
+        "method=monacosfl",
+        "epochs=6",
+    ),
+    "downloads every third step, topk up, bf16 down": (
+        "communication.download_every=3",
+        "communication.smashed=topk",
+        "communication.gradient=bf16",
+        "compute.precision=fp32",
+        "compute.block_size=2",
+    ),
+    "topk down, stacked bf16": (
+        "communication.gradient=topk",
+        "communication.topk=0.2",
+        "compute.backend=stacked",
+        "compute.precision=bf16",
+    ),
     "dirichlet": ("partition.kind=dirichlet", "client.schedule_step=published", "server.micro_batch=5"),
 }
 """Settings by name. Smoke samples 6 of 12 clients, so private state travels between ranks."""

@@ -113,6 +113,9 @@ CASES = [
         *("--set", "federation.aligned_layers=['stem']", "--set", "client.velocity_at_sync=averaged"),
         *("--set", "client.sampling=trace", "--set", "client.availability=['110', '011', '101']"),
     ),
+    # After a step, the sessions go on in A; see also `test_stopped_in_every_state`.
+    ("--set", "communication.download_every=3", "--set", "client.schedule_step=published"),
+    ("--set", "communication.loss_threshold=0.01", "--set", "communication.warmup_epochs=0"),
     (
         *("--set", "method=fl_moco", "--set", "federation.alignment=online_and_momentum"),
         *("--set", "federation.momentum_every=3", "--set", "federation.momentum_compression=topk"),
@@ -134,6 +137,58 @@ def test_stopped_after_each_step_on_changing_ranks(tmp_path, reference):
     assert done.returncode == 0, done.stderr
     assert "nan" not in done.stdout
     assert f"the last of {len(ranks)} sessions" in " ".join(done.stdout.split())
+
+
+SAVING = [f"communication.{word}" for word in ("loss_threshold=1000", "warmup_epochs=0", "smashed=int8")]
+SAVING = [word for setting in (*SAVING, "epochs=5") for word in ("--set", setting)]
+"""Epochs in the states A, A, B, C, C."""
+
+
+def test_stopped_in_every_state(tmp_path, monkeypatch):
+    """A step a session: they end within B, within C and between two Cs, and go on with other numbers of ranks."""
+    monkeypatch.setattr(f"{__name__}.EPOCHS", 5)
+    monkeypatch.setattr(f"{__name__}.STEPS", 2)
+    words = [
+        *SAVING,
+        "--set",
+        "steps_per_epoch=2",
+        "--set",
+        "compute.precision=bf16",
+        "--set",
+        "compute.backend=stacked",
+    ]
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    carry_out([[*BASE, "--quiet", "--out", whole, *words]], 1, tmp_path / "whole.json")
+    command = [*BASE, "--quiet", "--out", parts, *words]
+    for ranks, steps in ((1, 5), (3, 2), (2, 1)):  # until 5, 7 and 8 steps are done
+        carry_out([[*command, "--max-hours", "1e-9"]] * steps, ranks, tmp_path / "parts.json", expect=75)
+    carry_out([command], 5, tmp_path / "rest.json")
+    starts, _ = same_record(whole, parts)
+    assert starts == list(range(9))
+    with open_run(parts) as run:
+        assert run["epochs/state"].tolist() == [0, 0, 1, 2, 2]
+        assert run["epochs/next_state"].tolist() == [0, 1, 2, 2, 2]
+
+
+def test_killed_within_a_replay(tmp_path, monkeypatch):
+    """kill -9 of a rank in state C on two ranks, and on with three."""
+    monkeypatch.setattr(f"{__name__}.EPOCHS", 30)
+    settings = [*SAVING, "--set", "epochs=30", "--set", "evaluation.every=0"]
+    out = tmp_path / "run"
+    process = start(out, 2, *settings)
+    try:
+        wait_for(lambda: any((out / "checkpoints").glob("step-000000002*")), process)  # steps from 12 are replays
+        kill([ranks_of(out, process)[-1]])
+        assert process.wait(timeout=60) != 0
+    finally:
+        end(out, process)
+    newest = sorted((out / "checkpoints").glob("step-*"))[-1]
+    assert (newest / "replay-000000.safetensors").exists()
+    finish(out, 3, *settings)
+    finish(tmp_path / "whole", 1, *settings)
+    starts, ranks = same_record(tmp_path / "whole", out)
+    assert ranks == [2, 3]
+    assert starts == [0, int(newest.name[5:])]
 
 
 @pytest.fixture(scope="module")

@@ -50,6 +50,8 @@ class Outcome:
     drifts: list[Drift]
     residual: list[Weights]
     server_residual: Weights
+    states: str
+    """Of communication saving, a letter an epoch."""
 
 
 class Client:
@@ -149,6 +151,20 @@ def largest(tensor: Tensor, share: float) -> Tensor:
     return torch.tensor(found, dtype=tensor.dtype).reshape(tensor.shape)
 
 
+def halved(tensor: Tensor) -> Tensor:
+    """Eight bits of a float32's significand, halves to even."""
+    parts = [math.frexp(x) for x in tensor.float().reshape(-1).tolist()]
+    return torch.tensor([round(m * 256) / 256 * 2.0**e for m, e in parts], dtype=tensor.dtype).reshape(tensor.shape)
+
+
+def through(kind: str, share: float, batch: Tensor) -> Tensor:
+    """What arrives of a batch, sample by sample; gradients pass as if nothing had happened to it."""
+    if kind == "none":
+        return batch
+    how = {"bf16": halved, "int8": quantised, "topk": lambda sample: largest(sample, share)}[kind]
+    return batch + torch.stack([how(sample) - sample for sample in batch.detach()])
+
+
 def squeeze(config: Config, tensor: Tensor) -> Tensor:
     """What arrives of a tensor of a momentum update."""
     if config.federation.momentum_compression == "int8":
@@ -182,14 +198,16 @@ def run(
     steps: int,
     arrives: Callable[[int, int, int], tuple[bool, bool, bool]] = lambda epoch, step, client: (True, True, True),
     present: Callable[[int, int, list[int]], list[bool]] = lambda epoch, step, pool: [True for _ in pool],
+    order: Callable[[int], Sequence[int]] = lambda _: (),
 ) -> Outcome:
     """Train for ``config.epochs`` epochs of ``steps`` steps.
 
     ``memory``: initial keys, oldest first; one list entry for everybody, or one per client. ``pools``: the clients
     of an epoch, in order. ``images``: image counts of all clients. ``arrives``: (epoch, step, client) to whether its
     query, its key and its gradient get through. ``present``: (epoch, step, pool) to who takes part in the
-    synchronisation. See docs/clients.md.
+    synchronisation; see docs/clients.md. ``order``: of the batches that an epoch replays.
     """
+    saving = config.communication
     tau, temperature = config.contrast.momentum, config.contrast.temperature
     clients = [Client(bottom, config) for _ in range(config.client.count)]
     server, server_momentum = copy.deepcopy(trunk).train(), copy.deepcopy(trunk).train()
@@ -203,6 +221,8 @@ def run(
     lengths = [len(keys) for keys in memory]
     queues = [list(keys) for keys in memory]
     losses, accuracies, drifts = [], [], []
+    state, states, before = "A", "", math.inf
+    replay = {}
 
     def queue_of(client: int) -> int:
         return 0 if config.contrast.share_features else client
@@ -212,10 +232,12 @@ def run(
         server_optimiser.param_groups[0]["lr"] = rate(
             config.server.schedule, config.server.lr, epoch, config.epochs, 0.1
         )
+        states += state
         for step in range(steps):
             # Clients: online forward, EMA, momentum forward.
+            comes_down = state == "A" and (epoch * steps + step + 1) % saving.download_every == 0
             smashed_queries, smashed_keys, owners, heard, answered = [], [], [], [], []
-            for i in pool:
+            for i in pool if state != "C" else []:
                 first, second = views(epoch, step, i)
                 if config.contrast.symmetric == "both_views":
                     first, second = torch.cat([first, second]), torch.cat([second, first])
@@ -224,18 +246,27 @@ def run(
                 if not (query_arrives and key_arrives):
                     continue
                 heard.append(i)
-                answered += [i] if gradient_arrives else []
-                smashed_queries.append(clients[i].online(first))
+                answered += [i] if gradient_arrives and comes_down else []
+                smashed = clients[i].online(first)
+                if comes_down:
+                    smashed.register_hook(lambda gradient: through(saving.gradient, saving.topk, gradient))
+                else:
+                    smashed = smashed.detach()
+                smashed_queries.append(through(saving.smashed, saving.topk, smashed))
                 with torch.no_grad():
-                    smashed_keys.append(clients[i].momentum(second))
+                    smashed_keys.append(through(saving.smashed, saving.topk, clients[i].momentum(second)))
                 owners += [i] * len(first)
 
-            if not heard:  # the server does nothing, and nobody gets a gradient
+            if not heard and state != "C":  # the server does nothing, and nobody gets a gradient
                 losses.append(math.nan)
                 accuracies.append(math.nan)
             else:
                 # Server: EMA, forwards, loss.
-                h_q, h_k = torch.cat(smashed_queries), torch.cat(smashed_keys)
+                if state == "C":
+                    h_q, h_k, owners = replay[list(order(epoch))[step]]
+                else:
+                    h_q, h_k = torch.cat(smashed_queries), torch.cat(smashed_keys)
+                    replay[step] = h_q.detach(), h_k, owners
                 ema(server_momentum, server, tau)
                 with torch.no_grad():
                     k2 = [unit(z) for z in server_momentum(h_k)]
@@ -286,6 +317,11 @@ def run(
             if step == steps - 1 or step % m == m - 1:
                 missing = [i for i, there in zip(pool, present(epoch, step, pool), strict=True) if not there]
                 drifts.append(synchronise(config, fed_server, clients, pool, images, missing))
+        # Section 4.6.
+        loss_of_epoch = sum(losses[-steps:]) / steps
+        delta = saving.loss_threshold if epoch + 1 <= saving.warmup_epochs else max(before - loss_of_epoch, 0)
+        before = loss_of_epoch
+        state = {"A": "B", "B": "C", "C": "C"}[state] if delta < saving.loss_threshold else "A"
 
     return Outcome(
         online=[weights_of(client.online) for client in clients],
@@ -300,6 +336,7 @@ def run(
         drifts=drifts,
         residual=[client.residual for client in clients],
         server_residual=fed_server.residual,
+        states=states,
     )
 
 

@@ -16,6 +16,7 @@ from mocosfl_mpi.cost.flops import Costs, SegmentCost
 from mocosfl_mpi.cost.memory import ClientMemory
 from mocosfl_mpi.networks import BLOCKS, STAGES
 from mocosfl_mpi.record.schema import MEMORY
+from mocosfl_mpi.saving import Trip
 from mocosfl_mpi.simulation import Conduct, Simulation
 from mocosfl_mpi.split import cut
 from mocosfl_mpi.split.engine import MASTERS
@@ -40,6 +41,8 @@ BASE = {
 }
 """Two epochs of four steps with a sync every two; a big client rate makes drift visible."""
 
+THREE = ["communication.loss_threshold=0.05", "communication.warmup_epochs=1", "epochs=9", "steps_per_epoch=2"]
+BACK = "three states and back, monacosfl, both views, averaged"
 CASES = {
     "mocosfl published": ["compute.block_size=3"],
     "mocosfl off": ["contrast.symmetric=off", "compute.block_size=1"],
@@ -202,6 +205,43 @@ CASES = {
         "method=monacosfl",
     ],
     "vision transformer": ["model.backbone=vit", "contrast.symmetric=both_views", "compute.block_size=2"],
+    "three states": [*THREE, "compute.block_size=2"],
+    BACK: [
+        *THREE,
+        "method=monacosfl",
+        "contrast.symmetric=both_views",
+        "client.velocity_at_sync=averaged",
+    ],
+    "three states, private memories, sampled, published schedule step": [
+        *THREE,
+        "contrast.share_features=false",
+        "client.sampling_ratio=0.5",
+        "client.schedule_step=published",
+        "compute.block_size=1",
+    ],
+    "three states, frozen": [*THREE, "client.frozen=true"],
+    "three states, every second download, int8": [
+        *THREE,
+        "communication.download_every=2",
+        "communication.smashed=int8",
+        "communication.gradient=int8",
+        "contrast.symmetric=off",
+    ],
+    "every third download": ["communication.download_every=3", "client.schedule_step=published"],
+    "every fifth download, monacosfl, sampled": [
+        "communication.download_every=5",
+        "method=monacosfl",
+        "client.sampling_ratio=0.5",
+    ],
+    "int8 at the cut": ["communication.smashed=int8", "communication.gradient=int8", "compute.block_size=3"],
+    "topk up, bf16 down": ["communication.smashed=topk", "communication.topk=0.3", "communication.gradient=bf16"],
+    "bf16 up, topk down, own rows, loop": [
+        "communication.smashed=bf16",
+        "communication.gradient=topk",
+        "client.gradient_scale=own_rows",
+        "contrast.symmetric=both_views",
+        "compute.backend=loop",
+    ],
     "one client": ["client.count=1", "client.batch_size=4"],
     "clients drop out": ["reliability.client_dropout=0.5", "epochs=5", "compute.block_size=2"],
     "clients drop out, own rows, sampled by data, weighted": [
@@ -317,6 +357,14 @@ CASES = {
         "epochs=4",
         "compute.block_size=2",
     ],
+    "links fail, int8 at the cut, every second download": [
+        "reliability.query_loss=0.3",
+        "reliability.gradient_loss=0.3",
+        "communication.smashed=int8",
+        "communication.gradient=int8",
+        "communication.download_every=2",
+        "client.gradient_scale=own_rows",
+    ],
     "everything fails": [
         "reliability.client_dropout=0.3",
         "reliability.query_loss=0.2",
@@ -358,10 +406,10 @@ class Watched:
         self.losses, self.accuracies, self.drifts = [], [], []
         step, synchronised = self.sim.chronicle.step, self.sim.chronicle.synchronised
 
-        def see_step(epoch, report, delivery):
+        def see_step(delivery, report, rates):
             self.losses.append(report.loss)
             self.accuracies.append(report.accuracy)
-            step(epoch, report, delivery)
+            step(delivery, report, rates)
 
         def see_drift(epoch, drift, present):
             self.drifts.append(drift)
@@ -369,6 +417,13 @@ class Watched:
 
         memory = getattr(self.sim.main_server, "memory", None)
         self.initial_memory = [] if memory is None else list(memory.keys.clone())
+        conclude, self.states = self.sim.saving.conclude, ""
+
+        def see_state(epoch, loss):
+            self.states += self.sim.saving._state
+            return conclude(epoch, loss)
+
+        self.sim.saving.conclude = see_state
         self.sim.chronicle.step, self.sim.chronicle.synchronised = see_step, see_drift
         with self.sim.speaker:
             list(self.sim.train())
@@ -399,6 +454,7 @@ def oracle_for(config, sim, initial_memory):
         initial_memory,
         views,
         *happenings(config, sim),
+        lambda epoch: Streams(config.seed).generator("replay order", epoch).permutation(sim.steps).tolist(),
     )
 
 
@@ -411,7 +467,7 @@ def happenings(config, sim):
         return reliability.survivors(epoch, draw_pool(config, streams, epoch, sim.problem.images)).tolist()
 
     def arrives(epoch, step, client):
-        delivery = reliability.delivery(epoch, step, np.array([client]))
+        delivery = reliability.delivery(Trip(epoch, step), np.array([client]))
         return bool(delivery.query[0]), bool(delivery.key[0]), bool(delivery.gradient[0])
 
     def present(epoch, step, pool):
@@ -444,6 +500,10 @@ def test_engine_agrees_with_oracle(settings, tmp_path):
     assert np.array_equal(heard, ~np.isnan(run.losses))
     same(np.array(run.losses)[heard], np.array(expected.losses)[heard], "losses")
     np.testing.assert_array_equal(run.accuracies, expected.accuracies)
+    assert run.states == expected.states
+    if config.communication.loss_threshold:
+        assert "ABC" in run.states
+        assert "CA" in run.states or settings != CASES[BACK]
     for client in range(config.client.count):
         same(run.client(client, "online"), flat(expected.online[client]), f"client {client} online")
         same(run.client(client, "momentum"), flat(expected.momentum[client]), f"client {client} momentum")
@@ -506,6 +566,8 @@ def test_cases_cover_every_option():
     assert values(lambda c: c.federation.alignment) == set(options)
     assert values(lambda c: c.federation.momentum_compression) == {"none", "int8", "topk"}
     assert values(lambda c: c.client.sampling) == {"uniform", "by_data", "round_robin", "trace"}
+    assert values(lambda c: c.communication.smashed) == {"none", "bf16", "int8", "topk"}
+    assert values(lambda c: c.communication.gradient) == {"none", "bf16", "int8", "topk"}
     for config in configs:
         if config.pool_size < config.client.count:
             images = np.arange(1, config.client.count + 1)

@@ -15,11 +15,11 @@ ROOT = PACKAGE.parent
 LAYERS = [
     {"errors", "signals", "networks", "methods", "__init__"},
     {"config", "streams", "schedules", "cadence"},
-    {"meter", "presets"},
+    {"meter", "presets", "codecs"},
     {"comm"},
     {"launch", "native"},
     {"split", "data", "objectives", "record", "slurm"},
-    {"cost", "retime", "doctor"},
+    {"cost", "retime", "doctor", "saving"},
     {"evaluation", "clients", "speaker"},
     {"server"},
     {"routes", "algorithms", "encoders", "problem"},

@@ -188,6 +188,28 @@ REFUSED = [
         },
         "a multiple of 80 rows",
     ),
+    (
+        {"method": "fl_byol", "communication.download_every": 2, "communication.smashed": "int8"},
+        "method = fl_byol sends nothing in a step, .*download_every = 2 and communication.smashed = 'int8' cannot save",
+    ),
+    ({"communication.loss_threshold": -0.1}, "communication.loss_threshold = -0.1"),
+    ({"communication.download_every": 0}, "communication.download_every = 0"),
+    ({"communication.smashed": "int4"}, "communication.smashed = 'int4'"),
+    ({"communication.topk": 1.5}, "communication.topk = 1.5"),
+    ({"communication.topk": 0.1, "communication.smashed": "int8"}, "neither is set; set one, or leave topk out"),
+    ({"communication.warmup_epochs": 3}, "of a saving that is off .*set loss_threshold, or"),
+    ({"communication.replay_mib": 3}, "of a saving that is off"),
+    (
+        {"communication.loss_threshold": 0.1, "epochs": 11},
+        "everything travels in the first 11 epochs, and epochs = 11; lower warmup_epochs to at most 9, or raise",
+    ),
+    (
+        {"communication.loss_threshold": 0.1, "communication.warmup_epochs": 0, "epochs": 2},
+        "in the first 2 epochs, and epochs = 2; raise epochs to at least 3",
+    ),
+    ({"client.frozen": True, "communication.download_every": 2}, "no gradient comes down at all"),
+    ({"client.frozen": True, "communication.gradient": "int8"}, "leave download_every and gradient out"),
+    ({"compute.precision": "bf16", "communication.gradient": "bf16"}, "is in bfloat16 already; leave it out"),
     ({"method": "fedprox"}, "method = 'fedprox'"),
     ({"seed": -1}, "seed = -1"),
     ({"seed": 2**63}, "seed = "),
@@ -273,6 +295,9 @@ def test_only_finite_numbers(name, value):
         {"data.source": "image-folder", "data.folder": "x", "data.image_size": 64},
         {"client.lr": 0},
         {"contrast.momentum": 1},
+        {"communication.loss_threshold": 0.1, "epochs": 12},
+        {"communication.loss_threshold": 0.1, "communication.warmup_epochs": 0, "epochs": 3},
+        {"communication.loss_threshold": 0.1, "epochs": 12, "client.frozen": True, "communication.smashed": "topk"},
         {"evaluation.every": 0},
     ],
 )
@@ -348,6 +373,8 @@ def other_values():
         "federation.aligned_layers": ["stem"],
         "client.sampling": "by_data",
         "client.availability": ["110", "101"],
+        "communication.smashed": "int8",
+        "communication.gradient": "topk",
         "evaluation.probe_l2": [0.5],
         "evaluation.label_shares": [0.01, 0.1],
         "evaluation.fine_tune_share": 0.5,
@@ -383,6 +410,10 @@ NEEDS = {
     "federation.divergence_target": {"method": "fedema"},
     "evaluation.own_models": {"method": "standalone"},
     "client.availability": {"client.sampling": "trace", "client.sampling_ratio": 0.5, "client.availability": ["1"]},
+    "communication.loss_threshold": {"epochs": 12},
+    "communication.warmup_epochs": {"epochs": 20, "communication.loss_threshold": 0.1},
+    "communication.replay_mib": {"epochs": 12, "communication.loss_threshold": 0.1},
+    "communication.topk": {"communication.smashed": "topk"},
 }
 """Without which a setting is refused."""
 
@@ -408,6 +439,9 @@ def test_hash_outlives_new_settings(tmp_path):
     assert failing == stored | {"reliability": {"key_loss": 0.1}}
     chosen = json.loads(build("evaluation.label_shares=[0.1]", values=stored).canonical())["evaluation"]
     assert chosen == stored["evaluation"] | {"label_shares": [0.1]}
+    assert "communication" not in stored
+    chosen = json.loads(build("communication.download_every=2", values=stored).canonical())["communication"]
+    assert chosen == {"download_every": 2}
 
 
 def test_a_plain_evaluation_asks_for_nothing_further():

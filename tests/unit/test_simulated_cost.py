@@ -11,6 +11,7 @@ from mocosfl_mpi.config import apply_settings, parse
 from mocosfl_mpi.presets import load
 from mocosfl_mpi.record.reader import open_run
 from mocosfl_mpi.record.schema import MEMORY, MESSAGES, WORK
+from mocosfl_mpi.saving import Trip
 from mocosfl_mpi.simulation import Conduct, Simulation
 from mocosfl_mpi.split import cut
 
@@ -39,10 +40,12 @@ def run(tmp_path_factory):
                 "cost/client_memory",
                 "steps/loss",
                 "divergence/online_mean",
+                "cost/rich_client_memory",
+                "epochs/state",
             )
-            names += ("cost/rich_client_memory",)
             failures = ("epochs/present", "syncs/present", "steps/heard", "simulated/lost")
-            return simulation, {name: file[name] for name in (*names, *failures) if name in file.names}
+            known = {name: file[name] for name in (*names, *failures) if name in file.names}
+            return simulation, known | {"summary": file.summary()}
 
     return start
 
@@ -82,7 +85,7 @@ def test_bytes_and_messages_are_those_worked_out_by_hand(run, settings, up, down
         if kind in ("query", "key"):
             assert (measured == up * message).all(), name
             assert (count == STEPS).all()
-        elif kind == "gradient":
+        elif name == "gradient_down":
             assert (measured == down * message).all()
             assert (count == (STEPS if down else 0)).all()
         else:
@@ -114,7 +117,7 @@ def test_what_is_lost_was_sent_and_costs_its_sender(run):
             total["dropped"] += not there
             assert found["epochs/present"][epoch, member] == there
             for step in range(STEPS if there else 0):
-                delivery = reliability.delivery(epoch, step, np.array([client]))
+                delivery = reliability.delivery(Trip(epoch, step), np.array([client]))
                 query, key, gradient = (bool(kind[0]) for kind in (delivery.query, delivery.key, delivery.gradient))
                 sent["query_up"] += 1
                 sent["key_up"] += 1
@@ -285,6 +288,86 @@ def test_bytes_of_methods_that_keep_own_models_are_those_worked_out_by_hand(run,
     assert memory["momentum_weights"] == memory["weights"] + beside
     assert memory["weights"] == FLOAT * (parameters or BACKBONE + HEAD)
     assert stale.any()
+
+
+SAMPLES = STEPS * BATCH
+
+
+@pytest.mark.parametrize(
+    ("settings", "up", "down"),
+    [
+        (("communication.smashed=int8",), SMASHED_FLOATS + 4, SMASHED_FLOATS * FLOAT),  # and a scale
+        (("communication.gradient=int8",), SMASHED_FLOATS * FLOAT, SMASHED_FLOATS + 4),
+        (("communication.smashed=bf16", "communication.gradient=bf16"), SMASHED_FLOATS * 2, SMASHED_FLOATS * 2),
+        (("communication.smashed=topk",), 52 * (4 + FLOAT), SMASHED_FLOATS * FLOAT),  # 5 % of 1024 are 51.2
+        (("communication.gradient=topk", "communication.topk=0.25"), SMASHED_FLOATS * FLOAT, 256 * (4 + FLOAT)),
+        (
+            ("communication.smashed=int8", "communication.gradient=topk", "compute.precision=bf16"),
+            SMASHED_FLOATS + 4,  # the scale of bfloat16 rows is a float32
+            52 * (4 + 2),
+        ),
+        (("communication.smashed=int8", "compute.precision=fp64"), SMASHED_FLOATS + 8, SMASHED_FLOATS * 8),
+        (("communication.smashed=int8", "client.frozen=true"), SMASHED_FLOATS + 4, 0),
+    ],
+)
+def test_bytes_of_compressed_samples_are_those_worked_out_by_hand(run, settings, up, down):
+    _, found = run("compute.precision=fp32", *settings)
+    for name, each in (("query_up", up), ("key_up", up), ("gradient_down", down)):
+        assert (found["simulated/bytes"][:, :, MESSAGES.index(name)] == SAMPLES * each).all(), name
+        assert (found["simulated/messages"][:, :, MESSAGES.index(name)] == STEPS * (each > 0)).all(), name
+
+
+def test_gradients_that_come_down_every_third_step(run):
+    """Of eight steps the third and the sixth: one in each epoch."""
+    _, plain = run("compute.precision=fp32", "contrast.symmetric=off")
+    _, found = run("compute.precision=fp32", "contrast.symmetric=off", "communication.download_every=3")
+    down = MESSAGES.index("gradient_down")
+    assert (found["simulated/messages"][:, :, down] == 1).all()
+    assert (found["simulated/bytes"][:, :, down] == BATCH * SMASHED_FLOATS * FLOAT).all()
+    others = [place for place in range(len(MESSAGES)) if place != down]
+    np.testing.assert_array_equal(found["simulated/bytes"][:, :, others], plain["simulated/bytes"][:, :, others])
+    same, fewer = [WORK.index(name) for name in ("query_forward", "key_forward", "ema")], [WORK.index("backward"), -1]
+    assert WORK[-1] == "optimiser"
+    flops = found["simulated/client_flops"]
+    np.testing.assert_array_equal(flops[:, :, same], plain["simulated/client_flops"][:, :, same])
+    np.testing.assert_array_equal(flops[:, :, fewer] * STEPS, plain["simulated/client_flops"][:, :, fewer])
+
+
+def test_three_states(run):
+    """A, A, B, C: three tensors a step, two, none; models travel all the time."""
+    saving = ("communication.loss_threshold=1000", "communication.warmup_epochs=0", "epochs=4")
+    _, found = run("compute.precision=fp32", "contrast.symmetric=off", *saving)
+    assert found["epochs/state"].tolist() == [0, 0, 1, 2]
+    message = STEPS * BATCH * SMASHED_FLOATS * FLOAT
+    for name, epochs in (("query_up", [1, 1, 1, 0]), ("key_up", [1, 1, 1, 0]), ("gradient_down", [1, 1, 0, 0])):
+        place = MESSAGES.index(name)
+        for epoch, travels in enumerate(epochs):
+            assert (found["simulated/bytes"][epoch, :, place] == travels * message).all()
+            assert (found["simulated/messages"][epoch, :, place] == travels * STEPS).all()
+    stale = entries(found["epochs/clients"])
+    for way in ("up", "down"):
+        weights = found["simulated/bytes"][:, :, MESSAGES.index(f"weights_{way}")]
+        np.testing.assert_array_equal(
+            weights, (SYNCS + (stale if way == "down" else 0)) * WHOLE + np.zeros_like(weights)
+        )
+    forward, learning = 2 * STEPS * BATCH * (16 * 16 * 4 * 9 + 2 * 16 * 16 * 4 * 4 * 9), STEPS * 6 * PARAMETERS
+    for name in ("query_forward", "key_forward", "ema"):
+        each = STEPS * 3 * PARAMETERS if name == "ema" else forward
+        flops = found["simulated/client_flops"][:, :, WORK.index(name)]
+        np.testing.assert_array_equal(flops, np.tile(np.array([[1], [1], [1], [0]]) * each, (1, flops.shape[1])))
+    assert (found["simulated/client_flops"][:, 0, WORK.index("optimiser")] == [learning, learning, 0, 0]).all()
+    assert (found["simulated/client_flops"][:2, :, WORK.index("backward")] > 0).all()
+    assert not found["simulated/client_flops"][2:, :, WORK.index("backward")].any()
+    saved = found["summary"]["saving"]
+    assert saved == {
+        "A": 2,
+        "B": 1,
+        "C": 1,
+        "saved_epochs": 1.5,
+        "saved_epochs_published": 2.5,
+        "saved_share": saved["saved_share"],
+    }
+    assert saved["saved_share"] == pytest.approx(1 - (3 + 3 + 2) / 12)
 
 
 def test_compression_costs_memory_on_the_device(run):

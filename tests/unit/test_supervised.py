@@ -146,7 +146,7 @@ def test_neither_labels_nor_logits_leave_a_u_shaped_client(tmp_path, monkeypatch
     sim = Simulation.begin(config, Conduct("test", tmp_path / "out", quiet=True))
     with sim.speaker:
         list(sim.train())
-    classes, rows, layers = sim.problem.classes, config.client.batch_size, len(sim.clients._model.names)
+    classes, rows, layers = sim.problem.classes, config.client.batch_size, len(sim.clients.model.names)
     parameters, features = sim.clients._model.parameters, 4 * 2**3
     maps = (rows, 16, 16, 4)
     travelled = {(way, tuple(part.shape[1:])) for way, part in seen}

@@ -80,6 +80,8 @@ def test_the_truth_is_the_ledgers(table_1):
         ("federation.alignment=momentum_reset", "federation.aligned_layers=['stem']"),
         ("method=monacosfl", "federation.momentum_every=2", "federation.momentum_compression=int8"),
         ("client.frozen=true", "model.bottleneck=C4S2", "contrast.symmetric=both_views"),
+        ("communication.smashed=int8", "communication.gradient=topk", "communication.download_every=2"),
+        ("client.frozen=true", "communication.smashed=topk"),
     ],
 )
 def test_every_step_is_named(settings):

@@ -56,6 +56,8 @@ def machine():
         ("method=fedema", "epochs=3"),
         ("method=fedu", "epochs=3"),
         ("method=standalone", "client.sampling=round_robin"),
+        ("communication.download_every=3", "communication.smashed=int8", "communication.gradient=topk"),
+        ("communication.smashed=topk", "communication.topk=0.3", "client.frozen=true"),
         ("client.sampling=trace", "client.availability=['10', '11', '01']"),
     ],
 )
@@ -81,6 +83,25 @@ def test_bytes_flops_and_sizes_are_those_of_the_run(tmp_path, settings):
     newest = sorted((tmp_path / "run" / "checkpoints").iterdir())[-1]
     size = sum(file.stat().st_size for file in newest.iterdir())
     assert checkpoint_bytes(planned) == pytest.approx(size, rel=0.1)
+
+
+def test_what_is_saved_by_the_loss_is_planned_as_if_nothing_were(tmp_path):
+    """Bytes and FLOPs are the most that they can be; the checkpoint of a run that ends in a replay is as large."""
+    saving = ("communication.loss_threshold=1000", "communication.warmup_epochs=0", "epochs=5")
+    _, values = load("smoke")
+    config = parse(apply_settings(values, ["evaluation.linear_probe=false", *saving]), "smoke")
+    Simulation.begin(config, Conduct("smoke", out=tmp_path / "run", quiet=True)).run()
+    planned = experiment(config, image_set(config, None), machine())
+    sent, _ = traffic(planned)
+    with open_run(tmp_path / "run") as run:
+        found = actual(run)
+        assert run["epochs/state"].tolist() == [0, 0, 1, 2, 2]
+    up = found["simulated_bytes"]["query_up"]
+    assert sent[:, MESSAGES.index("query_up")].sum() * 3 == up * 5
+    newest = sorted((tmp_path / "run" / "checkpoints").iterdir())[-1]
+    size = sum(file.stat().st_size for file in newest.iterdir())
+    assert checkpoint_bytes(planned) == pytest.approx(size, rel=0.1)
+    assert planned.replay_bytes == 4 * 2 * 6 * 2 * 1024 * planned.activation
 
 
 def test_images_that_are_not_here_have_their_published_sizes(tmp_path):

@@ -64,6 +64,26 @@ def test_every_part_is_the_one_worked_out_by_hand(timed):
     assert found.members == 4
 
 
+def test_steps_without_a_download_and_epochs_without_an_upload(timed):
+    """Epoch 1 is a replay; in epoch 2 gradients come down in one of the two steps."""
+    columns = [MESSAGES.index(name) for name in ("query_up", "key_up", "gradient_down")]
+    with h5py.File(timed.path, "r+") as file:
+        for name in ("simulated/bytes", "simulated/messages"):
+            file[name][1, :, columns[0] : columns[2] + 1] = 0
+            file[name][2, :, columns[2]] = file[name][2, :, columns[2]] // 2
+        file["simulated/client_flops"][1] = 0
+    assert columns == [0, 1, 2]
+    found = timed()
+    for name, replay, half in (
+        ("compute", 0.0, 2.0),
+        ("upload", 0.0, 4.0),
+        ("server", 1.0, 1.0),  # the server's work is the same
+        ("download", 0.0, 0.5),
+        ("latency", 0.0, 2 * (0.050 + 2 * 0.010) + 0.050 + 0.010),
+    ):
+        np.testing.assert_allclose(found.parts[name][1:], [replay, half], rtol=1e-12, err_msg=name)
+
+
 def test_compressed_exchanges_are_told_from_full_copies(timed):
     """100 kB of momentum each way at the synchronisation, and for the last member a copy of 500 kB before it."""
     with h5py.File(timed.path, "r+") as file:

@@ -218,12 +218,12 @@ def test_momentum_trunk():
         assert not p.requires_grad
 
 
-def test_frozen_clients_get_no_gradient_and_the_server_learns_the_same():
+def test_clients_that_want_no_answer_get_none_and_the_server_learns_the_same():
     query, key = smashed(0, config())
-    frozen, learning = server(config(client={"frozen": True})), server(config())
-    assert frozen.step(query, key, POOL)[0] is None
-    learning.step(query, key, POOL)
-    assert torch.equal(state(frozen), state(learning))
+    silent, answering = server(config()), server(config())
+    assert silent.step(query, key, POOL, answer=False)[0] is None
+    assert answering.step(query, key, POOL)[0] is not None
+    assert torch.equal(state(silent), state(answering))
 
 
 def test_learning_rates():
