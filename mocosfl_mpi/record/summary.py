@@ -40,8 +40,8 @@ def summarise(run: Run) -> dict[str, Any]:
         At the last synchronisation, before averaging: L2 norms summed over the layers, mean over the pool.
     bytes_per_client, messages_per_client, flops_per_client
         By kind: total of the run over *all* simulated clients, those never drawn included, divided by their number.
-    client_memory
-        Bytes of one client by use.
+    client_memory, rich_client_memory
+        Bytes of one client by use; the latter None where no clients are rich.
     failures
         What went wrong, of how much: clients that dropped out of an epoch, synchronisations missed by a client, steps
         in which the server heard nobody, each ``[count, of]``; ``lost_messages`` by kind. None where nothing can fail.
@@ -81,6 +81,8 @@ def summarise(run: Run) -> dict[str, Any]:
         "flops_per_client": _by_kind(run, "simulated/client_flops"),
         "client_memory": dict(zip(run["memory"].tolist(), run["cost/client_memory"].tolist(), strict=True)),
     }
+    rich = run["cost/rich_client_memory"].tolist() if "cost/rich_client_memory" in run.names else None
+    summary["rich_client_memory"] = rich and dict(zip(run["memory"].tolist(), rich, strict=True))
     summary["failures"] = _failures(run)
     summary |= _measured(run) | {"notes": [str(note) for note in attrs["notes"]]}
     return summary | {"warnings": cautions(summary)}
