@@ -160,8 +160,9 @@ class Account:
 
     @property
     def _passed(self) -> float:
-        """Images that a client passes over in the run, on average: whole batches."""
-        return self.epochs * self._found.steps * self.config.client.batch_size
+        """Images that a client passes over in the run, on average: whole batches, of those who take part."""
+        views = self.config.rows_per_client / self.config.client.batch_size
+        return self._ledger[1]["query_forward"] / self._found.network.bottom.costs.last.forward / views
 
     @cached_property
     def true(self) -> Figures:
@@ -169,7 +170,7 @@ class Account:
         sent, work = self._ledger
         latents = sum(sent[kind] for kind in ("query_up", "key_up", "gradient_down"))
         whole = sum(work.values())
-        server = sum(self._found.server_flops.values()) / (self.config.pool_size * self.config.client.batch_size)
+        server = sum(self._found.server_flops.values()) / (self._found.batches * self.config.client.batch_size)
         return Figures(
             weights=(sum(sent.values()) - latents) / MEBIBYTE,
             latents=latents / MEBIBYTE,

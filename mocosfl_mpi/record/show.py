@@ -91,7 +91,7 @@ def _header(run: Run, summary: Mapping[str, Any]) -> RenderableType:
         "Data": f"{_value(config, 'data', 'source')}, {classes} classes, partition "
         f"{_value(config, 'partition', 'kind')!r}, {each} images per client",
         "Clients": f"{clients} simulated, {summary['pool']} take part in an epoch{drawn}, "
-        f"{_value(config, 'client', 'batch_size')} images each per step",
+        f"{_value(config, 'client', 'batch_size')} images each per step{_rich(config)}",
         "Network": f"{backbone}, width {_value(config, 'model', 'width')}, {place}{_at_the_cut(config)}",
         "Progress": f"{summary['epochs']} of {summary['epochs_planned']} epochs, {summary['steps']} steps, "
         f"{summary['syncs']} synchronisations{_wall(summary)}",
@@ -251,6 +251,8 @@ def _spending(summary: Mapping[str, Any]) -> RenderableType:
     for kind, text in _MEMORY.items():
         if kind in summary["client_memory"]:
             table.add_row(text, size(summary["client_memory"][kind]), "")
+    if summary["rich_client_memory"]:
+        table.add_row("peak memory, rich client", size(summary["rich_client_memory"]["peak"]), "")
     title = f"What one simulated client spends in the run, mean of {summary['clients']} clients (1 MiB = 2^20 byte)"
     return section(title, table, *_saved(summary))
 
@@ -361,6 +363,20 @@ def _often(config: Mapping[str, Any], method: Any) -> str:
     if method in METHODS and METHODS[method].one_at_a_time:
         return ", an epoch is one client's turn"
     return "" if _strategy(config, method) == "none" else f", {times} times per epoch"
+
+
+def _rich(config: Mapping[str, Any]) -> str:
+    """Who has more, in words."""
+    share, factor, data = (
+        setting(config, name) for name in ("client.rich_share", "client.rich_batch_factor", "partition.rich_data")
+    )
+    if not isinstance(share, float):
+        return ""
+    words = [
+        f"batches {factor} times as large" if isinstance(factor, int) else "",
+        f"{_percent(data)} of the images" if isinstance(data, float) else "",
+    ]
+    return f"; {_percent(share)} of them are rich: {' and '.join(word for word in words if word)}"
 
 
 def _averaged(config: Mapping[str, Any], method: Any) -> str:

@@ -48,8 +48,8 @@ def summarise(run: Run) -> dict[str, Any]:
         Where `communication.loss_threshold` is on: epochs by state, ``saved_epochs`` by the published formula
         #C + #B/2, ``saved_epochs_published`` as the published code counts (the states to which epochs led), and
         ``saved_share`` of the bytes of smashed data and gradients that state A would have sent. Else None.
-    client_memory
-        Bytes of one client by use.
+    client_memory, rich_client_memory
+        Bytes of one client by use; the latter None where no clients are rich.
     failures
         What went wrong, of how much: clients that dropped out of an epoch, synchronisations missed by a client, steps
         in which the server heard nobody, each ``[count, of]``; ``lost_messages`` by kind. None where nothing can fail.
@@ -90,6 +90,8 @@ def summarise(run: Run) -> dict[str, Any]:
         "saving": _saving(run),
         "client_memory": dict(zip(run["memory"].tolist(), run["cost/client_memory"].tolist(), strict=True)),
     }
+    rich = run["cost/rich_client_memory"].tolist() if "cost/rich_client_memory" in run.names else None
+    summary["rich_client_memory"] = rich and dict(zip(run["memory"].tolist(), rich, strict=True))
     summary["failures"] = _failures(run)
     summary |= _measured(run) | {"notes": [str(note) for note in attrs["notes"]]}
     return summary | {"warnings": cautions(summary)}
