@@ -29,7 +29,13 @@ FURTHER = {
     "per_client": True,
 }
 """Everything that a run may ask for, so that its file has every dataset of the schema."""
-CONFIG = {"epochs": 3, "client": {"count": 6, "sampling_ratio": 0.7}, "seed": 7, "evaluation": FURTHER}
+CONFIG = {
+    "epochs": 3,
+    "client": {"count": 6, "sampling_ratio": 0.7},
+    "seed": 7,
+    "evaluation": FURTHER,
+    "communication": {"loss_threshold": 0.1, "warmup_epochs": 1},
+}
 STATE = "0123456789abcdef" * 4
 
 
