@@ -119,14 +119,14 @@ def _measure(run: Run, name: str) -> Any:
 def _saving(run: Run) -> dict[str, Any] | None:
     if "epochs/state" not in run.names:
         return None
-    states, led = (np.bincount(run[f"epochs/{name}"], minlength=3) for name in ("state", "next_state"))
+    states, led = ([int((run[f"epochs/{name}"] == n).sum()) for n in range(3)] for name in ("state", "next_state"))
     kinds = [place for place, kind in enumerate(run["message"]) if kind in ("query_up", "key_up", "gradient_down")]
     sent = run["simulated/bytes"][:, :, kinds].sum(axis=(1, 2), dtype=np.int64)
     full = sent[run["epochs/state"] == 0]
     return {
-        **dict(zip("ABC", states.tolist(), strict=True)),
-        "saved_epochs": float(states[2] + states[1] / 2),
-        "saved_epochs_published": float(led[2] + led[1] / 2),
+        **dict(zip("ABC", states, strict=True)),
+        "saved_epochs": states[2] + states[1] / 2,
+        "saved_epochs_published": led[2] + led[1] / 2,
         "saved_share": 1.0 - float(sent.sum()) / (float(full.mean()) * len(sent)) if full.any() else None,
     }
 
