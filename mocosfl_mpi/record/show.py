@@ -68,22 +68,22 @@ def _header(run: Run, summary: Mapping[str, Any]) -> RenderableType:
     backbone, cut = _value(config, "model", "backbone"), _value(config, "model", "cut_layer")
     # The papers count convolutions, of networks with two in each block.
     papers = f" ({2 * cut - 1} as the papers count)" if isinstance(cut, int) and backbone in _PAIRS else ""
-    method = METHODS.get(summary["method"])
-    whole = method is not None and method.whole_network
-    often = f"{_value(config, 'federation', 'sync_freq')} times per epoch"
-    if method is not None and method.one_at_a_time:
-        often = "an epoch is one client's turn"
-    place = "whole on the client" if whole else f"first {cut} layer(s){papers} on the client"
     images, clients = run["partition/counts"].sum(axis=1), summary["clients"]
     classes = len(run["class"])
     each = f"{images.min()}" if images.min() == images.max() else f"{images.min()} to {images.max()}"
+    owned = f"partition {_value(config, 'partition', 'kind')!r}, {each} images per client"
+    often = f"{_value(config, 'federation', 'sync_freq')} times per epoch"
+    place = f"first {cut} layer(s){papers} on the client"
+    if (method := METHODS.get(summary["method"])) is not None:
+        owned = f"every client has a piece of each of {each} images" if method.vertical else owned
+        often = "an epoch is one client's turn" if method.one_at_a_time else often
+        place = "whole on the client" if method.whole_network else place
     averaged, sampling = _averaged(config, summary["method"]), _value(config, "client", "sampling")
     drawn = "" if sampling in ("uniform", "?") else f" ({sampling})"
     rows = {
         "Run": f"{summary['preset']}, {state}",
         "Method": f"{summary['method']}{': ' if averaged else ''}{averaged}, {often}; seed {summary['seed']}",
-        "Data": f"{_value(config, 'data', 'source')}, {classes} classes, partition "
-        f"{_value(config, 'partition', 'kind')!r}, {each} images per client",
+        "Data": f"{_value(config, 'data', 'source')}, {classes} classes, {owned}",
         "Clients": f"{clients} simulated, {summary['pool']} take part in an epoch{drawn}, "
         f"{_value(config, 'client', 'batch_size')} images each per step",
         "Network": f"{backbone}, width {_value(config, 'model', 'width')}, {place}",

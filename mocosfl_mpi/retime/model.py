@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mocosfl_mpi.errors import BadInput
+from mocosfl_mpi.methods import METHODS
 from mocosfl_mpi.record.reader import Run
 from mocosfl_mpi.retime.profiles import Device, Network, Server
 from mocosfl_mpi.streams import Streams
@@ -243,6 +244,8 @@ def _server_seconds(run: Run, ledger: _Ledger, steps: npt.NDArray[np.int64], ser
     client, main = segments.index("client"), segments.index("server")
     _require(run, image[client, forward] > 0, "clients that compute nothing")
     rows = ledger.flops[:, :, forward].sum(axis=1) / image[client, forward] / steps
+    if (method := METHODS.get(run.attrs["method"])) is not None and method.vertical:
+        rows /= ledger.flops.shape[1]  # the members' rows are pieces of the same images
     flops: Array = rows * image[main].sum() + step[main].sum()
     return flops / (server.compute_gigaflop_per_second * 1e9)
 

@@ -28,6 +28,8 @@ ROWS = {
     "sfl_v1": ("method=sfl_v1", "compute.block_size=2", "client.velocity_at_sync=averaged"),
     "split_vanilla": ("method=split_vanilla", "epochs=5"),
     "split_u_shaped": ("method=split_u_shaped", "epochs=5"),
+    "split_vertical": ("method=split_vertical", "client.count=4"),
+    "split_vertical, halves, fp32": ("method=split_vertical", "client.count=2", "compute.precision=fp32"),
     "central": ("method=central", "client.count=1", "client.sampling_ratio=1.0", "partition.kind=iid"),
     "private memories": (
         "contrast.share_features=false",

@@ -79,6 +79,7 @@ CASES = [
     ("--set", "method=sfl_v1", "--set", "federation.sync_freq=1"),
     ("--set", "method=split_vanilla"),
     ("--set", "method=split_u_shaped"),
+    ("--set", "method=split_vertical", "--set", "client.count=4"),
     tuple(word for setting in FURTHER for word in ("--set", f"evaluation.{setting}")),
     ("--set", "method=monacosfl", "--set", "client.velocity_at_sync=averaged"),
     ("--set", "client.frozen=true"),

@@ -47,6 +47,7 @@ def machine():
         ("method=sfl_v1", "client.velocity_at_sync=averaged"),
         ("method=split_vanilla", "epochs=5", "client.velocity_at_sync=averaged"),
         ("method=split_u_shaped", "epochs=5"),
+        ("method=split_vertical", "client.count=4"),
         ("client.sampling=trace", "client.availability=['10', '11', '01']"),
     ],
 )
