@@ -120,7 +120,7 @@ def retime(run: Run, device: Device, network: Network, server: Server, *, sigma:
     step, sync = _share(ledger.step, each_step), _share(ledger.sync, each_sync)
     compute = ledger.flops.sum(axis=2) / each_step / (device.compute_gigaflop_per_second * 1e9) * slow
     up, down = link.seconds("up", step["up"][0]), link.seconds("down", step["down"][0])
-    latency = link.latency(step["up"][1]) + link.latency(step["down"][1])
+    latency = link.latency(step["up"][1], ledger.trips) + link.latency(step["down"][1], ledger.trips)
     worst = np.argmax(compute + up + down + latency, axis=1)[:, None]
     exchange = link.seconds("up", sync["up"][0]) + link.seconds("down", sync["down"][0])
     delay = link.latency(sync["up"][1]) + link.latency(sync["down"][1])
@@ -177,6 +177,7 @@ class _Ledger:
     """The recorded bytes and messages, split into those of steps, of synchronisations and of the epoch's beginning.
 
     ``step``, ``sync``: by way, (bytes, messages), each ``[epoch, member]``, summed over the epoch; ``fetch`` alike.
+    ``trips``: round trips of a step; two where features come down and their gradient goes up.
     """
 
     def __init__(self, run: Run) -> None:
@@ -195,6 +196,7 @@ class _Ledger:
             return _pair(found)
 
         self.step = {way: of(kind for kind, its in _STEP.items() if its == way) for way in ("up", "down")}
+        self.trips: Array = np.where(columns.get("features_down", nothing)[1] > 0, 2.0, 1.0)
         self.exchanged = of(f"{model}_up" for model in _MODELS)[1]
         together: list[tuple[Array, Array]] = []
         fetched: list[tuple[Array, Array]] = []
@@ -227,10 +229,10 @@ class _Link:
         """Seconds in which ``size`` bytes ``[epoch, member]`` go through the link."""
         return size * 8.0 / self._rates[way]
 
-    def latency(self, messages: Array) -> Array:
-        """Half a round trip where there is anything to move, and the overhead of each message."""
+    def latency(self, messages: Array, trips: Array | float = 1.0) -> Array:
+        """Half of each round trip where there is anything to move, and the overhead of each message."""
         network = self._network
-        half = np.where(messages > 0, network.round_trip_millisecond / 2, 0.0)
+        half = np.where(messages > 0, trips * network.round_trip_millisecond / 2, 0.0)
         return (half + messages * network.message_overhead_millisecond) / 1000.0
 
 

@@ -39,7 +39,7 @@ class Trunk(nn.Module):
         return self.head(self.features(smashed))  # type: ignore[no-any-return]
 
 
-class Middle(Trunk):
+class Headless(Trunk):
     """A main server's part that ends in the pooled features: what stands behind them is the client's."""
 
     def __init__(self, backbone: nn.Sequential, dtype: torch.dtype) -> None:
@@ -192,7 +192,7 @@ def u_shaped(network: SplitNetwork) -> SplitNetwork:
     trunk, first = network.trunk, network.bottom
     assert trunk is not None
     assert isinstance(first, nn.Sequential)
-    middle = Middle(trunk.backbone, next(first.parameters()).dtype)
+    middle = Headless(trunk.backbone, next(first.parameters()).dtype)
     return replace(network, bottom=Ends(first, trunk.head), trunk=middle)
 
 

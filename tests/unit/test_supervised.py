@@ -235,3 +235,33 @@ def test_who_takes_part_follows_from_the_method():
     assert configuration(["method=split_u_shaped", "federation.sync_freq=3"]).sync_freq == 1
     assert configuration(["method=split_vertical", "client.sampling_ratio=0.5"]).pool_size == 4
     assert configuration(["method=sfl_v2", "contrast.symmetric=both_views"]).rows_per_client == 2
+
+
+@pytest.mark.usefixtures("_quick")
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["method=fedavg"],
+        ["method=sfl_v1"],
+        ["method=sfl_v2"],
+        ["method=split_vanilla"],
+        ["method=split_u_shaped"],
+        ["method=split_vertical", "client.count=2"],
+    ],
+    ids=lambda settings: settings[0],
+)
+def test_what_is_judged_is_what_was_trained(tmp_path, settings):
+    """In the machine's own backend: the kernels' weights are those of the module that shares none with the run."""
+    words = [*settings, "compute.precision=fp32", "compute.backend=auto"]
+    sim = Simulation.begin(configuration(words), Conduct("test", tmp_path / "out", quiet=True))
+    images = torch.randn(20, 1, 16, 16, generator=torch.Generator().manual_seed(2))
+    untrained = sim.results.encoder()(images)
+    with sim.speaker:
+        list(sim.train())
+    features, logits = sim.results.encoder()(images)
+    with torch.no_grad():
+        module = sim.results.encoder_copy()(images)
+    assert (features - module).abs().max() < 1e-4 * features.abs().max()
+    assert (features - untrained[0]).abs().max() > 1e-2 * features.abs().max()
+    assert logits.shape == (20, sim.problem.classes)
+    assert (logits - untrained[1]).abs().max() > 1e-2 * logits.abs().max()
