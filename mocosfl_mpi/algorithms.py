@@ -12,6 +12,7 @@ import torch
 
 from mocosfl_mpi.codecs import codec
 from mocosfl_mpi.config import Config, Federation
+from mocosfl_mpi.data.pieces import GRIDS
 from mocosfl_mpi.objectives.local import BYOL, MOCO, SIMCLR, SIMSIAM, SUPERVISED, LocalObjective
 from mocosfl_mpi.server.alignments import (
     MOMENTUM,
@@ -28,6 +29,7 @@ from mocosfl_mpi.server.alignments import (
 )
 from mocosfl_mpi.server.copies import Copies
 from mocosfl_mpi.server.main_server import MainServer
+from mocosfl_mpi.server.merged import Merged
 from mocosfl_mpi.server.middle import Middle
 from mocosfl_mpi.server.mixing import MIXTURES, TARGET, TUNED
 from mocosfl_mpi.server.protocol import Server
@@ -55,8 +57,8 @@ class Algorithm:
         return self.local.momentum if self.local else self.server is MainServer
 
     def server_updates(self, config: Config) -> int:
-        """SGD steps that the main server does in a step: one for all rows, or with labels one for each client."""
-        return 1 if self.server is MainServer else config.pool_size
+        """SGD steps that the main server does in a step: one for all rows, or in SplitFed one for each client."""
+        return config.pool_size if self.server in (Sequential, Copies) else 1
 
     def server_copies(self, config: Config) -> int:
         """Copies of the trunk that the main server keeps beside it, each with its velocity."""
@@ -166,6 +168,13 @@ ALGORITHMS = {
         ONLINE,
         server=Middle,
     ),
+    "split_vertical": Algorithm(
+        "Vertical split learning",
+        "Vepakomma, Gupta, Swedish, Raskar: Split learning for health: distributed deep learning without sharing raw "
+        "patient data. 2018",
+        (),
+        server=Merged,
+    ),
 }
 
 
@@ -179,11 +188,13 @@ def network(
     Raises
     ------
     BadInput
-        The bottleneck does not fit the map it compresses.
+        The bottleneck does not fit the map it compresses, or images cannot be cut into pieces.
     """
     local, ends = ALGORITHMS[config.method].local, classes if config.supervised else None
     if local is None:
         found = cut.build(config.model, channels, image_size, streams, dtype, classes=ends)
+        if config.vertical:
+            return cut.in_pieces(found, *GRIDS[config.client.count])
         return cut.u_shaped(found) if config.keeps_labels else found
     return cut.whole(config.model, channels, image_size, streams, dtype, predictor=local.predictor, classes=ends)
 

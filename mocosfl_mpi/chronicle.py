@@ -76,7 +76,7 @@ class WireSizes:
             del step["key_up"]
             if config.keeps_labels:
                 step |= {"features_down": features, "gradient_up": features}
-            else:
+            elif not config.vertical:  # where every client has a piece, labels are the main server's
                 step["labels_up"] = config.rows_per_client * LABEL
         if config.client.frozen:
             step.pop("gradient_down")

@@ -5,12 +5,15 @@ from __future__ import annotations
 import copy
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
 
+from mocosfl_mpi.data.pieces import apart, together
 from mocosfl_mpi.server.protocol import Server
 from mocosfl_mpi.split import cut
 from mocosfl_mpi.split.ends import StackedEnds
 from mocosfl_mpi.split.engine import Engine
+from mocosfl_mpi.split.pieces import Pieces
 from mocosfl_mpi.split.stacked import StackedModel
 
 
@@ -55,6 +58,26 @@ class BetweenEnds:
     def module(self, weights: Tensor) -> nn.Module:
         """See ``Encode``."""
         return cut.Encoder(self._model.module(weights), copy.deepcopy(self._server.online))
+
+
+class FromPieces:
+    """The parts of all clients, each on its own piece of an image, and the main server's trunk behind them."""
+
+    def __init__(self, model: StackedModel, server: Server, clients: int) -> None:
+        self._model = model
+        self._server = server
+        self._clients = clients
+
+    def __call__(self, weights: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
+        """See ``Encode``; ``weights`` ``[clients·P]``."""
+        pieces = torch.stack(apart(images, self._clients))
+        smashed = self._model.forward(weights.view(self._clients, -1), pieces)
+        return self._server.encode(together(list(smashed)))
+
+    def module(self, weights: Tensor) -> nn.Module:
+        """See ``Encode``."""
+        parts = [self._model.module(own) for own in weights.view(self._clients, -1)]
+        return cut.Encoder(Pieces(parts), copy.deepcopy(self._server.online))
 
 
 class InOnePiece:

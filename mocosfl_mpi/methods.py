@@ -26,6 +26,8 @@ class Method:
     """An epoch of the run is the turn of one client, at whose end it hands its part over to the next."""
     keeps_labels: bool = False
     """Labels and the end of the network stay with the clients, on the other side of the main server."""
+    vertical: bool = False
+    """All clients have the same images, each a piece of every one: two halves, or four quadrants."""
     clients: int | None = None
     """The only number of clients that makes sense."""
     own_models: int = 0
@@ -48,6 +50,7 @@ METHODS = {
     "sfl_v2": Method(momentum=False, supervised=True),
     "split_vanilla": Method(momentum=False, supervised=True, one_at_a_time=True),
     "split_u_shaped": Method(momentum=False, supervised=True, one_at_a_time=True, keeps_labels=True),
+    "split_vertical": Method("none", momentum=False, supervised=True, vertical=True),
 }
 MOMENTUM_ALIGNED = frozenset({"online_and_momentum", "momentum_reset"})
 """Alignments that are about momentum models."""

@@ -51,10 +51,23 @@ def read(config: Config, data_dir: Path | None, streams: Streams) -> Source:
     if held:
         order = streams.generator("validation").permutation(len(data.train))
         train, validation = data.train.take(np.sort(order[held:])), data.train.take(np.sort(order[:held]))
-    parts = partition(
-        config.partition, train.labels, config.client.count, data.class_count, streams, config.rich_clients
-    )
+    parts = owners(config, train.labels, data.class_count, streams)
     return Source(data, train, validation, parts, load(other, data_dir, streams) if other else None)
+
+
+def owners(
+    config: Config, labels: npt.NDArray[np.int64], classes: int, streams: Streams
+) -> list[npt.NDArray[np.int64]]:
+    """Each client's indices into the training images; all of them where clients have pieces of the same images.
+
+    Raises
+    ------
+    BadInput
+        The partition is impossible.
+    """
+    if config.vertical:
+        return [np.arange(len(labels)) for _ in range(config.client.count)]
+    return partition(config.partition, labels, config.client.count, classes, streams, config.rich_clients)
 
 
 @dataclass(frozen=True)

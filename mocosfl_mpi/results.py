@@ -60,7 +60,7 @@ def open_record(
     assert source is not None
     frozen = config.client.frozen
     algorithm = ALGORITHMS[config.method]
-    server_costs = measure(network.trunk, network.smashed_shape) if network.trunk else NOTHING
+    server_costs = measure(network.trunk, network.trunk_shape) if network.trunk else NOTHING
     server_cost = server_costs.last if frozen else server_costs.answering
     client_work = per_image(cost, frozen, algorithm.momentum), per_step(cost, frozen, algorithm.momentum)
     flops = np.array([list(client_work[0].values()), list(per_image(server_cost, False, algorithm.momentum).values())])

@@ -25,6 +25,7 @@ from mocosfl_mpi.clients.labelled import LabelledFeed
 from mocosfl_mpi.clients.participation import pool as draw_pool
 from mocosfl_mpi.clients.population import Population
 from mocosfl_mpi.clients.reliability import Reliability
+from mocosfl_mpi.clients.vertical import VerticalFeed
 from mocosfl_mpi.clients.wealth import factors
 from mocosfl_mpi.codecs import codec
 from mocosfl_mpi.comm.cluster import Cluster
@@ -33,7 +34,7 @@ from mocosfl_mpi.config import Config
 from mocosfl_mpi.cost.flops import SegmentCost, measure
 from mocosfl_mpi.data.normalise import evaluation_images
 from mocosfl_mpi.data.views import ViewMaker
-from mocosfl_mpi.encoders import BehindTheCut, BetweenEnds, Encode, InOnePiece
+from mocosfl_mpi.encoders import BehindTheCut, BetweenEnds, Encode, FromPieces, InOnePiece
 from mocosfl_mpi.errors import BadInput, RunFailed, Stopped
 from mocosfl_mpi.evaluation.further import Further
 from mocosfl_mpi.evaluation.judge import Judge
@@ -185,7 +186,8 @@ def feed(config: Config, problem: Problem, views: ViewMaker, streams: Streams) -
     """Where clients get their batches: two views of each image, or one and its label."""
     size = config.client.batch_size
     if config.supervised:
-        return LabelledFeed(problem.pixels, problem.labels, problem.parts, size, views, streams, factors(config))
+        kind = VerticalFeed if config.vertical else LabelledFeed
+        return kind(problem.pixels, problem.labels, problem.parts, size, views, streams, factors(config))
     return Feed(problem.pixels, problem.parts, size, views, streams, factors(config))
 
 
@@ -381,11 +383,11 @@ class Simulation:
             return InOnePiece(network.bottom, network.key_dim, engine)
         if self.main_server is None:
             return None
-        return (
-            BetweenEnds(model, self.main_server)
-            if isinstance(model, StackedEnds)
-            else BehindTheCut(model, self.main_server)
-        )
+        if isinstance(model, StackedEnds):
+            return BetweenEnds(model, self.main_server)
+        if self.config.vertical:
+            return FromPieces(model, self.main_server, self.config.client.count)
+        return BehindTheCut(model, self.main_server)
 
     def _facts(self, source: Source | None, server_threads: int, found: Found | None) -> Manifest:
         """What every checkpoint of this run says about it, position aside (rank 0). BadInput for other data."""

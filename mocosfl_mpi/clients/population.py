@@ -90,7 +90,7 @@ class Population:
             self._widths[state] = model.parameters
             self.shared[f"server_{state}"] = torch.zeros_like(initial["online"])
         if any(keep.state == "online" and not keep.lapses for keep in private):
-            self.shared["average"] = initial["online"].clone()
+            self.shared["average"] = initial["online"].repeat(config.pool_size if config.vertical else 1)
         self._width = sum(keep.numbers for keep in private)
         self._lapsing = list(dict.fromkeys(keep.state for keep in private if keep.lapses))
         self._loads = np.zeros(len(self._lapsing), dtype=np.int64)
@@ -260,13 +260,16 @@ class Population:
         self._loads += np.array([name == state for state in self._lapsing], dtype=np.int64)
 
     def averaged(self, online: Tensor) -> None:
-        """Take note of the mean ``[P]`` of the pool's online models, where it is not what clients share anyway."""
+        """Take note of the mean ``[P]`` of the pool's online models, where it is not what clients share anyway.
+
+        Of all models ``[clients·P]``, one after the other, where each belongs to another piece of the images.
+        """
         if "average" in self.shared:
             self.shared["average"] = online
 
     @property
     def average(self) -> Tensor:
-        """The mean ``[P]`` of the pool's online models at the last synchronisation: the model that is evaluated."""
+        """What is evaluated: the mean ``[P]`` of the pool's online models at the last synchronisation; or all."""
         return self.shared.get("average", self.shared["online"])
 
     @property

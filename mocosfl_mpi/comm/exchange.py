@@ -134,6 +134,12 @@ class Exchange:
                 mean[part] = (total / float(weights.sum())).to(dtype)
         return self.broadcast(mean)
 
+    def together(self, stacks: Sequence[Tensor], width: int, dtype: torch.dtype) -> Tensor:
+        """The state ``[lanes, width]`` per block of all clients in their order, ``[clients·width]``, on every rank."""
+        rows = self.up(stacks, [width], dtype)
+        found = torch.empty(int(self._clients.sum()) * width, dtype=dtype) if rows is None else rows.flatten()
+        return self.broadcast(found)
+
     def broadcast(self, vector: Tensor) -> Tensor:
         """The server's vector on every rank, in place."""
         self._cluster.meet()

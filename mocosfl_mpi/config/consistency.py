@@ -130,6 +130,8 @@ def _check_supervised(config: Config) -> None:
             f"views.exact = {str(config.views.exact).lower()} are about the two views of contrastive methods; leave "
             f"both out"
         )
+    if config.vertical:
+        _check_vertical(config)
     model = config.model
     if config.keeps_labels and model.cut_layer == entries(model.backbone) and not model.bottleneck:
         raise ValueError(
@@ -150,6 +152,24 @@ def _check_supervised(config: Config) -> None:
     if config.client.gradient_scale != "published":
         raise ValueError(
             f"{name}, and every client gets the gradient of its own rows' mean loss; leave client.gradient_scale out"
+        )
+
+
+def _check_vertical(config: Config) -> None:
+    if config.client.count not in (2, 4):
+        raise ValueError(
+            f"method = {config.method} cuts every image into 2 halves or 4 quadrants, one for each client, and not "
+            f"into client.count = {config.client.count} pieces; set client.count to 2 or 4"
+        )
+    if config.client.sampling not in ("uniform", "round_robin"):
+        raise ValueError(
+            f"all clients of method = {config.method} take part in every step; leave client.sampling = "
+            f"{config.client.sampling} out"
+        )
+    if config.federation.alignment not in ("method", "none"):
+        raise ValueError(
+            f"clients of method = {config.method} see different pieces and are never averaged; leave "
+            f"federation.alignment = {config.federation.alignment!r} out"
         )
 
 
@@ -280,6 +300,11 @@ def _check_own_models(config: Config) -> None:
     for name, owner in (("divergence_threshold", "fedu"), ("divergence_target", "fedema")):
         if name in changed and config.method != owner:
             raise ValueError(f"federation.{name} is for method = {owner}, which is {config.method!r}; leave it out")
+    if config.own_models and config.vertical:
+        raise ValueError(
+            f"evaluation.own_models = {config.own_models}: with method = {config.method!r} a client sees its piece of the "
+            f"images only and classifies nothing by itself; leave it out"
+        )
     if config.own_models and config.aligned not in {"none", "mixed"} and not federation.aligned_layers:
         raise ValueError(
             f"evaluation.own_models = {config.own_models} finds no client with an encoder of its own: all share the "

@@ -38,7 +38,8 @@ class Config(Section):
     `fl_moco`, `fl_byol`, `fl_simclr`, `fl_simsiam` average whole networks; `fedu` and `fedema` mix the mean with each
     client's own; `standalone` averages nothing; `central` is one client with all images.
     With labels: `fedavg` averages whole networks; `sfl_v1`, `sfl_v2` are SplitFed, with a trunk for each client or one
-    for all; `split_vanilla` is split learning, one client after the other; in `split_u_shaped` labels stay there."""
+    for all; `split_vanilla` is split learning, one client after the other; in `split_u_shaped` labels stay there; in
+    `split_vertical` every client sees its own piece of the same images."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 1234
     """Seed of every random stream."""
     epochs: Positive = 10
@@ -85,6 +86,11 @@ class Config(Section):
         return METHODS[self.method].keeps_labels
 
     @property
+    def vertical(self) -> bool:
+        """Whether all clients have the same images, each a piece of every one."""
+        return METHODS[self.method].vertical
+
+    @property
     def sync_freq(self) -> int:
         """Synchronisations per epoch: as set; or one, where the client whose turn it was hands over to the next."""
         return 1 if self.one_at_a_time else self.federation.sync_freq
@@ -116,7 +122,7 @@ class Config(Section):
     @property
     def judged_apart(self) -> bool:
         """Whether the method has no common model: it is judged by the clients' own ones."""
-        return METHODS[self.method].alignment == "none"
+        return METHODS[self.method].alignment == "none" and not self.vertical
 
     @property
     def transfer_data(self) -> Data | None:
@@ -127,9 +133,13 @@ class Config(Section):
 
     @property
     def pool_size(self) -> int:
-        """Clients that take part in an epoch: P = int(ratio · N), as published; or one, where they take turns."""
+        """Clients that take part in an epoch: P = int(ratio · N), as published; or one, where they take turns;
+        or all, where each has a piece of the images.
+        """
         if self.one_at_a_time:
             return 1
+        if self.vertical:
+            return self.client.count
         return int(round(self.client.sampling_ratio * self.client.count, 9))
 
     @property

@@ -12,7 +12,7 @@ Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Chance = Annotated[float, Field(ge=0.0, lt=1.0)]
 Method = Literal[
     "mocosfl", "monacosfl", "fl_moco", "fl_byol", "fl_simclr", "fl_simsiam", "fedu", "fedema", "standalone", "central",
-    "fedavg", "sfl_v1", "sfl_v2", "split_vanilla", "split_u_shaped",
+    "fedavg", "sfl_v1", "sfl_v2", "split_vanilla", "split_u_shaped", "split_vertical",
 ]  # fmt: skip
 Backbone = Literal[
     "resnet18", "resnet34", "resnet50", "vgg11", "vgg13", "vgg16", "mobilenetv2", "mobilenetv2_published", "vit"
@@ -48,7 +48,7 @@ class Data(Section):
 
 
 class Partition(Section):
-    """How the training images are dealt to clients."""
+    """How the training images are dealt to clients. `split_vertical` gives a piece of every image to each."""
 
     kind: Literal["iid", "shards", "shards_full", "classes", "dirichlet", "volumes", "overlapping"] = "shards"
     """`shards`: label shards as published, remainders dropped; `shards_full`: the same with nothing dropped;
@@ -170,7 +170,7 @@ class Client(Section):
     """Images per client and step."""
     sampling_ratio: Fraction = 1.0
     """Share of the clients that takes part in an epoch, drawn afresh for each. `split_vanilla` and `split_u_shaped`
-    have one client an epoch, in turns, whatever stands here."""
+    have one client an epoch, in turns, and `split_vertical` all of them, whatever stands here."""
     sampling: Literal["uniform", "by_data", "round_robin", "trace"] = "uniform"
     """Who takes part. `uniform`: drawn alike; `by_data`: one after the other with probabilities proportional to image
     counts; `round_robin`: in turns, in one shuffled order; `trace`: drawn alike from those that `availability`

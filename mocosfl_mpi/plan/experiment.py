@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -19,12 +20,11 @@ from mocosfl_mpi.clients.reliability import Reliability
 from mocosfl_mpi.clients.wealth import factors
 from mocosfl_mpi.config import Communication, Compute, Config
 from mocosfl_mpi.cost.flops import totals
-from mocosfl_mpi.data.partition import partition
 from mocosfl_mpi.native import Kernels
 from mocosfl_mpi.objectives.contrast import symmetry
 from mocosfl_mpi.plan.images import ImageSet
 from mocosfl_mpi.plan.segment import NO_SEGMENT, Segment, both_ends, segment
-from mocosfl_mpi.problem import Problem
+from mocosfl_mpi.problem import Problem, owners
 from mocosfl_mpi.record.schema import WORK
 from mocosfl_mpi.server.alignments import Alignment
 from mocosfl_mpi.server.fed_server import due
@@ -73,8 +73,8 @@ class Experiment:
 
     @property
     def rows(self) -> int:
-        """Rows of one step, over the pool."""
-        return self.batches * self.config.rows_per_client
+        """Rows of one step that the main server passes: the pool's, or where clients have pieces of them the images."""
+        return self.config.rows_per_client * (1 if self.config.vertical else self.batches)
 
     @property
     def batches(self) -> int:
@@ -148,19 +148,13 @@ class Experiment:
     def shared(self) -> int:
         """Numbers that are kept once for all clients: as many, and the mean online model where it is not common."""
         average = any(keep.state == "online" and not keep.lapses for keep in self.alignment.kept)
-        return self.working + average * self.network.bottom.parameters
+        judged = self.config.pool_size if self.config.vertical else 1
+        return self.working + average * judged * self.network.bottom.parameters
 
     @cached_property
     def owners(self) -> Problem:
         """Who owns which images. BadInput where the partition is impossible."""
-        parts = partition(
-            self.config.partition,
-            self.images.labels,
-            self.config.client.count,
-            len(self.images.classes),
-            Streams(self.config.seed),
-            self.config.rich_clients,
-        )
+        parts = owners(self.config, self.images.labels, len(self.images.classes), Streams(self.config.seed))
         return Problem(np.empty(0, dtype=np.uint8), parts, (), ())
 
     @cached_property
@@ -259,11 +253,11 @@ def experiment(config: Config, images: ImageSet, machine: Kernels | Elsewhere | 
         bottom = both_ends(bottom, segment(split.last, shape, fused=False, itemsize=MASTERS[chosen].itemsize))
     network = Network(
         bottom=bottom,
-        trunk=segment(split.trunk, split.smashed_shape, fused=fused, itemsize=itemsize) if split.trunk else NO_SEGMENT,
+        trunk=segment(split.trunk, split.trunk_shape, fused=fused, itemsize=itemsize) if split.trunk else NO_SEGMENT,
         layers=tuple(name for name, _ in split.bottom.named_parameters()),
         spans=tuple(pairwise(accumulate((p.numel() for p in split.bottom.parameters()), initial=0))),
         smashed=split.smashed_floats,
-        input=images.channels * size**2,
+        input=math.prod(split.input_shape),
         features=backbones.feature_dim(config.model),
         keys=split.key_dim,
         mixes_rows=split.trunk is not None and mixes_rows(split.trunk),

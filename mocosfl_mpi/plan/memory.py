@@ -183,7 +183,7 @@ def _chunk(x: Experiment) -> int:
 def _server_moments(x: Experiment, beside: int) -> Uses:
     """``beside``: bytes of the clients' training step where they live on the same rank."""
     trunk, chunk, memory = x.network.trunk, _chunk(x), x.config.contrast.memory_length
-    gathered = x.rows * x.network.smashed * x.activation
+    gathered = x.config.pool_size * x.config.rows_per_client * x.network.smashed * x.activation
     if x.config.supervised:
         memory = 0
     keys = 4 * x.rows * x.network.keys * x.weight

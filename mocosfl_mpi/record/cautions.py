@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from mocosfl_mpi.methods import METHODS
+
 COLLAPSED = 0.2
 """Below this feature standard deviation (1 = spread out) the features point almost in one direction."""
 
@@ -18,12 +20,13 @@ def cautions(summary: Mapping[str, Any]) -> list[str]:
             f"file): it still goes on, failed or was stopped. Final results are missing."
         )
     evaluation = summary["last_evaluation"] or {}
+    labels = (method := METHODS.get(summary["method"])) is not None and method.supervised
     std = evaluation.get("feature_std")
     std = summary["feature_std"] if std is None else std
     if std is not None and std < COLLAPSED:
         found.append(
             f"The features have collapsed: their spread is {std:.2f} (1 = all directions, 0 = one). Accuracies say "
-            f"little then; a lower learning rate or a longer feature memory may help."
+            f"little then; a lower learning rate{'' if labels else ' or a longer feature memory'} may help."
         )
     for judge, name in (("kNN", "knn_top1"), ("linear probe", "linear_top1")):
         trained, untrained, pixels = (summary[name + suffix] for suffix in ("", "_untrained", "_pixels"))

@@ -76,20 +76,21 @@ def _header(run: Run, summary: Mapping[str, Any]) -> RenderableType:
     backbone, cut = _value(config, "model", "backbone"), _value(config, "model", "cut_layer")
     # The papers count convolutions, of networks with two in each block.
     papers = f" ({2 * cut - 1} as the papers count)" if isinstance(cut, int) and backbone in _PAIRS else ""
-    method = METHODS.get(summary["method"])
-    whole = method is not None and method.whole_network
-    place = "whole on the client" if whole else f"first {cut} layer(s){papers} on the client"
     images, clients = run["partition/counts"].sum(axis=1), summary["clients"]
     classes = len(run["class"])
     each = f"{images.min()}" if images.min() == images.max() else f"{images.min()} to {images.max()}"
+    owned = f"partition {_value(config, 'partition', 'kind')!r}, {each} images per client"
+    place = f"first {cut} layer(s){papers} on the client"
+    if (method := METHODS.get(summary["method"])) is not None:
+        owned = f"every client has a piece of each of {each} images" if method.vertical else owned
+        place = "whole on the client" if method.whole_network else place
     averaged, sampling = _averaged(config, summary["method"]), _value(config, "client", "sampling")
     drawn = "" if sampling in ("uniform", "?") else f" ({sampling})"
     rows = {
         "Run": f"{summary['preset']}, {state}",
         "Method": f"{summary['method']}{': ' if averaged else ''}{averaged}"
         f"{_often(config, summary['method'])}; seed {summary['seed']}",
-        "Data": f"{_value(config, 'data', 'source')}, {classes} classes, partition "
-        f"{_value(config, 'partition', 'kind')!r}, {each} images per client",
+        "Data": f"{_value(config, 'data', 'source')}, {classes} classes, {owned}",
         "Clients": f"{clients} simulated, {summary['pool']} take part in an epoch{drawn}, "
         f"{_value(config, 'client', 'batch_size')} images each per step{_rich(config)}",
         "Network": f"{backbone}, width {_value(config, 'model', 'width')}, {place}{_at_the_cut(config)}",

@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mocosfl_mpi.errors import BadInput
+from mocosfl_mpi.methods import METHODS
 from mocosfl_mpi.record.reader import Run
 from mocosfl_mpi.retime.profiles import Device, Network, Server
 from mocosfl_mpi.streams import Streams
@@ -120,7 +121,7 @@ def retime(run: Run, device: Device, network: Network, server: Server, *, sigma:
     step, sync = _share(ledger.step, each_step), _share(ledger.sync, each_sync)
     compute = ledger.flops.sum(axis=2) / each_step / (device.compute_gigaflop_per_second * 1e9) * slow
     up, down = link.seconds("up", step["up"][0]), link.seconds("down", step["down"][0])
-    latency = link.latency(step["up"][1]) + link.latency(step["down"][1])
+    latency = link.latency(step["up"][1], ledger.trips) + link.latency(step["down"][1], ledger.trips)
     worst = np.argmax(compute + up + down + latency, axis=1)[:, None]
     exchange = link.seconds("up", sync["up"][0]) + link.seconds("down", sync["down"][0])
     delay = link.latency(sync["up"][1]) + link.latency(sync["down"][1])
@@ -177,6 +178,7 @@ class _Ledger:
     """The recorded bytes and messages, split into those of steps, of synchronisations and of the epoch's beginning.
 
     ``step``, ``sync``: by way, (bytes, messages), each ``[epoch, member]``, summed over the epoch; ``fetch`` alike.
+    ``trips``: round trips of a step; two where features come down and their gradient goes up.
     """
 
     def __init__(self, run: Run) -> None:
@@ -195,6 +197,7 @@ class _Ledger:
             return _pair(found)
 
         self.step = {way: of(kind for kind, its in _STEP.items() if its == way) for way in ("up", "down")}
+        self.trips: Array = np.where(columns.get("features_down", nothing)[1] > 0, 2.0, 1.0)
         self.exchanged = of(f"{model}_up" for model in _MODELS)[1]
         together: list[tuple[Array, Array]] = []
         fetched: list[tuple[Array, Array]] = []
@@ -227,10 +230,10 @@ class _Link:
         """Seconds in which ``size`` bytes ``[epoch, member]`` go through the link."""
         return size * 8.0 / self._rates[way]
 
-    def latency(self, messages: Array) -> Array:
-        """Half a round trip where there is anything to move, and the overhead of each message."""
+    def latency(self, messages: Array, trips: Array | float = 1.0) -> Array:
+        """Half of each round trip where there is anything to move, and the overhead of each message."""
         network = self._network
-        half = np.minimum(messages, 1.0) * network.round_trip_millisecond / 2  # in some steps only: their share
+        half = np.minimum(messages, trips) * network.round_trip_millisecond / 2  # in some steps only: their share
         return (half + messages * network.message_overhead_millisecond) / 1000.0
 
 
@@ -246,6 +249,8 @@ def _server_seconds(run: Run, ledger: _Ledger, steps: npt.NDArray[np.int64], ser
     rows = ledger.flops[:, :, forward].sum(axis=1) / image[client, forward] / steps
     newest = np.maximum.accumulate(np.where(rows > 0, np.arange(len(rows)), 0))
     rows = rows[newest]  # an epoch without uploads replays those that were sent last
+    if (method := METHODS.get(run.attrs["method"])) is not None and method.vertical:
+        rows /= ledger.flops.shape[1]  # the members' rows are pieces of the same images
     flops: Array = rows * image[main].sum() + step[main].sum()
     return flops / (server.compute_gigaflop_per_second * 1e9)
 

@@ -302,7 +302,7 @@ class Alignment:
 
         Those of online and momentum models are always taken, to measure how far they have drifted.
         """
-        extra = [part for part in self.parts if part.own or part == Averaged("velocity")]
+        extra = [part for part in self.parts if part.own or (isinstance(part, Averaged) and part.state == "velocity")]
         return 2 + sum(1 / part.every for part in extra)
 
     @property

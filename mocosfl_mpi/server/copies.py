@@ -84,6 +84,7 @@ class Copies(TrunkServer):
         velocity.mul_(settings.momentum).add_(gradient).add_(weights, alpha=settings.weight_decay)
         weights.sub_(velocity, alpha=self._rate)
 
+    @torch.no_grad()
     def synchronise(self, weights: npt.NDArray[np.float64]) -> None:
         """Average the copies and their velocities, in float64 and client after client."""
         for rows in (self._weights, self._velocities):
@@ -91,7 +92,9 @@ class Copies(TrunkServer):
             for weight, row in zip(weights, rows, strict=True):
                 total.add_(row, alpha=float(weight))
             rows[:] = (total / float(weights.sum())).to(rows.dtype)
-        torch.nn.utils.vector_to_parameters(self._weights[0], self.online.parameters())
+        parameters = list(self.online.parameters())
+        for parameter, part in zip(parameters, self._weights[0].split([p.numel() for p in parameters]), strict=True):
+            parameter.copy_(part.view_as(parameter))  # into its place: fused passes hold views
 
     def state(self) -> dict[str, dict[str, Tensor]]:
         """Everything that training changes, by kind: the mean, the copies with their velocities."""

@@ -62,11 +62,18 @@ class FedServer:
         main_server: Server | None = None,
     ) -> None:
         self._alignment = alignment
+        self._vertical = config.vertical
         self._by_data = config.federation.weighting == "data"
         self._model = model
         self._exchange = exchange
         self._meter = meter
         self._main_server = main_server
+
+    def _together(self, clients: Population) -> Tensor:
+        """The online models of all clients ``[clients·P]``, in order."""
+        return self._exchange.together(
+            [block.state["online"] for block in clients.blocks], self._model.parameters, clients.dtype
+        )
 
     def synchronise(
         self, clients: Population, images: npt.NDArray[np.int64], number: int, present: npt.NDArray[np.bool_]
@@ -103,7 +110,7 @@ class FedServer:
             kept = next((shares for shares in done if shares is not None), None)
             if kept is None:
                 kept = [torch.full([lanes], torch.nan, dtype=torch.float64) for lanes in clients.lanes]
-            clients.averaged(online)
+            clients.averaged(self._together(clients) if self._vertical else online)
             if self._main_server is not None:
                 self._main_server.synchronise(weights)
             after = [

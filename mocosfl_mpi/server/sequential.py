@@ -13,17 +13,17 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from mocosfl_mpi.config import Config
+from mocosfl_mpi.server.classifier import Classifier
 from mocosfl_mpi.server.report import StepReport
-from mocosfl_mpi.server.trunk_server import TrunkServer, overwrite
+from mocosfl_mpi.server.trunk_server import overwrite
 from mocosfl_mpi.split.cut import Trunk
 from mocosfl_mpi.split.engine import Engine
 from mocosfl_mpi.streams import Streams
 
 
-class Sequential(TrunkServer):
+class Sequential(Classifier):
     """A trunk that ends in a classifier; within a step it takes an SGD step for each client in turn."""
 
     def __init__(self, config: Config, trunk: Trunk, key_dim: int, streams: Streams, engine: Engine) -> None:  # noqa: ARG002 - the protocol's
@@ -52,22 +52,10 @@ class Sequential(TrunkServer):
         gradients, units = list(parts), list(parts)
         loss, hits = 0.0, 0
         for place in order:
-            self.optimiser.zero_grad(set_to_none=True)
-            self._online_passes.begin()
-            maps, pullback = self._online_passes.forward_with_pullback(parts[place], wants_input=True)
-            maps.requires_grad_()
-            features = self.online.pool(maps)
-            logits = self.online.head(features)
-            term = F.cross_entropy(logits, own[place])
-            term.backward()
-            assert maps.grad is not None
-            gradient = pullback(maps.grad)
-            assert gradient is not None
-            self._online_passes.end()
-            self.optimiser.step()
-            gradients[place], units[place] = gradient, F.normalize(features.detach(), dim=1)
-            loss += float(term.detach())
-            hits += int((logits.detach().argmax(dim=1) == own[place]).sum())
+            lesson = self._learn(parts[place], own[place])
+            gradients[place], units[place] = lesson.gradient, lesson.units
+            loss += lesson.loss
+            hits += lesson.hits
         self._steps += 1
         return torch.cat(gradients), StepReport(loss / len(pool), hits / len(labels), torch.cat(units))
 

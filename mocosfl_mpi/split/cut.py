@@ -39,7 +39,7 @@ class Trunk(nn.Module):
         return self.head(self.features(smashed))  # type: ignore[no-any-return]
 
 
-class Middle(Trunk):
+class Headless(Trunk):
     """A main server's part that ends in the pooled features: what stands behind them is the client's."""
 
     def __init__(self, backbone: nn.Sequential, dtype: torch.dtype) -> None:
@@ -117,6 +117,13 @@ class SplitNetwork:
     input_shape: tuple[int, int, int]
     smashed_shape: tuple[int, ...]
     key_dim: int
+    merged_shape: tuple[int, ...] = ()
+    """Of smashed data that several clients' pieces make together; empty = there are no pieces."""
+
+    @property
+    def trunk_shape(self) -> tuple[int, ...]:
+        """What the main server's layers see of an image."""
+        return self.merged_shape or self.smashed_shape
 
     @property
     def first(self) -> nn.Module:
@@ -185,8 +192,28 @@ def u_shaped(network: SplitNetwork) -> SplitNetwork:
     trunk, first = network.trunk, network.bottom
     assert trunk is not None
     assert isinstance(first, nn.Sequential)
-    middle = Middle(trunk.backbone, next(first.parameters()).dtype)
+    middle = Headless(trunk.backbone, next(first.parameters()).dtype)
     return replace(network, bottom=Ends(first, trunk.head), trunk=middle)
+
+
+def in_pieces(network: SplitNetwork, rows: int, columns: int) -> SplitNetwork:
+    """The same network for clients that see one of ``rows`` times ``columns`` pieces of an image each.
+
+    Raises
+    ------
+    BadInput
+        Images that cannot be cut so.
+    """
+    channels, height, width = network.input_shape
+    if height % rows or width % columns:
+        raise BadInput(
+            f"images of {height} pixels a side cannot be cut into {rows} times {columns} equal pieces; set views.size "
+            f"to an even number"
+        )
+    piece = channels, height // rows, width // columns
+    _, maps, tall, wide = _shape(network.bottom, piece)
+    merged = maps, tall * rows, wide * columns
+    return replace(network, input_shape=piece, smashed_shape=(maps, tall, wide), merged_shape=merged)
 
 
 def whole(
@@ -212,7 +239,7 @@ def whole(
     return SplitNetwork(bottom, None, (channels, image_size, image_size), (key * (1 + predictor),), key)
 
 
-def _shape(module: nn.Module, input_shape: tuple[int, int, int]) -> tuple[int, int, int, int]:
+def _shape(module: nn.Module, input_shape: tuple[int, ...]) -> tuple[int, int, int, int]:
     dtype = next(module.parameters()).dtype
     with torch.no_grad():
         n, c, h, w = module(torch.zeros(1, *input_shape, dtype=dtype)).shape

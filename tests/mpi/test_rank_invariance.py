@@ -38,6 +38,8 @@ ROWS = {
         "compute.precision=fp32",
     ),
     "fedu": ("method=fedu", "federation.divergence_threshold=0.65", "compute.block_size=2", "epochs=4"),
+    "split_vertical": ("method=split_vertical", "client.count=4"),
+    "split_vertical, halves, fp32": ("method=split_vertical", "client.count=2", "compute.precision=fp32"),
     "central": ("method=central", "client.count=1", "client.sampling_ratio=1.0", "partition.kind=iid"),
     "private memories": (
         "contrast.share_features=false",

@@ -82,6 +82,7 @@ CASES = [
     ("--set", "method=fedema", "--set", "client.batch_size=4"),
     ("--set", "method=fedu", "--set", "federation.divergence_threshold=0.65"),
     ("--set", "method=standalone", "--set", "evaluation.own_models=2"),
+    ("--set", "method=split_vertical", "--set", "client.count=4"),
     tuple(word for setting in FURTHER for word in ("--set", f"evaluation.{setting}")),
     ("--set", "method=monacosfl", "--set", "client.velocity_at_sync=averaged"),
     ("--set", "client.frozen=true"),

@@ -75,6 +75,17 @@ def average_servers(servers: Sequence[Server], shares: Sequence[float]) -> None:
             server.optimiser.state[parameter]["momentum_buffer"] = velocity[name].clone()
 
 
+def vertical(config: Config, outcome: Outcome, pieces: list[tuple[Tensor, Tensor]]) -> tuple[float, float]:
+    """Every client's map of its piece, put together as the pieces lie in the image: two halves, or four quadrants."""
+    maps = [client.online(piece) for client, (piece, _) in zip(outcome.clients, pieces, strict=True)]
+    if len(maps) == 4:
+        maps = [torch.cat([maps[0], maps[2]], dim=2), torch.cat([maps[1], maps[3]], dim=2)]
+    logits, labels = outcome.servers[0].network(torch.cat(maps, dim=3)), pieces[0][1]
+    loss = cross_entropy(logits, labels)
+    learn([owner.optimiser for owner in (*outcome.clients, *outcome.servers)], loss)
+    return float(loss.detach()), right(logits, labels)
+
+
 def run(
     config: Config,
     bottom: nn.Module,
@@ -111,6 +122,9 @@ def run(
                     config.server.schedule, config.server.lr, epoch, config.epochs, 0.1
                 )
             sequence = range(len(pool)) if config.method == "sfl_v1" else order(epoch * steps + step, len(pool))
+            if config.method == "split_vertical":
+                found.append(vertical(config, outcome, [batches(epoch, step, i) for i in pool]))
+                sequence = []
             for place in sequence:
                 inputs, labels = batches(epoch, step, pool[place])
                 client = outcome.clients[pool[place]]

@@ -467,3 +467,16 @@ def test_u_shaped_clients_send_no_labels_and_compute_the_classifier(run):
     memory = dict(zip(MEMORY, found["cost/client_memory"], strict=True))
     assert memory["weights"] == memory["velocity"] == memory["gradients"] == weights
     assert memory["peak"] > memory["weights"] + memory["velocity"] + memory["input"] + memory["activations"]
+
+
+def test_clients_with_pieces_send_maps_of_pieces_and_nothing_else(run):
+    _, found = run("compute.precision=fp32", "method=split_vertical", "client.count=4")
+    message = STEPS * BATCH * SMASHED_FLOATS // 4 * FLOAT
+    sent = {name: found["simulated/bytes"][..., MESSAGES.index(name)] for name in MESSAGES}
+    assert {name for name, amount in sent.items() if amount.any()} == {"query_up", "gradient_down"}
+    assert (sent["query_up"] == message).all()
+    assert (sent["gradient_down"] == message).all()
+    assert sent["query_up"].shape == (EPOCHS, 4)
+    flops = dict(zip(WORK, found["simulated/client_flops"][0, 0], strict=True))
+    stem, conv = 8 * 8 * 4 * 1 * 9, 8 * 8 * 4 * 4 * 9  # MACs
+    assert flops["query_forward"] == STEPS * BATCH * 2 * (stem + 2 * conv)

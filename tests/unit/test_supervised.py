@@ -10,6 +10,7 @@ from mocosfl_mpi.clients.participation import pool as draw_pool
 from mocosfl_mpi.comm.exchange import Exchange
 from mocosfl_mpi.cost.flops import Costs, SegmentCost
 from mocosfl_mpi.cost.memory import ClientMemory
+from mocosfl_mpi.errors import BadInput
 from mocosfl_mpi.networks import STAGES
 from mocosfl_mpi.record.schema import MEMORY
 from mocosfl_mpi.server.copies import Copies
@@ -61,6 +62,14 @@ CASES = {
         "model.cut_layer=4",
     ],
     "split_u_shaped, only the first layers handed over": ["epochs=5", "federation.aligned_layers=['stem', 'block1']"],
+    "split_vertical": ["client.count=2", "epochs=3", "client.batch_size=5"],
+    "split_vertical, quadrants, loop, deeper": [
+        "client.count=4",
+        "client.batch_size=4",
+        "compute.backend=loop",
+        "model.cut_layer=3",
+        "client.schedule_step=published",
+    ],
 }
 
 
@@ -83,6 +92,8 @@ def oracle_for(config, sim):
         images, labels = feed.draw(np.array([client]), epoch, step)
         return images[0], labels[0]
 
+    if config.vertical:  # what the method says, in words that the oracle knows
+        config = config.model_copy(update={"federation": config.federation.model_copy(update={"alignment": "none"})})
     return label_oracle.run(
         config,
         network.bottom,
@@ -164,3 +175,93 @@ def test_neither_labels_nor_logits_leave_a_u_shaped_client(tmp_path, monkeypatch
     assert {tuple(logits.shape[1:]) for logits in made} == {(rows, classes)}
     assert not any(part.dtype == torch.int64 for _, part in seen)
     assert classes not in {size for _, shape in travelled for size in shape}
+
+
+@pytest.mark.usefixtures("_quick")
+@pytest.mark.parametrize("clients", [2, 4])
+def test_pieces_are_judged_as_they_were_trained(tmp_path, clients):
+    """Every client's own part sees its own piece; the trained module gives the same features."""
+    config = configuration(["method=split_vertical", f"client.count={clients}", "client.batch_size=4"])
+    run = Watched(config, tmp_path / "out")
+    images = torch.randn(250, 1, 16, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    features, logits = run.sim.results.encoder()(images)
+    model, server = run.sim.clients._model, run.sim.main_server
+    edge = 16 if clients == 2 else 8
+    spots = [(0, 0), (0, 8)] if clients == 2 else [(0, 0), (0, 8), (8, 0), (8, 8)]
+    maps = [
+        model.module(run.client(number, "online"))(images[:, :, top : top + edge, left : left + 8])
+        for number, (top, left) in enumerate(spots)
+    ]
+    rows = [torch.cat(maps[start : start + 2], dim=3) for start in range(0, clients, 2)]
+    with torch.no_grad():
+        same(features, server.online.features(torch.cat(rows, dim=2)), "features")
+        same(run.sim.results.encoder_copy()(images), features, "module")
+        same(logits, server.online.head(features), "logits")
+    assert not torch.equal(run.client(0, "online"), run.client(1, "online"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["method=fedavg", "client.frozen=true"], "leave client.frozen = true out"),
+        (["method=sfl_v2", "client.frozen=true"], "leave client.frozen = true out"),
+        (["method=sfl_v2", "client.gradient_scale=own_rows"], "leave client.gradient_scale out"),
+        (["method=sfl_v1", "server.micro_batch=4"], "leave server.micro_batch = 4 out"),
+        (["method=fedavg", "views.pipeline=mocov1"], "views.pipeline = 'mocov1'"),
+        (["method=split_vanilla", "views.exact=true"], "views.exact = true"),
+        (["method=split_vanilla", "client.sampling=by_data"], "leave client.sampling = by_data out"),
+        (["method=sfl_v1", "federation.alignment=momentum_reset"], "clients of method = 'sfl_v1' have none"),
+        (["method=sfl_v2", "federation.momentum_every=2"], "clients of method = 'sfl_v2' have none"),
+        (["method=split_u_shaped", "model.cut_layer=9"], "leaves the main server nothing"),
+        (["method=split_vertical", "client.count=3"], "set client.count to 2 or 4"),
+        (["method=split_vertical", "client.count=2", "federation.alignment=online"], "never averaged"),
+        (["method=split_vertical", "client.count=2", "client.velocity_at_sync=averaged"], "averages none"),
+        (["method=split_vertical", "client.count=2", "client.sampling=by_data"], "leave client.sampling = by_data out"),
+    ],
+)
+def test_what_says_nothing_is_refused(settings, message):
+    with pytest.raises(BadInput, match=message):
+        configuration(settings)
+
+
+def test_images_that_cannot_be_cut_are_refused(tmp_path):
+    config = configuration(["method=split_vertical", "client.count=4", "views.size=15"])
+    with pytest.raises(BadInput, match=r"set views\.size to an even number"):
+        Simulation.begin(config, Conduct("test", tmp_path / "out", quiet=True))
+
+
+def test_who_takes_part_follows_from_the_method():
+    assert configuration(["method=split_vanilla", "client.sampling_ratio=1.0"]).pool_size == 1
+    assert configuration(["method=split_u_shaped", "federation.sync_freq=3"]).sync_freq == 1
+    assert configuration(["method=split_vertical", "client.sampling_ratio=0.5"]).pool_size == 4
+    assert configuration(["method=sfl_v2", "contrast.symmetric=both_views"]).rows_per_client == 2
+
+
+@pytest.mark.usefixtures("_quick")
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["method=fedavg"],
+        ["method=sfl_v1"],
+        ["method=sfl_v2"],
+        ["method=split_vanilla"],
+        ["method=split_u_shaped"],
+        ["method=split_vertical", "client.count=2"],
+    ],
+    ids=lambda settings: settings[0],
+)
+def test_what_is_judged_is_what_was_trained(tmp_path, settings):
+    """In the machine's own backend: the kernels' weights are those of the module that shares none with the run."""
+    words = [*settings, "compute.precision=fp32", "compute.backend=auto"]
+    sim = Simulation.begin(configuration(words), Conduct("test", tmp_path / "out", quiet=True))
+    images = torch.randn(20, 1, 16, 16, generator=torch.Generator().manual_seed(2))
+    untrained = sim.results.encoder()(images)
+    with sim.speaker:
+        list(sim.train())
+    features, logits = sim.results.encoder()(images)
+    with torch.no_grad():
+        module = sim.results.encoder_copy()(images)
+    assert (features - module).abs().max() < 1e-4 * features.abs().max()
+    assert (features - untrained[0]).abs().max() > 1e-2 * features.abs().max()
+    assert logits.shape == (20, sim.problem.classes)
+    assert (logits - untrained[1]).abs().max() > 1e-2 * logits.abs().max()

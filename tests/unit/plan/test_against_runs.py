@@ -58,6 +58,7 @@ def machine():
         ("method=standalone", "client.sampling=round_robin"),
         ("communication.download_every=3", "communication.smashed=int8", "communication.gradient=topk"),
         ("communication.smashed=topk", "communication.topk=0.3", "client.frozen=true"),
+        ("method=split_vertical", "client.count=4"),
         ("client.sampling=trace", "client.availability=['10', '11', '01']"),
     ],
 )

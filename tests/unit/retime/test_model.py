@@ -96,6 +96,27 @@ def test_compressed_exchanges_are_told_from_full_copies(timed):
     np.testing.assert_allclose(found.parts["synchronise"], [0.6 + 0.3 + 0.100 + 4 * 0.010] * 3)
 
 
+def test_a_step_of_two_round_trips_waits_for_both(timed):
+    """100 kB of features down and their gradients up in each of two steps, beside what was there."""
+    before = timed()
+    with h5py.File(timed.path, "r+") as file:
+        for name, each in (("messages", 2), ("bytes", 200_000)):
+            for message in ("features_down", "gradient_up"):
+                file[f"simulated/{name}"][:, :, MESSAGES.index(message)] = each
+    found = timed()
+    np.testing.assert_allclose(found.parts["upload"] - before.parts["upload"], [2 * 0.1] * 3)
+    np.testing.assert_allclose(found.parts["download"] - before.parts["download"], [2 * 0.05] * 3)
+    np.testing.assert_allclose(found.parts["latency"] - before.parts["latency"], [2 * (0.100 + 2 * 0.010)] * 3)
+
+
+def test_labels_are_sent_in_every_step(timed):
+    before = timed()
+    with h5py.File(timed.path, "r+") as file:
+        for name, each in (("messages", 2), ("bytes", 1_600)):
+            file[f"simulated/{name}"][:, :, MESSAGES.index("labels_up")] = each
+    np.testing.assert_allclose(timed().parts["upload"] - before.parts["upload"], [1_600 / 1e6] * 3)
+
+
 def test_bytes_and_flops_used_are_those_recorded(timed):
     found = timed(sigma=0.7, seed=3)
     with open_run(timed.path) as run:
