@@ -24,6 +24,11 @@ class Metric:
     of_plan: Callable[[Account], float] | None = None
 
 
+def _classifier(run: Run) -> float | None:
+    """None where the method does not learn from labels."""
+    return run.result("classifier_top1") if "result/classifier_top1" in run.names else None
+
+
 def _divergence(run: Run) -> float | None:
     """MocoSFL eq. 4: mean over synchronisations and clients of the L2 distances from the mean, summed over layers."""
     norms = run["divergence/online_mean"].astype(np.float64).sum(axis=-1)
@@ -35,6 +40,7 @@ METRICS = {
     "linear_top1": Metric("linear probe, %", 2, of_run=lambda run: run.result("linear_top1")),
     "knn_top1": Metric("kNN, %", 2, of_run=lambda run: run.result("knn_top1")),
     "knn_projector_top1": Metric("kNN on projections, %", 2, of_run=lambda run: run.result("knn_projector_top1")),
+    "classifier_top1": Metric("own classifier, %", 2, of_run=_classifier),
     "divergence": Metric("client divergence (L2)", 2, of_run=_divergence),
     "mebibytes": Metric("MiB a client sends and receives", of_plan=lambda account: account.true.total),
     "megaflops": Metric("MFLOP of a client an image", of_plan=lambda account: account.true.image / 1e6),

@@ -126,11 +126,8 @@ class Experiment:
     @property
     def server_memory(self) -> int:
         """Numbers in the main server's feature memory."""
-        return (
-            0
-            if self.config.whole_network or self.config.supervised
-            else self.config.contrast.memory_length * self.network.keys
-        )
+        none = self.config.whole_network or self.config.supervised
+        return 0 if none else self.config.contrast.memory_length * self.network.keys
 
     @property
     def private(self) -> int:

@@ -182,10 +182,9 @@ def _chunk(x: Experiment) -> int:
 
 def _server_moments(x: Experiment, beside: int) -> Uses:
     """``beside``: bytes of the clients' training step where they live on the same rank."""
-    trunk, chunk, memory = x.network.trunk, _chunk(x), x.config.contrast.memory_length
+    trunk, chunk = x.network.trunk, _chunk(x)
+    memory = 0 if x.config.supervised else x.config.contrast.memory_length
     gathered = x.config.pool_size * x.config.rows_per_client * x.network.smashed * x.activation
-    if x.config.supervised:
-        memory = 0
     keys = 4 * x.rows * x.network.keys * x.weight
     logits = 4 * chunk * (memory if x.config.contrast.share_features else memory // x.config.client.count) * x.weight
     passes = chunk * (trunk.saved + 4 * trunk.largest) + logits + 2 * trunk.parameters * x.weight

@@ -12,6 +12,7 @@ from mocosfl_mpi.cost.flops import Costs, SegmentCost
 from mocosfl_mpi.cost.memory import ClientMemory
 from mocosfl_mpi.errors import BadInput
 from mocosfl_mpi.networks import STAGES
+from mocosfl_mpi.record.reader import open_run
 from mocosfl_mpi.record.schema import MEMORY
 from mocosfl_mpi.server.copies import Copies
 from mocosfl_mpi.simulation import Conduct, Simulation
@@ -203,7 +204,7 @@ def test_pieces_are_judged_as_they_were_trained(tmp_path, clients):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (["method=fedavg", "client.frozen=true"], "leave client.frozen = true out"),
+        (["method=fedavg", "client.frozen=true"], "nothing would learn with client.frozen = true"),
         (["method=sfl_v2", "client.frozen=true"], "leave client.frozen = true out"),
         (["method=sfl_v2", "client.gradient_scale=own_rows"], "leave client.gradient_scale out"),
         (["method=sfl_v1", "server.micro_batch=4"], "leave server.micro_batch = 4 out"),
@@ -265,3 +266,30 @@ def test_what_is_judged_is_what_was_trained(tmp_path, settings):
     assert (features - untrained[0]).abs().max() > 1e-2 * features.abs().max()
     assert logits.shape == (20, sim.problem.classes)
     assert (logits - untrained[1]).abs().max() > 1e-2 * logits.abs().max()
+
+
+@pytest.mark.usefixtures("_quick")
+def test_the_classifier_s_own_accuracy_is_recorded(tmp_path):
+    sim = Simulation.begin(
+        configuration(["method=sfl_v2", "evaluation.every=1"]), Conduct("test", tmp_path / "out", quiet=True)
+    )
+    test = sim.judge._test
+    prepared = sim.judge._prepare(torch.from_numpy(test.pixels))
+
+    def accuracy():
+        logits = sim.results.encoder()(prepared)[1]
+        return 100 * sum(int(row.argmax()) == label for row, label in zip(logits, test.labels, strict=True)) / len(test)
+
+    before = accuracy()
+    sim.run()
+    with open_run(tmp_path / "out") as run:
+        series, summary = run["evaluations/classifier_top1"], run.summary()
+    assert summary["classifier_top1"] == series[-1] == pytest.approx(accuracy())
+    assert summary["classifier_top1_untrained"] == series[0] == pytest.approx(before)
+    assert summary["last_evaluation"]["classifier_top1"] == series[-1]
+    assert len(series) == 3
+    other = Simulation.begin(configuration(["epochs=1"]), Conduct("test", tmp_path / "other", quiet=True))
+    other.run()
+    with open_run(tmp_path / "other") as run:
+        assert not [name for name in run.names if "classifier" in name]
+        assert run.summary()["classifier_top1"] is None
