@@ -12,7 +12,6 @@ import torch
 
 from mocosfl_mpi.codecs import codec
 from mocosfl_mpi.config import Config, Federation
-from mocosfl_mpi.data.pieces import GRIDS
 from mocosfl_mpi.objectives.local import BYOL, MOCO, SIMCLR, SIMSIAM, SUPERVISED, LocalObjective
 from mocosfl_mpi.server.alignments import (
     MOMENTUM,
@@ -36,6 +35,7 @@ from mocosfl_mpi.server.protocol import Server
 from mocosfl_mpi.server.sequential import Sequential
 from mocosfl_mpi.split import cut
 from mocosfl_mpi.split.cut import SplitNetwork
+from mocosfl_mpi.split.pieces import GRIDS
 from mocosfl_mpi.streams import Streams
 
 

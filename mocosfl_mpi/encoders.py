@@ -8,12 +8,11 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from mocosfl_mpi.data.pieces import apart, together
 from mocosfl_mpi.server.protocol import Server
 from mocosfl_mpi.split import cut
 from mocosfl_mpi.split.ends import StackedEnds
 from mocosfl_mpi.split.engine import Engine
-from mocosfl_mpi.split.pieces import Pieces
+from mocosfl_mpi.split.pieces import Pieces, apart, together
 from mocosfl_mpi.split.stacked import StackedModel
 
 

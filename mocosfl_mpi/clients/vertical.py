@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mocosfl_mpi.clients.labelled import LabelledFeed
-from mocosfl_mpi.data.pieces import apart
+from mocosfl_mpi.split.pieces import apart
 
 
 class VerticalFeed(LabelledFeed):

@@ -302,8 +302,8 @@ def _check_own_models(config: Config) -> None:
             raise ValueError(f"federation.{name} is for method = {owner}, which is {config.method!r}; leave it out")
     if config.own_models and config.vertical:
         raise ValueError(
-            f"evaluation.own_models = {config.own_models}: with method = {config.method!r} a client sees its piece of the "
-            f"images only and classifies nothing by itself; leave it out"
+            f"evaluation.own_models = {config.own_models}: with method = {config.method!r} a client sees its piece of "
+            f"the images only, and classifies nothing by itself; leave it out"
         )
     if config.own_models and config.aligned not in {"none", "mixed"} and not federation.aligned_layers:
         raise ValueError(

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 from mocosfl_mpi.config import Config
-from mocosfl_mpi.data.pieces import apart, together
 from mocosfl_mpi.server.classifier import Classifier
 from mocosfl_mpi.server.report import StepReport
 from mocosfl_mpi.server.trunk_server import overwrite
 from mocosfl_mpi.split.cut import Trunk
 from mocosfl_mpi.split.engine import Engine
+from mocosfl_mpi.split.pieces import apart, together
 from mocosfl_mpi.streams import Streams
 
 
