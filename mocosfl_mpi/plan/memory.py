@@ -159,7 +159,8 @@ def _chunk(x: Experiment) -> int:
         return min(x.config.server.micro_batch, x.rows)
     if x.network.mixes_rows:
         return x.rows
-    parts, own = -(-x.rows // MICRO_BATCH), x.config.rows_per_client
+    whole = 1 if x.config.contrast.share_features else x.config.client.rich_batch_factor
+    parts, own = -(-x.rows // MICRO_BATCH), x.config.rows_per_client * whole
     return -(-x.rows // own // parts) * own
 
 

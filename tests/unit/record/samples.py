@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from mocosfl_mpi.config import Config, parse
 from mocosfl_mpi.record.attributes import run_attributes, software_versions
 from mocosfl_mpi.record.layout import row_shape, scale_values
-from mocosfl_mpi.record.schema import COMMITTED, ENTRIES
+from mocosfl_mpi.record.schema import COMMITTED, ENTRIES, present
 from mocosfl_mpi.record.writer import Recorder
 
 SIZES = {
@@ -42,9 +43,9 @@ STATE = "0123456789abcdef" * 4
 def create(
     path: Path, sizes: dict | None = None, config: Config | None = None, earlier: tuple | None = None, **changes: object
 ) -> Recorder:
-    sizes = {**SIZES, **(sizes or {})}
+    sizes, config = {**SIZES, **(sizes or {})}, config or parse(CONFIG, "test")
     attributes = run_attributes(
-        config or parse(CONFIG, "test"),
+        config,
         preset="smoke",
         command="mocosfl run smoke",
         launcher="MPICH",
@@ -56,25 +57,30 @@ def create(
         notes=["an unofficial file"],
     )
     attributes.update(changes)
-    return Recorder.create(path, sizes, attributes, fixed(sizes), earlier)
+    return Recorder.create(path, sizes, attributes, fixed(sizes, config), earlier)
 
 
-def fixed(sizes: dict) -> dict:
+def there(config: Config | None) -> set:
+    """What is in the file of a run with this configuration."""
+    return set(present(json.loads(config.canonical()) if config else CONFIG))
+
+
+def fixed(sizes: dict, config: Config | None = None) -> dict:
     scales = scale_values(sizes, CONFIG)
     values = {
         name: np.arange(np.prod(row_shape(entry, scales), dtype=int)).reshape(row_shape(entry, scales)) + 1
         for name, entry in ENTRIES.items()
-        if entry.when == "fixed" and name != COMMITTED
+        if entry.when == "fixed" and name != COMMITTED and name in there(config)
     }
     return values | {"ranks/host": ["node1", "node-zwei-ü", "node3", ""][: len(scales["rank"])]}
 
 
-def row(dim: str, number: int, sizes: dict | None = None) -> dict:
+def row(dim: str, number: int, sizes: dict | None = None, config: Config | None = None) -> dict:
     """Row ``number``: every value of it is determined by name order, row and place."""
     scales = scale_values({**SIZES, **(sizes or {})}, CONFIG)
     values = {}
     for place, (name, entry) in enumerate(ENTRIES.items()):
-        if entry.growing == dim:
+        if entry.growing == dim and name in there(config):
             shape = row_shape(entry, scales)
             base = np.arange(np.prod(shape, dtype=int)).reshape(shape) + 1000 * number + place
             values[name] = {"i": base, "u": base % 2}.get(np.dtype(entry.dtype).kind, base / 8)
