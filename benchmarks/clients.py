@@ -56,7 +56,8 @@ class Clients:
             query, key = self.views[:, block.clients[0] : block.clients[-1] + 1]
             outputs.append(block.forward(query, key)[0])
         for block, output in zip(self.blocks, outputs, strict=True):
-            block.backward(output, torch.full((len(block.clients),), 1e-6))
+            lanes = len(block.clients)
+            block.backward(output, torch.full((lanes,), 1e-6), torch.ones(lanes, dtype=torch.bool))
         return time.perf_counter() - start
 
 

@@ -24,5 +24,6 @@ def mean_verdict(verdicts: Sequence[Verdict]) -> Verdict:
 
 
 def _means(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """By name; figures may be numbers or lists of numbers."""
-    return {name: np.mean([figures[name] for figures in found], axis=0) for name in found[0]}
+    """By name; figures may be numbers or lists of numbers, or None where the method has no such figure."""
+    series = {name: [figures[name] for figures in found] for name in found[0]}
+    return {name: None if values[0] is None else np.mean(values, axis=0) for name, values in series.items()}

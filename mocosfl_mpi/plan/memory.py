@@ -176,7 +176,8 @@ def _chunk(x: Experiment) -> int:
         return x.rows
     if x.config.supervised:
         return x.config.rows_per_client * max(1, min(x.algorithm.server_copies(x.config), x.config.block_size))
-    parts, own = -(-x.rows // MICRO_BATCH), x.config.rows_per_client
+    whole = 1 if x.config.contrast.share_features else x.config.client.rich_batch_factor
+    parts, own = -(-x.rows // MICRO_BATCH), x.config.rows_per_client * whole
     return -(-x.rows // own // parts) * own
 
 

@@ -84,6 +84,11 @@ def _quick(monkeypatch):
     torch.set_num_threads(1)
 
 
+def trainable(sim):
+    """What is judged, as a plain module."""
+    return sim.results._encode.module(sim.clients.average)
+
+
 def oracle_for(config, sim):
     channels, size = sim.problem.pixels.shape[1], config.views.size
     network = build_network(config, channels, size, sim.problem.classes, Streams(config.seed), torch.float64)
@@ -159,7 +164,7 @@ def test_neither_labels_nor_logits_leave_a_u_shaped_client(tmp_path, monkeypatch
     with sim.speaker:
         list(sim.train())
     classes, rows, layers = sim.problem.classes, config.client.batch_size, len(sim.clients.model.names)
-    parameters, features = sim.clients._model.parameters, 4 * 2**3
+    parameters, features = sim.clients.model.parameters, 4 * 2**3
     maps = (rows, 16, 16, 4)
     travelled = {(way, tuple(part.shape[1:])) for way, part in seen}
     assert travelled == {
@@ -186,7 +191,7 @@ def test_pieces_are_judged_as_they_were_trained(tmp_path, clients):
     run = Watched(config, tmp_path / "out")
     images = torch.randn(250, 1, 16, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     features, logits = run.sim.results.encoder()(images)
-    model, server = run.sim.clients._model, run.sim.main_server
+    model, server = run.sim.clients.model, run.sim.main_server
     edge = 16 if clients == 2 else 8
     spots = [(0, 0), (0, 8)] if clients == 2 else [(0, 0), (0, 8), (8, 0), (8, 8)]
     maps = [
@@ -196,7 +201,7 @@ def test_pieces_are_judged_as_they_were_trained(tmp_path, clients):
     rows = [torch.cat(maps[start : start + 2], dim=3) for start in range(0, clients, 2)]
     with torch.no_grad():
         same(features, server.online.features(torch.cat(rows, dim=2)), "features")
-        same(run.sim.results.encoder_copy()(images), features, "module")
+        same(trainable(run.sim)(images), features, "module")
         same(logits, server.online.head(features), "logits")
     assert not torch.equal(run.client(0, "online"), run.client(1, "online"))
 
@@ -261,7 +266,7 @@ def test_what_is_judged_is_what_was_trained(tmp_path, settings):
         list(sim.train())
     features, logits = sim.results.encoder()(images)
     with torch.no_grad():
-        module = sim.results.encoder_copy()(images)
+        module = trainable(sim)(images)
     assert (features - module).abs().max() < 1e-4 * features.abs().max()
     assert (features - untrained[0]).abs().max() > 1e-2 * features.abs().max()
     assert logits.shape == (20, sim.problem.classes)
@@ -273,8 +278,8 @@ def test_the_classifier_s_own_accuracy_is_recorded(tmp_path):
     sim = Simulation.begin(
         configuration(["method=sfl_v2", "evaluation.every=1"]), Conduct("test", tmp_path / "out", quiet=True)
     )
-    test = sim.judge._test
-    prepared = sim.judge._prepare(torch.from_numpy(test.pixels))
+    test = sim.results._judge._test
+    prepared = sim.results._judge._prepare(torch.from_numpy(test.pixels))
 
     def accuracy():
         logits = sim.results.encoder()(prepared)[1]

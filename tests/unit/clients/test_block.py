@@ -9,7 +9,6 @@ from mocosfl_mpi.split.engine import Engine
 from mocosfl_mpi.split.stacked import StackedModel
 
 LANES = 3
-ALL = torch.ones(LANES, dtype=torch.bool)
 
 
 def network():
@@ -29,6 +28,9 @@ def block(backend="stacked", **settings):
     return Block(np.arange(LANES), state, model, Client(**settings)), module
 
 
+EVERYBODY = torch.ones(LANES, dtype=torch.bool)
+
+
 def images(seed):
     return torch.randn(LANES, 2, 1, 5, 5, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
@@ -45,7 +47,7 @@ def test_sgd_is_that_of_torch_with_a_rate_for_each_lane(backend):
     for step in range(4):
         out, _ = mine.forward(images(step), images(10 + step))
         gradient = torch.randn(out.shape, generator=torch.Generator().manual_seed(20 + step), dtype=torch.float64)
-        mine.backward(gradient, rates, ALL)
+        mine.backward(gradient, rates, EVERYBODY)
         for lane, (n, optimiser) in enumerate(zip(networks, optimisers, strict=True)):
             expected = n(images(step)[lane])
             assert torch.allclose(out[lane], expected, rtol=0, atol=1e-12)
@@ -56,6 +58,22 @@ def test_sgd_is_that_of_torch_with_a_rate_for_each_lane(backend):
     for lane, n in enumerate(networks):
         assert torch.allclose(mine.state["online"][lane], model.flat(n), rtol=0, atol=1e-12)
     assert torch.equal(mine.state["online"][1], mine.state["momentum"][1]), "rate 0 leaves the weights bit for bit"
+
+
+def test_clients_without_an_answer_stay_bit_for_bit_and_the_others_do_not_notice():
+    mine, alone = block(momentum=0.8)[0], block(momentum=0.8)[0]
+    rates = torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64)
+    for step, answered in enumerate(([True] * 3, [True, False, True])):
+        out, _ = mine.forward(images(step), images(10 + step))
+        alone.forward(images(step), images(10 + step))
+        before = {name: value.clone() for name, value in mine.state.items()}
+        mine.backward(torch.ones_like(out), rates, torch.tensor(answered))
+        alone.backward(torch.ones_like(out), rates, EVERYBODY)
+    for state in ("online", "velocity"):
+        assert torch.equal(mine.state[state][1], before[state][1])
+        assert not torch.equal(alone.state[state][1], before[state][1])
+        for lane in (0, 2):
+            assert torch.equal(mine.state[state][lane], alone.state[state][lane])
 
 
 def test_momentum_update_before_the_first_step_changes_no_bit():
@@ -91,12 +109,12 @@ def test_frozen_block_keeps_no_graph():
     mine, _ = block(frozen=True)
     query, _ = mine.forward(images(0), images(1))
     with pytest.raises(AssertionError):
-        mine.backward(torch.zeros_like(query), torch.zeros(LANES), ALL)
+        mine.backward(torch.zeros_like(query), torch.zeros(LANES), EVERYBODY)
 
 
 def test_backward_needs_a_forward_of_its_own():
     mine, _ = block()
     out, _ = mine.forward(images(0), images(1))
-    mine.backward(torch.zeros_like(out), torch.ones(LANES, dtype=torch.float64), ALL)
+    mine.backward(torch.zeros_like(out), torch.ones(LANES, dtype=torch.float64), EVERYBODY)
     with pytest.raises(AssertionError):
-        mine.backward(torch.zeros_like(out), torch.ones(LANES, dtype=torch.float64), ALL)
+        mine.backward(torch.zeros_like(out), torch.ones(LANES, dtype=torch.float64), EVERYBODY)

@@ -37,11 +37,11 @@ def population(private=("momentum", "velocity"), **client):
     return Population(config, model, states, kept, Noise(), cluster, exchange, meter), initial.clone()
 
 
-def step(clients, epoch=0, number=0):
+def step(clients, epoch=0, number=0, answered=None):
     clients.update_momentum()
     query, _ = clients.forward(epoch, number)
-    answered = np.ones(sum(clients.lanes), dtype=bool)
-    clients.backward([torch.ones_like(part) for part in query], epoch, answered)
+    everybody = np.ones(sum(clients.lanes), dtype=bool)
+    clients.backward([torch.ones_like(part) for part in query], epoch, everybody if answered is None else answered)
 
 
 def test_private_state_waits_for_the_client_and_is_nobody_elses():
@@ -192,6 +192,44 @@ def test_independent_clients_have_what_they_keep_within_what_is_common():
     expected[4:10] = own[4:10]
     assert torch.equal(clients.own(5), expected)
     assert population(("momentum",))[0].independent.tolist() == []
+
+
+def test_who_misses_a_synchronisation_keeps_its_own_until_others_have_one_without_it():
+    whole = ((0, len(initial_weights())),)
+    clients, initial = population((Keep("online", whole, lapses=True), Keep("momentum", whole, lapses=True)))
+    clients.enter(np.array([1, 2, 4]))
+    for block in clients.blocks:
+        for number, client in enumerate(block.clients):
+            block.state["online"][number] += int(client)
+            block.state["momentum"][number] -= int(client)
+    mean = torch.full_like(initial, 0.5)
+    clients.reach(np.array([True, False, False]))
+    clients.load("online", mean)
+    assert torch.equal(lane(clients, 1, "online"), mean)
+    assert torch.equal(lane(clients, 2, "online"), initial + 2)
+    clients.leave()
+
+    clients.enter(np.array([0, 1, 2]))
+    assert torch.equal(lane(clients, 0, "online"), mean), "a newcomer fetches it"
+    assert torch.equal(lane(clients, 2, "online"), initial + 2), "who was in the pool goes on with its own"
+    clients.reach(np.array([True, True, True]))
+    clients.load("online", mean + 1)
+    assert torch.equal(lane(clients, 2, "online"), mean + 1)
+    clients.leave()
+
+    clients.enter(np.array([2, 4]))
+    assert torch.equal(lane(clients, 4, "online"), mean + 1), "who was away has lost its own"
+    assert torch.equal(lane(clients, 4, "momentum"), initial - 4), "but not what nobody made common"
+    assert torch.equal(lane(clients, 2, "momentum"), initial - 2)
+
+
+def test_steps_of_who_gets_no_answer_are_not_counted():
+    clients, _ = population(schedule_step="published", lr=0.06)
+    clients.enter(np.array([0, 3, 4]))
+    for number in range(4):
+        step(clients, 0, number, answered=np.array([True, False, number == 0]))
+    step(clients, 0, 4)
+    assert clients.rates == pytest.approx([0.0, 0.06, 0.03 * (1 + math.cos(math.pi / 4))], abs=1e-12)
 
 
 def test_published_rates_follow_each_clients_own_steps():

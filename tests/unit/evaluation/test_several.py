@@ -7,8 +7,8 @@ from mocosfl_mpi.evaluation.several import mean_monitor, mean_verdict
 
 
 def test_the_mean_of_every_figure():
-    looks = [Monitor(10.0, 20.0, 0.5, 3.0), Monitor(20.0, 40.0, 0.7, 4.0)]
-    assert mean_monitor(looks) == Monitor(15.0, 30.0, 0.6, 3.5)
+    looks = [Monitor(10.0, 20.0, 0.5, 3.0, None), Monitor(20.0, 40.0, 0.7, 4.0, None)]
+    assert mean_monitor(looks) == Monitor(15.0, 30.0, 0.6, 3.5, None)
     assert mean_monitor(looks[:1]) == looks[0]
 
 

@@ -41,8 +41,9 @@ def finished(trial, directory, linear, *, complete=True):
     sizes = SIZES | {"client": trial.config.client.count, "member": trial.config.pool_size}
     out = directory / trial.name
     out.mkdir(parents=True)
-    with create(out / "run.h5", sizes, trial.config.computed("fp32", "stacked")) as recorder:
-        recorder.append("sync", row("sync", 1, sizes))
+    config = trial.config.computed("fp32", "stacked")
+    with create(out / "run.h5", sizes, config) as recorder:
+        recorder.append("sync", row("sync", 1, sizes, config))
         if complete:
             recorder.put("result/linear_top1", linear)
             recorder.complete(STATE)

@@ -59,25 +59,30 @@ def create(
         notes=["an unofficial file"],
     )
     attributes.update(changes)
-    return Recorder.create(path, sizes, attributes, fixed(sizes, json.loads(config.canonical())), earlier)
+    return Recorder.create(path, sizes, attributes, fixed(sizes, config), earlier)
 
 
-def fixed(sizes: dict, config: dict = CONFIG) -> dict:
-    scales, there = scale_values(sizes, config), present(config)
+def there(config: Config | None) -> set:
+    """What is in the file of a run with this configuration."""
+    return set(present(json.loads(config.canonical()) if config else CONFIG))
+
+
+def fixed(sizes: dict, config: Config | None = None) -> dict:
+    scales = scale_values(sizes, CONFIG)
     values = {
         name: np.arange(np.prod(row_shape(entry, scales), dtype=int)).reshape(row_shape(entry, scales)) + 1
         for name, entry in ENTRIES.items()
-        if entry.when == "fixed" and name != COMMITTED and name in there
+        if entry.when == "fixed" and name != COMMITTED and name in there(config)
     }
     return values | {"ranks/host": ["node1", "node-zwei-ü", "node3", ""][: len(scales["rank"])]}
 
 
-def row(dim: str, number: int, sizes: dict | None = None) -> dict:
+def row(dim: str, number: int, sizes: dict | None = None, config: Config | None = None) -> dict:
     """Row ``number``: every value of it is determined by name order, row and place."""
     scales = scale_values({**SIZES, **(sizes or {})}, CONFIG)
     values = {}
-    for place, (name, entry) in enumerate(PRESENT.items()):
-        if entry.growing == dim:
+    for place, (name, entry) in enumerate(ENTRIES.items()):
+        if entry.growing == dim and name in there(config):
             shape = row_shape(entry, scales)
             base = np.arange(np.prod(shape, dtype=int)).reshape(shape) + 1000 * number + place
             values[name] = {"i": base, "u": base % 2}.get(np.dtype(entry.dtype).kind, base / 8)
