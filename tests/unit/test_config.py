@@ -122,7 +122,7 @@ REFUSED = [
         {"client.sampling": "trace", "client.availability": ["110", "011"], "client.sampling_ratio": 0.6},
         "leaves 10 of 20 clients in epoch 0, and a pool takes 12; lower client.sampling_ratio to at most 0.5",
     ),
-    ({"method": "fedavg"}, "method = 'fedavg'"),
+    ({"method": "fedprox"}, "method = 'fedprox'"),
     ({"seed": -1}, "seed = -1"),
     ({"seed": 2**63}, "seed = "),
     ({"epochs": 0}, "epochs = 0"),
