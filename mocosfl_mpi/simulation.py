@@ -4,65 +4,44 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
-from mocosfl_mpi import saving
+from mocosfl_mpi import parts, saving
 from mocosfl_mpi.algorithms import ALGORITHMS, alignment
 from mocosfl_mpi.algorithms import network as build_network
 from mocosfl_mpi.boundary import GO, STOP, Boundary, seconds_left
 from mocosfl_mpi.cadence import Cadence
 from mocosfl_mpi.checkpoints import Checkpoints
-from mocosfl_mpi.chronicle import Chronicle, Simulated, WireSizes
-from mocosfl_mpi.clients.feed import Feed
-from mocosfl_mpi.clients.labelled import LabelledFeed
+from mocosfl_mpi.chronicle import Chronicle
 from mocosfl_mpi.clients.participation import pool as draw_pool
 from mocosfl_mpi.clients.population import Population
 from mocosfl_mpi.clients.reliability import Reliability
-from mocosfl_mpi.clients.vertical import VerticalFeed
-from mocosfl_mpi.clients.wealth import factors
-from mocosfl_mpi.codecs import codec
 from mocosfl_mpi.comm.cluster import Cluster
 from mocosfl_mpi.comm.exchange import Exchange
 from mocosfl_mpi.config import Config
-from mocosfl_mpi.cost.flops import SegmentCost, measure
+from mocosfl_mpi.cost.flops import SegmentCost
 from mocosfl_mpi.data.normalise import evaluation_images
 from mocosfl_mpi.data.views import ViewMaker
-from mocosfl_mpi.encoders import BehindTheCut, BetweenEnds, Encode, FromPieces, InOnePiece
-from mocosfl_mpi.errors import BadInput, RunFailed, Stopped
-from mocosfl_mpi.evaluation.further import Further
-from mocosfl_mpi.evaluation.judge import Judge
-from mocosfl_mpi.label_routes import LabelsUp, UShaped
+from mocosfl_mpi.errors import BadInput, Stopped
 from mocosfl_mpi.meter import Meter
-from mocosfl_mpi.native import Kernels, NoKernelsError, load
-from mocosfl_mpi.objectives.feature_memory import noise
 from mocosfl_mpi.problem import Problem, Source, read
 from mocosfl_mpi.record.attributes import software_versions
 from mocosfl_mpi.record.checkpoint import Checkpoint, Manifest
 from mocosfl_mpi.record.output import Resume
-from mocosfl_mpi.record.reader import open_run
-from mocosfl_mpi.record.schema import FILE_NAME
-from mocosfl_mpi.record.show import show
 from mocosfl_mpi.results import Results, open_record
 from mocosfl_mpi.resumption import Found, Resumption
-from mocosfl_mpi.routes import AtClient, AtServer, Route, Smashed
+from mocosfl_mpi.routes import Smashed
 from mocosfl_mpi.server.fed_server import FedServer, due, number
-from mocosfl_mpi.server.main_server import MainServer
-from mocosfl_mpi.server.middle import Middle
-from mocosfl_mpi.server.protocol import LossServer
 from mocosfl_mpi.signals import ignore
-from mocosfl_mpi.speaker import Speaker, console
+from mocosfl_mpi.simulated import Simulated, WireSizes
+from mocosfl_mpi.speaker import Speaker
 from mocosfl_mpi.split.backbones import feature_dim
-from mocosfl_mpi.split.cut import Ends, SplitNetwork, WholeNetwork
-from mocosfl_mpi.split.ends import StackedEnds
-from mocosfl_mpi.split.engine import MASTERS, Engine, choose, precision
-from mocosfl_mpi.split.stacked import StackedModel
+from mocosfl_mpi.split.engine import MASTERS, choose, precision
 from mocosfl_mpi.streams import Streams
 
 
@@ -81,128 +60,6 @@ class Conduct:
     """Seconds without word from the other ranks after which a rank ends."""
     keep_going: bool = False
     """Whether the ranks that are left go on when one dies (an MPI with ULFM)."""
-
-
-def run_as_rank(config: Config, conduct: Conduct) -> int:
-    """Be one rank of a run; returns the exit code. What all ranks refuse together ends quietly, all else at once.
-
-    With ``keep_going`` the ranks that are left after one has died begin again from the newest checkpoint: the dead
-    rank's clients are dealt out to them, and as results do not depend on ranks, the outcome is the same.
-    """
-    cluster = Cluster()
-    while True:
-        cluster.abort_on_error()
-        cluster.watch(conduct.patience)
-        try:
-            code = _session(config, conduct, cluster)
-        except Exception as error:
-            if not (conduct.keep_going and cluster.is_loss(error)):
-                raise
-            size, place = cluster.size, cluster.place or "the beginning"
-            cluster = cluster.survivors()
-            if cluster.size == size:  # nobody died: it was another failure
-                raise
-            if cluster.serves:
-                print(
-                    f"mocosfl: {size - cluster.size} of {size} ranks died at {place}; going on with {cluster.size} "
-                    f"from the newest checkpoint",
-                    file=sys.stderr,
-                )
-        else:
-            if conduct.keep_going:
-                cluster.leave_at_once(code)
-            return code
-
-
-def _session(config: Config, conduct: Conduct, cluster: Cluster) -> int:
-    resumption = simulation = None
-    try:
-        resumption = Resumption(config, cluster, conduct.out, conduct.preset, conduct.resume)
-        path = resumption.out / FILE_NAME
-        if not resumption.completed:
-            simulation = Simulation(cluster, resumption, conduct)
-            simulation.run()
-        ignore()
-        if cluster.serves and not conduct.quiet:
-            if resumption.completed:
-                print(f"{path} is complete; nothing is left to do.")
-            with open_run(path) as run:
-                show(run, console())
-    except Stopped as stop:
-        if cluster.serves:
-            print(f"mocosfl: {stop}", file=sys.stderr)
-        return stop.exit_code
-    except (BadInput, RunFailed) as error:
-        agreed = cluster.agreed(error)
-        if cluster.serves or not agreed:
-            print(f"mocosfl: {error}", file=sys.stderr)
-        if not agreed:
-            cluster.end_everything(error.exit_code)
-        return error.exit_code
-    finally:
-        if simulation is not None:
-            simulation.results.close()
-        if resumption is not None:
-            resumption.release()
-    return 0
-
-
-def common_kernels(config: Config, cluster: Cluster) -> tuple[Kernels | None, str]:
-    """The compiled kernels, where every rank has them alike and they may be wanted; or None, and a line that says why.
-
-    A rank that computed otherwise than its neighbours would make results depend on who hosts whom.
-    """
-    if config.compute.backend in ("loop", "stacked") and config.compute.precision != "auto":
-        return None, ""
-    kernels, found = None, "none"
-    try:
-        kernels = load()
-        found = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in kernels.convolves))
-    except NoKernelsError as error:
-        problem = str(error)
-    else:
-        problem = ""
-    everyone = cluster.gather_json([found, problem])
-    verdict = None
-    if everyone is not None:
-        problems = [text for _, text in everyone if text]
-        kinds = {kind for kind, _ in everyone}
-        verdict = problems[0] if problems else f"the ranks' processors differ: {kinds}" if len(kinds) > 1 else ""
-    verdict = cluster.broadcast_json(verdict)
-    return (
-        (None, f"No compiled kernels ({verdict}); torch computes instead, more slowly.") if verdict else (kernels, "")
-    )
-
-
-def judge(config: Config, source: Source, prepare: Callable[[Tensor], Tensor], streams: Streams) -> Judge:
-    """The judge of this run's encoders (rank 0)."""
-    settings, test, classes = config.evaluation, source.data.test, source.data.class_count
-    further = Further(settings, source.train, test, classes, source.parts, source.transfer, prepare, streams)
-    train, validation = source.train, source.validation
-    return Judge(settings, train, validation, test, classes, prepare, further, classifies=config.supervised)
-
-
-def feed(config: Config, problem: Problem, views: ViewMaker, streams: Streams) -> Feed:
-    """Where clients get their batches: two views of each image, or one and its label."""
-    size = config.client.batch_size
-    if config.supervised:
-        kind = VerticalFeed if config.vertical else LabelledFeed
-        return kind(problem.pixels, problem.labels, problem.parts, size, views, streams, factors(config))
-    return Feed(problem.pixels, problem.parts, size, views, streams, factors(config))
-
-
-def stacked(network: SplitNetwork, engine: Engine) -> StackedModel:
-    """The clients' part of the network, vectorised."""
-    part = network.bottom
-    return StackedEnds(part, engine) if isinstance(part, Ends) else StackedModel(part, engine)
-
-
-def client_cost(config: Config, network: SplitNetwork) -> SegmentCost:
-    """FLOPs per image of all that a client computes."""
-    cost = measure(network.first, network.input_shape).last
-    if network.last is not None:
-        cost += measure(network.last, (feature_dim(config.model),)).answering
-    return cost
 
 
 class Simulation:
@@ -229,10 +86,9 @@ class Simulation:
         config = resumption.config
         found = resumption.found
         streams = self.streams = Streams(config.seed)
-        kernels, notice = common_kernels(config, cluster)
+        kernels, notice = parts.common_kernels(config, cluster)
         dtype = MASTERS[precision(config.compute, kernels)]
-        cores = len(os.sched_getaffinity(0))
-        server_threads = cluster.broadcast_json(config.compute.server_threads or cores)
+        server_threads = cluster.broadcast_json(config.compute.server_threads or len(os.sched_getaffinity(0)))
         self.meter = Meter(server_threads, config.compute.host_threads)
         exchange = Exchange(cluster)
 
@@ -245,7 +101,7 @@ class Simulation:
         )
         engine = choose(config.compute, kernels, network)
         config = self.config = config.computed(engine.precision, engine.backend)
-        model = stacked(network, engine)
+        model = parts.stacked(network, engine)
         aligned = cluster.everywhere(lambda: alignment(config, model.names, model.spans, network.key_dim))
         views = ViewMaker(config.views, size, self.problem.mean, self.problem.std, dtype)
 
@@ -255,9 +111,9 @@ class Simulation:
         self.clients = Population(
             config,
             model,
-            self._initial(exchange.broadcast(model.flat(network.bottom)), network.key_dim),
+            parts.initial(config, exchange.broadcast(model.flat(network.bottom)), network.key_dim, streams),
             aligned.kept,
-            feed(config, self.problem, views, streams),
+            parts.feed(config, self.problem, views, streams),
             cluster,
             exchange,
             self.meter,
@@ -271,11 +127,14 @@ class Simulation:
         cluster.everywhere(lambda: saving.check(config, *sent))
         self.saving = saving.Saving(config, self.steps, streams, engine.activations, cluster)
         self.reliability = Reliability(config, streams)
-        self.route = self._route(network, model, exchange, engine)
+        self.route = parts.route(
+            config, network, model, engine, self.main_server, self.clients, self.saving, exchange, self.meter
+        )
         self.fed_server = FedServer(config, aligned, model, exchange, self.meter, self.main_server)
 
         # Rank 0 counts for all: the counter alone takes a second to import.
-        cost = SegmentCost(**cluster.broadcast_json(asdict(client_cost(config, network)) if cluster.serves else None))
+        counted = asdict(parts.client_cost(config, network)) if cluster.serves else None
+        cost = SegmentCost(**cluster.broadcast_json(counted))
         sizes = WireSizes.of(
             config,
             network.smashed_floats,
@@ -306,8 +165,8 @@ class Simulation:
             recorder,
             self.clients,
             self.main_server,
-            self._encode(network, model, engine),
-            judge(config, source, prepare, streams) if source else None,
+            parts.encode(config, network, model, engine, self.main_server),
+            parts.judge(config, source, prepare, streams) if source else None,
             cluster,
         )
         self.speaker = Speaker(config.epochs * self.steps, silent=conduct.quiet or not cluster.serves)
@@ -338,56 +197,6 @@ class Simulation:
         notes += [*found.notes, *self._changes(facts, found.saved)] if found else []
         for line in (*self._introduction(size, server_threads), *notes):
             self.speaker.say(line)
-
-    def _initial(self, online: Tensor, key_dim: int) -> dict[str, Tensor]:
-        """What every client begins with, in the states that clients of the method have."""
-        states = ALGORITHMS[self.config.method].widths(self.config, len(online), key_dim)
-        initial = {"online": online, "momentum": online.clone(), "velocity": torch.zeros_like(online)}
-        if "memory" in states:
-            length = self.config.contrast.memory_length
-            initial["memory"] = noise(1, length, key_dim, self.streams, online.dtype).flatten()
-        if "scale" in states:
-            initial["scale"] = torch.zeros(1, dtype=online.dtype)
-        return {state: initial[state] for state in states}
-
-    def _route(self, network: SplitNetwork, model: StackedModel, exchange: Exchange, engine: Engine) -> Route:
-        config, local = self.config, ALGORITHMS[self.config.method].local
-        if local is not None:
-            return AtClient(config, local, self.clients, exchange, self.meter, network.key_dim)
-        server, rows, shape = self.main_server, config.rows_per_client, network.smashed_shape
-        if isinstance(model, StackedEnds):
-            assert server is None or isinstance(server, Middle)
-            features = feature_dim(config.model)
-            return UShaped(server, self.clients, model, exchange, self.meter, rows, shape, features, engine.activations)
-        assert server is None or isinstance(server, LossServer)
-        if config.supervised:
-            return LabelsUp(server, exchange, self.meter, rows, shape, engine.activations)
-        assert server is None or isinstance(server, MainServer)
-        return AtServer(
-            server,
-            exchange,
-            self.meter,
-            rows,
-            factors(config),
-            shape,
-            engine.activations,
-            self.saving,
-            smashed=codec(config.communication.smashed, config.communication.topk),
-            gradient=codec(config.communication.gradient, config.communication.topk),
-            own_rows=config.client.gradient_scale == "own_rows",
-        )
-
-    def _encode(self, network: SplitNetwork, model: StackedModel, engine: Engine) -> Encode | None:
-        """How evaluation computes features (rank 0)."""
-        if isinstance(network.bottom, WholeNetwork):
-            return InOnePiece(network.bottom, network.key_dim, engine)
-        if self.main_server is None:
-            return None
-        if isinstance(model, StackedEnds):
-            return BetweenEnds(model, self.main_server)
-        if self.config.vertical:
-            return FromPieces(model, self.main_server, self.config.client.count)
-        return BehindTheCut(model, self.main_server)
 
     def _facts(self, source: Source | None, server_threads: int, found: Found | None) -> Manifest:
         """What every checkpoint of this run says about it, position aside (rank 0). BadInput for other data."""

@@ -84,7 +84,8 @@ def _run(options: argparse.Namespace) -> int:
             raise BadInput(
                 f"-n {options.ranks} inside {started.name}, which started {started.size} ranks; leave -n out there"
             )
-        from mocosfl_mpi.simulation import Conduct, run_as_rank
+        from mocosfl_mpi.session import run_as_rank
+        from mocosfl_mpi.simulation import Conduct
 
         conduct = Conduct(
             preset=name,

@@ -14,7 +14,6 @@ import numpy.typing as npt
 from mocosfl_mpi import saving
 from mocosfl_mpi.algorithms import ALGORITHMS, Algorithm, alignment
 from mocosfl_mpi.algorithms import network as build_network
-from mocosfl_mpi.chronicle import WireSizes
 from mocosfl_mpi.clients.participation import pool
 from mocosfl_mpi.clients.reliability import Reliability
 from mocosfl_mpi.clients.wealth import factors
@@ -28,6 +27,7 @@ from mocosfl_mpi.problem import Problem, owners
 from mocosfl_mpi.record.schema import WORK
 from mocosfl_mpi.server.alignments import Alignment
 from mocosfl_mpi.server.fed_server import due
+from mocosfl_mpi.simulated import WireSizes
 from mocosfl_mpi.split import backbones
 from mocosfl_mpi.split.cut import SplitNetwork
 from mocosfl_mpi.split.engine import ACTIVATIONS, MASTERS, Engine, choose, precision

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mocosfl_mpi import results, simulation
+from mocosfl_mpi import parts, results
 from mocosfl_mpi.clients.participation import pool as draw_pool
 from mocosfl_mpi.clients.reliability import Reliability
 from mocosfl_mpi.config import apply_settings, parse
@@ -385,7 +385,7 @@ CASES = {
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
     """Costs are the matter of other tests, and measuring a network takes longer than training it here."""
-    monkeypatch.setattr(simulation, "measure", lambda *_: Costs(SegmentCost(2, 2, 2, 2), SegmentCost(2, 2, 2, 2)))
+    monkeypatch.setattr(parts, "measure", lambda *_: Costs(SegmentCost(2, 2, 2, 2), SegmentCost(2, 2, 2, 2)))
     monkeypatch.setattr(results, "measure", lambda *_: Costs(SegmentCost(2, 2, 2, 2), SegmentCost(2, 2, 2, 2)))
     monkeypatch.setattr(results.memory, "measure", lambda *_, **__: ClientMemory(*[1] * len(MEMORY)))
     for name in ("resnet18", "resnet50"):

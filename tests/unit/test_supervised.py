@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mocosfl_mpi import results, simulation
+from mocosfl_mpi import parts, results
 from mocosfl_mpi.algorithms import network as build_network
 from mocosfl_mpi.clients.participation import pool as draw_pool
 from mocosfl_mpi.comm.exchange import Exchange
@@ -77,7 +77,7 @@ CASES = {
 @pytest.fixture
 def _quick(monkeypatch):
     nothing = Costs(SegmentCost(2, 2, 2, 2), SegmentCost(2, 2, 2, 2))
-    monkeypatch.setattr(simulation, "measure", lambda *_: nothing)
+    monkeypatch.setattr(parts, "measure", lambda *_: nothing)
     monkeypatch.setattr(results, "measure", lambda *_: nothing)
     monkeypatch.setattr(results.memory, "measure", lambda *_, **__: ClientMemory(*[1] * len(MEMORY)))
     monkeypatch.setitem(STAGES, "resnet18", (1, 1, 1, 1))

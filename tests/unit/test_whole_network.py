@@ -7,7 +7,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from mocosfl_mpi import results, simulation
+from mocosfl_mpi import parts, results
 from mocosfl_mpi.algorithms import ALGORITHMS
 from mocosfl_mpi.algorithms import network as build_network
 from mocosfl_mpi.clients.wealth import factors
@@ -176,7 +176,7 @@ CASES = {
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
     nothing = Costs(SegmentCost(2, 2, 2, 2), SegmentCost(2, 2, 2, 2))
-    monkeypatch.setattr(simulation, "measure", lambda *_: nothing)
+    monkeypatch.setattr(parts, "measure", lambda *_: nothing)
     monkeypatch.setattr(results, "measure", lambda *_: nothing)
     monkeypatch.setattr(results.memory, "measure", lambda *_, **__: ClientMemory(*[1] * len(MEMORY)))
     monkeypatch.setitem(STAGES, "resnet18", (1, 1, 1, 1))

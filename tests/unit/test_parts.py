@@ -2,10 +2,10 @@
 
 import pytest
 
-from mocosfl_mpi import simulation
+from mocosfl_mpi import parts
 from mocosfl_mpi.config import parse
 from mocosfl_mpi.native import NoKernelsError
-from mocosfl_mpi.simulation import common_kernels
+from mocosfl_mpi.parts import common_kernels
 
 
 class Fake:
@@ -31,7 +31,7 @@ def config(**compute):
 
 def test_alike(monkeypatch):
     kernels = Kernels()
-    monkeypatch.setattr(simulation, "load", lambda: kernels)
+    monkeypatch.setattr(parts, "load", lambda: kernels)
     assert common_kernels(config(), Fake(None)) == (kernels, "")
 
 
@@ -39,7 +39,7 @@ def test_alike(monkeypatch):
     ("other", "reason"), [(["none", "no C++ compiler found"], "no C++ compiler found"), (["bfloat16", ""], "differ")]
 )
 def test_one_rank_without_them_is_enough(monkeypatch, other, reason):
-    monkeypatch.setattr(simulation, "load", Kernels)
+    monkeypatch.setattr(parts, "load", Kernels)
     kernels, notice = common_kernels(config(), Fake(other))
     assert kernels is None
     assert reason in notice
@@ -49,12 +49,12 @@ def test_own_failure(monkeypatch):
     def fail():
         raise NoKernelsError("the compiler failed")
 
-    monkeypatch.setattr(simulation, "load", fail)
+    monkeypatch.setattr(parts, "load", fail)
     kernels, notice = common_kernels(config(), Fake(["bfloat16", ""]))
     assert kernels is None
     assert "the compiler failed" in notice
 
 
 def test_not_even_tried_where_torch_is_asked_for(monkeypatch):
-    monkeypatch.setattr(simulation, "load", lambda: pytest.fail("loaded"))
+    monkeypatch.setattr(parts, "load", lambda: pytest.fail("loaded"))
     assert common_kernels(config(backend="loop", precision="fp64"), Fake(None)) == (None, "")

@@ -1,0 +1,164 @@
+"""The parts of an experiment of which there are several kinds: each chosen here, by the configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from mocosfl_mpi.algorithms import ALGORITHMS
+from mocosfl_mpi.clients.feed import Feed
+from mocosfl_mpi.clients.labelled import LabelledFeed
+from mocosfl_mpi.clients.population import Population
+from mocosfl_mpi.clients.vertical import VerticalFeed
+from mocosfl_mpi.clients.wealth import factors
+from mocosfl_mpi.codecs import codec
+from mocosfl_mpi.comm.cluster import Cluster
+from mocosfl_mpi.comm.exchange import Exchange
+from mocosfl_mpi.config import Config
+from mocosfl_mpi.cost.flops import SegmentCost, measure
+from mocosfl_mpi.data.views import ViewMaker
+from mocosfl_mpi.encoders import BehindTheCut, BetweenEnds, Encode, FromPieces, InOnePiece
+from mocosfl_mpi.evaluation.further import Further
+from mocosfl_mpi.evaluation.judge import Judge
+from mocosfl_mpi.label_routes import LabelsUp, UShaped
+from mocosfl_mpi.meter import Meter
+from mocosfl_mpi.native import Kernels, NoKernelsError, load
+from mocosfl_mpi.objectives.feature_memory import noise
+from mocosfl_mpi.problem import Problem, Source
+from mocosfl_mpi.routes import AtClient, AtServer, Route
+from mocosfl_mpi.saving import Saving
+from mocosfl_mpi.server.main_server import MainServer
+from mocosfl_mpi.server.middle import Middle
+from mocosfl_mpi.server.protocol import LossServer, Server
+from mocosfl_mpi.split.backbones import feature_dim
+from mocosfl_mpi.split.cut import Ends, SplitNetwork, WholeNetwork
+from mocosfl_mpi.split.ends import StackedEnds
+from mocosfl_mpi.split.engine import Engine
+from mocosfl_mpi.split.stacked import StackedModel
+from mocosfl_mpi.streams import Streams
+
+
+def common_kernels(config: Config, cluster: Cluster) -> tuple[Kernels | None, str]:
+    """The compiled kernels, where every rank has them alike and they may be wanted; or None, and a line that says why.
+
+    A rank that computed otherwise than its neighbours would make results depend on who hosts whom.
+    """
+    if config.compute.backend in ("loop", "stacked") and config.compute.precision != "auto":
+        return None, ""
+    kernels, found = None, "none"
+    try:
+        kernels = load()
+        found = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in kernels.convolves))
+    except NoKernelsError as error:
+        problem = str(error)
+    else:
+        problem = ""
+    everyone = cluster.gather_json([found, problem])
+    verdict = None
+    if everyone is not None:
+        problems = [text for _, text in everyone if text]
+        kinds = {kind for kind, _ in everyone}
+        verdict = problems[0] if problems else f"the ranks' processors differ: {kinds}" if len(kinds) > 1 else ""
+    verdict = cluster.broadcast_json(verdict)
+    return (
+        (None, f"No compiled kernels ({verdict}); torch computes instead, more slowly.") if verdict else (kernels, "")
+    )
+
+
+def judge(config: Config, source: Source, prepare: Callable[[Tensor], Tensor], streams: Streams) -> Judge:
+    """The judge of this run's encoders (rank 0)."""
+    settings, test, classes = config.evaluation, source.data.test, source.data.class_count
+    further = Further(settings, source.train, test, classes, source.parts, source.transfer, prepare, streams)
+    train, validation = source.train, source.validation
+    return Judge(settings, train, validation, test, classes, prepare, further, classifies=config.supervised)
+
+
+def feed(config: Config, problem: Problem, views: ViewMaker, streams: Streams) -> Feed:
+    """Where clients get their batches: two views of each image, or one and its label."""
+    size = config.client.batch_size
+    if config.supervised:
+        kind = VerticalFeed if config.vertical else LabelledFeed
+        return kind(problem.pixels, problem.labels, problem.parts, size, views, streams, factors(config))
+    return Feed(problem.pixels, problem.parts, size, views, streams, factors(config))
+
+
+def stacked(network: SplitNetwork, engine: Engine) -> StackedModel:
+    """The clients' part of the network, vectorised."""
+    part = network.bottom
+    return StackedEnds(part, engine) if isinstance(part, Ends) else StackedModel(part, engine)
+
+
+def client_cost(config: Config, network: SplitNetwork) -> SegmentCost:
+    """FLOPs per image of all that a client computes."""
+    cost = measure(network.first, network.input_shape).last
+    if network.last is not None:
+        cost += measure(network.last, (feature_dim(config.model),)).answering
+    return cost
+
+
+def initial(config: Config, online: Tensor, key_dim: int, streams: Streams) -> dict[str, Tensor]:
+    """What every client begins with, in the states that clients of the method have."""
+    states = ALGORITHMS[config.method].widths(config, len(online), key_dim)
+    initial = {"online": online, "momentum": online.clone(), "velocity": torch.zeros_like(online)}
+    if "memory" in states:
+        length = config.contrast.memory_length
+        initial["memory"] = noise(1, length, key_dim, streams, online.dtype).flatten()
+    if "scale" in states:
+        initial["scale"] = torch.zeros(1, dtype=online.dtype)
+    return {state: initial[state] for state in states}
+
+
+def route(
+    config: Config,
+    network: SplitNetwork,
+    model: StackedModel,
+    engine: Engine,
+    server: Server | None,
+    clients: Population,
+    saving: Saving,
+    exchange: Exchange,
+    meter: Meter,
+) -> Route:
+    """The traffic of a step. ``server`` is None but on rank 0."""
+    local = ALGORITHMS[config.method].local
+    if local is not None:
+        return AtClient(config, local, clients, exchange, meter, network.key_dim)
+    rows, shape = config.rows_per_client, network.smashed_shape
+    if isinstance(model, StackedEnds):
+        assert server is None or isinstance(server, Middle)
+        features = feature_dim(config.model)
+        return UShaped(server, clients, model, exchange, meter, rows, shape, features, engine.activations)
+    assert server is None or isinstance(server, LossServer)
+    if config.supervised:
+        return LabelsUp(server, exchange, meter, rows, shape, engine.activations)
+    assert server is None or isinstance(server, MainServer)
+    return AtServer(
+        server,
+        exchange,
+        meter,
+        rows,
+        factors(config),
+        shape,
+        engine.activations,
+        saving,
+        smashed=codec(config.communication.smashed, config.communication.topk),
+        gradient=codec(config.communication.gradient, config.communication.topk),
+        own_rows=config.client.gradient_scale == "own_rows",
+    )
+
+
+def encode(
+    config: Config, network: SplitNetwork, model: StackedModel, engine: Engine, server: Server | None
+) -> Encode | None:
+    """How evaluation computes features (rank 0)."""
+    if isinstance(network.bottom, WholeNetwork):
+        return InOnePiece(network.bottom, network.key_dim, engine)
+    if server is None:
+        return None
+    if isinstance(model, StackedEnds):
+        return BetweenEnds(model, server)
+    if config.vertical:
+        return FromPieces(model, server, config.client.count)
+    return BehindTheCut(model, server)

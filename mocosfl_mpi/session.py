@@ -1,0 +1,80 @@
+"""The life of one rank: simulate, tell, and end as all ranks have agreed to."""
+
+from __future__ import annotations
+
+import sys
+
+from mocosfl_mpi.comm.cluster import Cluster
+from mocosfl_mpi.config import Config
+from mocosfl_mpi.errors import BadInput, RunFailed, Stopped
+from mocosfl_mpi.record.reader import open_run
+from mocosfl_mpi.record.schema import FILE_NAME
+from mocosfl_mpi.record.show import show
+from mocosfl_mpi.resumption import Resumption
+from mocosfl_mpi.signals import ignore
+from mocosfl_mpi.simulation import Conduct, Simulation
+from mocosfl_mpi.speaker import console
+
+
+def run_as_rank(config: Config, conduct: Conduct) -> int:
+    """Be one rank of a run; returns the exit code. What all ranks refuse together ends quietly, all else at once.
+
+    With ``keep_going`` the ranks that are left after one has died begin again from the newest checkpoint: the dead
+    rank's clients are dealt out to them, and as results do not depend on ranks, the outcome is the same.
+    """
+    cluster = Cluster()
+    while True:
+        cluster.abort_on_error()
+        cluster.watch(conduct.patience)
+        try:
+            code = _session(config, conduct, cluster)
+        except Exception as error:
+            if not (conduct.keep_going and cluster.is_loss(error)):
+                raise
+            size, place = cluster.size, cluster.place or "the beginning"
+            cluster = cluster.survivors()
+            if cluster.size == size:  # nobody died: it was another failure
+                raise
+            if cluster.serves:
+                print(
+                    f"mocosfl: {size - cluster.size} of {size} ranks died at {place}; going on with {cluster.size} "
+                    f"from the newest checkpoint",
+                    file=sys.stderr,
+                )
+        else:
+            if conduct.keep_going:
+                cluster.leave_at_once(code)
+            return code
+
+
+def _session(config: Config, conduct: Conduct, cluster: Cluster) -> int:
+    resumption = simulation = None
+    try:
+        resumption = Resumption(config, cluster, conduct.out, conduct.preset, conduct.resume)
+        path = resumption.out / FILE_NAME
+        if not resumption.completed:
+            simulation = Simulation(cluster, resumption, conduct)
+            simulation.run()
+        ignore()
+        if cluster.serves and not conduct.quiet:
+            if resumption.completed:
+                print(f"{path} is complete; nothing is left to do.")
+            with open_run(path) as run:
+                show(run, console())
+    except Stopped as stop:
+        if cluster.serves:
+            print(f"mocosfl: {stop}", file=sys.stderr)
+        return stop.exit_code
+    except (BadInput, RunFailed) as error:
+        agreed = cluster.agreed(error)
+        if cluster.serves or not agreed:
+            print(f"mocosfl: {error}", file=sys.stderr)
+        if not agreed:
+            cluster.end_everything(error.exit_code)
+        return error.exit_code
+    finally:
+        if simulation is not None:
+            simulation.results.close()
+        if resumption is not None:
+            resumption.release()
+    return 0

@@ -1,0 +1,138 @@
+"""What real clients would send and compute: the ledger of the simulated federation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mocosfl_mpi.clients.reliability import Delivery
+from mocosfl_mpi.clients.wealth import factors
+from mocosfl_mpi.codecs import codec
+from mocosfl_mpi.config import Config
+from mocosfl_mpi.cost.flops import SegmentCost, by_client
+from mocosfl_mpi.cost.ledger import Ledger
+from mocosfl_mpi.record.schema import MESSAGES
+from mocosfl_mpi.server.alignments import Traffic
+
+Ids = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+Arrays = dict[str, npt.NDArray[Any]]
+LABEL = 8
+"""Bytes of a label on the wire: an int64."""
+
+
+@dataclass(frozen=True)
+class WireSizes:
+    """Bytes of a client's simulated messages."""
+
+    step: dict[str, int]
+    """In every step in which it travels, by kind; rich clients send multiples."""
+    models: tuple[Traffic, ...]
+    """For the alignment."""
+
+    @classmethod
+    def of(cls, config: Config, floats: int, itemsize: int, features: int, models: tuple[Traffic, ...]) -> WireSizes:
+        """``floats``: numbers of ``itemsize`` bytes in a sample's smashed data: two go up (with labels, one) and a
+        gradient comes down. ``features``: bytes of a client's, where these come down and their gradient goes up.
+        """
+        settings, rows = config.communication, config.rows_per_client
+        up, down = (
+            rows * codec(name, settings.topk).bytes(floats, itemsize) for name in (settings.smashed, settings.gradient)
+        )
+        step = {} if config.whole_network else {"query_up": up, "key_up": up, "gradient_down": down}
+        if config.supervised and step:
+            del step["key_up"]
+            if config.keeps_labels:
+                step |= {"features_down": features, "gradient_up": features}
+            elif not config.vertical:  # where every client has a piece, labels are the main server's
+                step["labels_up"] = config.rows_per_client * LABEL
+        if config.client.frozen:
+            step.pop("gradient_down")
+        return cls(step, models)
+
+
+class Simulated:
+    """What real clients would have sent and computed. A client holds the last models it was sent."""
+
+    def __init__(self, config: Config, sizes: WireSizes, cost: SegmentCost, *, momentum: bool) -> None:
+        self._config = config
+        self._sizes = sizes
+        self._cost = cost
+        self._momentum = momentum
+        self._syncs = 0
+        self._held = np.zeros(config.client.count, dtype=np.int64)
+        """Synchronisations until each client was last in the pool."""
+        self._pool: Ids = np.empty(0, dtype=np.int64)
+        self._at: Ids = np.empty(0, dtype=np.int64)
+        """Places of the pool's clients among those that were drawn: the members of the ledger."""
+        self._ledger = Ledger(config.pool_size)
+        self._factors = factors(config)
+        self._lost = np.zeros((config.pool_size, len(MESSAGES)), dtype=np.int64)
+        self._learnt = np.zeros(config.pool_size, dtype=np.int64)
+        """Steps of each member in which it got its gradient."""
+        self._steps = 0
+        """Steps in which clients had something to do."""
+
+    def enter(self, pool: Ids, at: Ids) -> None:
+        """Clients of the pool whose models are out of date download the current ones first."""
+        self._pool, self._at = pool, at
+        for model in self._sizes.models:
+            stale = self._held[pool] // model.every != self._syncs // model.every
+            self._ledger.count(f"{model.kind}_down", model.copy, at[stale])
+        self._held[pool] = self._syncs
+
+    def step(self, delivery: Delivery) -> None:
+        """Every client of the pool does a step and sends and receives what belongs to it; what is lost was sent."""
+        self._steps += delivery.trip.up
+        self._learnt[self._at] += delivery.answered
+        for message, size in self._sizes.step.items():
+            sent = delivery.sent(message)
+            self._ledger.count(message, size * self._factors[self._pool[sent]], self._at[sent])
+            self._lost[self._at, MESSAGES.index(message)] += delivery.lost(message)
+
+    def synchronise(self, present: Mask) -> None:
+        """Clients of the pool that are present send up what is due to be aligned and get what became of it down."""
+        self._syncs += 1
+        for model in self._sizes.models:
+            if self._syncs % model.every == 0:
+                self._ledger.count(f"{model.kind}_up", model.each_way, self._at[present])
+                if model.answered:
+                    self._ledger.count(f"{model.kind}_down", model.each_way, self._at[present])
+        self._held[self._pool] = self._syncs
+
+    def take(self) -> dict[str, npt.NDArray[np.int64]]:
+        """The epoch's rows: bytes, messages and FLOPs of each client of the pool."""
+        size, messages = self._ledger.take()
+        steps, batches = np.zeros_like(self._learnt), np.ones_like(self._learnt)
+        steps[self._at], batches[self._at] = self._steps, self._factors[self._pool]
+        flops = by_client(
+            self._cost,
+            steps=steps,
+            learnt=self._learnt,
+            rows=self._config.rows_per_client * batches,
+            frozen=self._config.client.frozen,
+            momentum=self._momentum,
+        )
+        found = {"simulated/bytes": size, "simulated/messages": messages, "simulated/client_flops": flops}
+        found["simulated/lost"] = self._lost.copy()
+        self._steps, self._lost[:], self._learnt[:] = 0, 0, 0
+        return found
+
+    def state(self) -> Arrays:
+        """What has been counted and is not yet recorded, and who holds which model."""
+        size, messages = self._ledger.state()
+        counts = np.array([self._syncs, self._steps], dtype=np.int64)
+        own = {"held": self._held.copy(), "bytes": size, "messages": messages, "counts": counts}
+        return own | {"lost": self._lost.copy(), "learnt": self._learnt.copy()}
+
+    def restore(self, state: Arrays) -> None:
+        """The inverse of ``state``. ValueError for other shapes."""
+        self._held[...] = state["held"]
+        self._ledger.restore(state["bytes"], state["messages"])
+        self._syncs, self._steps = (int(count) for count in state["counts"])
+        # Checkpoints of runs in which nothing could fail were once without these.
+        self._lost[...] = state.get("lost", 0)
+        self._learnt[...] = state.get("learnt", self._steps)
