@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -13,7 +14,6 @@ from mocosfl_mpi.server.protocol import Server
 from mocosfl_mpi.split import cut
 from mocosfl_mpi.split.ends import StackedEnds
 from mocosfl_mpi.split.engine import Engine
-from mocosfl_mpi.split.pieces import Pieces
 from mocosfl_mpi.split.stacked import StackedModel
 
 
@@ -58,6 +58,19 @@ class BetweenEnds:
     def module(self, weights: Tensor) -> nn.Module:
         """See ``Encode``."""
         return cut.Encoder(self._model.module(weights), copy.deepcopy(self._server.online))
+
+
+class Pieces(nn.Module):
+    """The first layers of several clients, each on its own piece of an image, and their maps put together."""
+
+    def __init__(self, parts: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(parts)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images ``[n, C, H, W]`` to merged smashed data ``[n, C, h, w]``."""
+        pieces = apart(images, len(self.parts))
+        return together([part(piece.contiguous()) for part, piece in zip(self.parts, pieces, strict=True)])
 
 
 class FromPieces:
