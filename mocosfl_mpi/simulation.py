@@ -337,8 +337,10 @@ class Simulation:
             f"{config.compute.backend} backend; {cluster.library()}"
         )
         place = "whole on the client" if config.whole_network else f"cut at {config.model.cut_layer}"
+        own = self.problem.images
+        images = own.max() if config.vertical else own.sum()  # pieces of the same images are no more of them
         experiment = (
-            f"{ALGORITHMS[config.method].title}: {config.data.source} ({self.problem.images.sum()} images, views of "
+            f"{ALGORITHMS[config.method].title}: {config.data.source} ({images} images, views of "
             f"{size} pixels), {config.client.count} clients, {config.pool_size} per epoch with batches of "
             f"{config.client.batch_size}; {config.model.backbone} of width {config.model.width}, {place}; "
             f"{config.epochs} epochs of {self.steps} steps into {self.results.path.parent}"

@@ -21,6 +21,8 @@ _LINKS = {
     "client states up": ("weights_up", "momentum_up", "velocity_up"),
     "client states down": ("weights_down", "momentum_down", "velocity_down"),
 }
+_SOME = ("labels up", "features down", "gradients up")
+"""What only some methods send."""
 _PARTS = {
     "server": "main server", "clients": "clients, forward and backward (busiest host)", "views": "views (busiest host)",
     "other": "exchange and waiting", "synchronisation": "one synchronisation",
@@ -77,6 +79,8 @@ def _simulated(plan: Mapping[str, Any]) -> RenderableType:
     lines = figures("all clients", "one client, mean")
     for name, kinds in _LINKS.items():
         total = sum(plan["simulated_bytes"][kind] for kind in kinds)
+        if not total and name in _SOME:
+            continue
         lines.add_row(name, size(total), size(total / plan["clients"]))
     total = sum(plan["simulated_bytes"].values())
     lines.add_row("all messages", size(total), size(total / plan["clients"]), end_section=True)

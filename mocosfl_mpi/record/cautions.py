@@ -23,10 +23,10 @@ def cautions(summary: Mapping[str, Any]) -> list[str]:
     labels = (method := METHODS.get(summary["method"])) is not None and method.supervised
     std = evaluation.get("feature_std")
     std = summary["feature_std"] if std is None else std
-    if std is not None and std < COLLAPSED:
+    if std is not None and std < COLLAPSED and not labels:  # a classifier's logits may well point to a few classes
         found.append(
             f"The features have collapsed: their spread is {std:.2f} (1 = all directions, 0 = one). Accuracies say "
-            f"little then; a lower learning rate{'' if labels else ' or a longer feature memory'} may help."
+            f"little then; a lower learning rate or a longer feature memory may help."
         )
     for judge, name in (("kNN", "knn_top1"), ("linear probe", "linear_top1")):
         trained, untrained, pixels = (summary[name + suffix] for suffix in ("", "_untrained", "_pixels"))

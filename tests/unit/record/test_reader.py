@@ -342,11 +342,15 @@ def test_size_units():
     assert [size(n) for n in (0, 1023, 1536, 3 << 20, 5 << 30)] == ["0 B", "1023 B", "1.5 KiB", "3.0 MiB", "5.0 GiB"]
 
 
-def test_collapse_is_named(tmp_path):
-    with create(tmp_path / "run.h5") as recorder:
-        recorder.append("evaluation", {**row("evaluation", 0), "evaluations/feature_std": 0.1})
+@pytest.mark.parametrize(("method", "named"), [("mocosfl", True), ("sfl_v2", False)])
+def test_collapse_is_named_where_there_is_no_classifier(tmp_path, method, named):
+    values = {**row("evaluation", 0), "evaluations/feature_std": 0.1}
+    if method == "mocosfl":
+        del values["evaluations/classifier_top1"]
+    with create(tmp_path / "run.h5", config=parse({**CONFIG, "method": method}, "test")) as recorder:
+        recorder.append("evaluation", values)
     with open_run(tmp_path) as run:
-        assert any("collapsed" in line for line in run.summary()["warnings"])
+        assert any("collapsed" in line for line in run.summary()["warnings"]) == named
 
 
 def test_differences(tmp_path, finished):
