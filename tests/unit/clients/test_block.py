@@ -109,7 +109,7 @@ def test_frozen_block_keeps_no_graph():
     mine, _ = block(frozen=True)
     query, _ = mine.forward(images(0), images(1))
     with pytest.raises(AssertionError):
-        mine.backward(torch.zeros_like(query), torch.zeros(LANES))
+        mine.backward(torch.zeros_like(query), torch.zeros(LANES), EVERYBODY)
 
 
 def test_backward_needs_a_forward_of_its_own():
