@@ -115,6 +115,6 @@ def test_frozen_block_keeps_no_graph():
 def test_backward_needs_a_forward_of_its_own():
     mine, _ = block()
     out, _ = mine.forward(images(0), images(1))
-    mine.backward(torch.zeros_like(out), torch.ones(LANES, dtype=torch.float64))
+    mine.backward(torch.zeros_like(out), torch.ones(LANES, dtype=torch.float64), EVERYBODY)
     with pytest.raises(AssertionError):
-        mine.backward(torch.zeros_like(out), torch.ones(LANES, dtype=torch.float64))
+        mine.backward(torch.zeros_like(out), torch.ones(LANES, dtype=torch.float64), EVERYBODY)
