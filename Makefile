@@ -5,7 +5,7 @@ MPI ?= mpich
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready-$(MPI)
 
-.PHONY: demo test test-slow test-cluster cluster-packages lint docs clean
+.PHONY: demo evidence test test-slow test-cluster cluster-packages lint docs clean
 
 $(READY): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -14,6 +14,17 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 
 demo: $(READY)  ## MocoSFL on the embedded images with 3 ranks: minutes
 	$(BIN)/mocosfl run quickstart -n 3
+
+CLAIMS := alignment whole-network frequency clients recipe
+
+evidence: $(READY)  ## what is missing of docs/evidence, from CIFAR-10 in DATA: 69 runs, about an hour of one free core
+	@if [ -z "$(DATA)" ]; then echo "make evidence DATA=DIR, the directory with cifar-10-batches-py" >&2; exit 1; fi
+	@set -e; for claim in $(CLAIMS); do \
+	    grid="$(BIN)/mocosfl grid jobs/configs/evidence/$$claim.toml --out runs/evidence/$$claim"; \
+	    $$grid --run --data-dir "$(DATA)"; \
+	    $$grid --table > docs/evidence/results/$$claim.md; \
+	    $$grid --json > docs/evidence/results/$$claim.json; \
+	done
 
 test: $(READY)  ## unit tests, then the MPI suite at 1, 2, 3 and 5 ranks
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not cluster"

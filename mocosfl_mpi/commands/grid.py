@@ -33,6 +33,7 @@ def add(commands: Subcommands) -> None:
     what.add_argument("--slurm", action="store_true", help="print an array job for what is missing")
     what.add_argument("--submit", action="store_true", help="hand that array job to sbatch")
     what.add_argument("--table", action="store_true", help="mean ± std over seeds and published numbers, in Markdown")
+    what.add_argument("--json", action="store_true", help="the figures of every complete run, and its curve")
     grid.add_argument("--only", default="", metavar="TEXT", help="cells with TEXT in their name")
     grid.add_argument("--out", type=Path, metavar="DIR", help="directory for all results (default: runs/GRID)")
     add_settings(grid)
@@ -44,13 +45,14 @@ def add(commands: Subcommands) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     from mocosfl_mpi.grid.description import read_grid
-    from mocosfl_mpi.grid.results import check_metrics, completed, table
+    from mocosfl_mpi.grid.results import check_metrics, completed
+    from mocosfl_mpi.grid.tables import as_json, table
 
     grid = read_grid(options.grid, options.settings).only(options.only)
     check_metrics(grid)
     out = options.out or Path("runs") / grid.name
-    if options.table:
-        print(table(grid, out), end="")
+    if options.table or options.json:
+        print(table(grid, out) if options.table else as_json(grid, out), end="")
         return 0
     states = {trial.name: completed(trial, out) for trial in grid.trials}
     if options.run or options.slurm or options.submit:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
@@ -40,7 +40,7 @@ class Description(Section):
     """Where the published numbers stand, and what is to be known of them."""
     extends: str = ""
     """Another description, by its path from this one. What is given here takes its place, `settings` are laid over;
-    its title, name, source and published numbers do not count here."""
+    its title, name, source, published numbers, `against` and `budgets` do not count here."""
     preset: str = ""
     """A preset's name, in which `{axis}` stands for the place on that axis; empty = the defaults."""
     seeds: tuple[int, ...] = Field(default=(1234,), min_length=1)
@@ -52,6 +52,10 @@ class Description(Section):
     axes: dict[str, Axis] = Field(default_factory=dict)
     """By name: a table of places, each with its settings; or a list of values of the setting that the axis is named
     after. A list whose axis stands in the preset's name sets nothing besides."""
+    against: dict[str, str] = Field(default_factory=dict)
+    """By axis, the place from which the table shows the others' differences, run by run of one seed."""
+    budgets: tuple[Annotated[float, Field(gt=0.0)], ...] = ()
+    """MiB that a client sends and receives: the table shows the kNN that was reached with no more."""
     published: dict[str, Any] = Field(default_factory=dict)
     """By metric: tables after the places on the axes, in their order; a list stands for all places on the last."""
 
@@ -88,6 +92,8 @@ class Grid:
     trials: tuple[Trial, ...]
     published: Mapping[tuple[str, tuple[str, ...]], float]
     """By metric and labels."""
+    against: Mapping[str, str]
+    budgets: tuple[float, ...]
 
     def only(self, text: str) -> Grid:
         """The same with only those cells whose name has ``text`` in it. BadInput where there is none."""
@@ -95,7 +101,7 @@ class Grid:
         if not cells:
             raise BadInput(f"--only {text!r}: no cell has that in its name; `mocosfl grid FILE` lists them")
         trials = tuple(trial for trial in self.trials if trial.cell in cells)
-        return Grid(self.name, self.title, self.source, self.axes, self.metrics, cells, trials, self.published)
+        return replace(self, cells=cells, trials=trials)
 
 
 def read_grid(path: Path, assignments: Sequence[str] = ()) -> Grid:
@@ -132,6 +138,8 @@ def read_grid(path: Path, assignments: Sequence[str] = ()) -> Grid:
         cells=cells,
         trials=trials,
         published=_published(path, found.published, axes),
+        against=_against(path, found.against, axes),
+        budgets=found.budgets,
     )
 
 
@@ -145,7 +153,7 @@ def _read(path: Path, extending: tuple[Path, ...] = ()) -> dict[str, Any]:
     if not isinstance(own["extends"], str):
         raise BadInput(f"{path}: extends = {own['extends']!r}: expected the path of another grid")
     base = _read(path.parent / own["extends"], (*extending, path.resolve()))
-    for key in ("title", "name", "source", "published", "extends"):
+    for key in ("title", "name", "source", "published", "against", "budgets", "extends"):
         base.pop(key, None)
     laid = {"settings": _over(base.get("settings", {}), own["settings"])} if "settings" in own else {}
     return base | own | laid
@@ -203,6 +211,15 @@ def _trials(path: Path, cells: Sequence[Cell], seeds: Sequence[int]) -> Iterator
         for cell in cells:
             name = f"{cell.name}-seed{seed}"
             yield Trial(cell, name, parse(cell.values | {"seed": seed}, f"{path}, {name}"))
+
+
+def _against(path: Path, found: Mapping[str, str], axes: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """The places to compare with, by the axes' names in the table."""
+    for axis, label in found.items():
+        if label not in axes.get(axis, {}):
+            places = f"choose from {', '.join(axes[axis])}" if axis in axes else f"the axes are {', '.join(axes)}"
+            raise BadInput(f"{path}: against.{axis} = {label!r}: there is no such place; {places}")
+    return {axis.rpartition(".")[2]: label for axis, label in found.items()}
 
 
 def _published(

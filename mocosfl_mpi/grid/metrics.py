@@ -22,6 +22,8 @@ class Metric:
     digits: int = 1
     of_run: Callable[[Run], float | None] | None = None
     of_plan: Callable[[Account], float] | None = None
+    of_training: bool = True
+    """False: it is the same whatever the training, and no difference is worth a column."""
 
 
 def _classifier(run: Run) -> float | None:
@@ -36,11 +38,29 @@ def _divergence(run: Run) -> float | None:
     return float(known.mean()) if known.size else None
 
 
+def _result(name: str) -> Callable[[Run], float | None]:
+    return lambda run: run.result(name)
+
+
+def _loss(run: Run) -> float | None:
+    losses = run.last("epochs/loss")
+    return None if losses is None else float(losses)
+
+
 METRICS = {
-    "linear_top1": Metric("linear probe, %", 2, of_run=lambda run: run.result("linear_top1")),
-    "knn_top1": Metric("kNN, %", 2, of_run=lambda run: run.result("knn_top1")),
-    "knn_projector_top1": Metric("kNN on projections, %", 2, of_run=lambda run: run.result("knn_projector_top1")),
+    "linear_top1": Metric("linear probe, %", 2, of_run=_result("linear_top1")),
+    "knn_top1": Metric("kNN, %", 2, of_run=_result("knn_top1")),
+    "knn_projector_top1": Metric("kNN on projections, %", 2, of_run=_result("knn_projector_top1")),
     "classifier_top1": Metric("own classifier, %", 2, of_run=_classifier),
+    "linear_top1_untrained": Metric("linear, untrained", of_run=_result("linear_top1_untrained"), of_training=False),
+    "knn_top1_untrained": Metric("kNN, untrained", of_run=_result("knn_top1_untrained"), of_training=False),
+    "linear_top1_pixels": Metric("linear, raw pixels", of_run=_result("linear_top1_pixels"), of_training=False),
+    "knn_top1_pixels": Metric("kNN, raw pixels", of_run=_result("knn_top1_pixels"), of_training=False),
+    "loss": Metric("loss, last epoch", 2, of_run=_loss),
+    "online_momentum_distance": Metric(
+        "online-momentum distance (relative)", 4, of_run=_result("online_momentum_distance")
+    ),
+    "seconds": Metric("run time, s", 0, of_run=_result("wall_seconds"), of_training=False),
     "divergence": Metric("client divergence (L2)", 2, of_run=_divergence),
     "mebibytes": Metric("MiB a client sends and receives", of_plan=lambda account: account.true.total),
     "megaflops": Metric("MFLOP of a client an image", of_plan=lambda account: account.true.image / 1e6),

@@ -1,21 +1,49 @@
-"""What lies in a grid's directory, and the table of it: mean ± standard deviation over seeds, beside the published."""
+"""What lies in a grid's directory: the state of its runs, their configurations, the figures of those that are done."""
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from mocosfl_mpi.config import to_toml
+from mocosfl_mpi.cost.published import MEBIBYTE
 from mocosfl_mpi.errors import BadInput
-from mocosfl_mpi.grid.description import Cell, Grid, Trial
-from mocosfl_mpi.grid.metrics import METRICS, Metric, account
+from mocosfl_mpi.grid.description import Grid, Trial
+from mocosfl_mpi.grid.metrics import METRICS
 from mocosfl_mpi.record.reader import Run, open_run
 from mocosfl_mpi.record.schema import FILE_NAME
 from mocosfl_mpi.resumption import refuse_another
 
 CONFIGS = "configs"
 """Directory of the trials' configurations, beside their runs."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One evaluation during a run."""
+
+    epoch: int
+    """Epochs completed; 0 = untrained."""
+    mebibytes: float
+    """What a simulated client, on average over all, has sent and received until then: MiB of payload."""
+    knn_top1: float
+    """kNN on encoder features, %, with the bank of ``evaluation.bank_images``."""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a completed run came to."""
+
+    trial: Trial
+    values: dict[str, float | None]
+    """By metric of the grid; those that need no run are left out."""
+    curve: tuple[Point, ...]
+    seconds: float | None
+    """Wall time of the whole run."""
+    state_sha256: str | None
 
 
 def check_metrics(grid: Grid) -> None:
@@ -41,6 +69,30 @@ def completed(trial: Trial, directory: Path) -> bool | None:
         return run.completed
 
 
+def figures(grid: Grid, directory: Path) -> dict[str, Figures]:
+    """By trial's name, of those that are complete. Raises what ``completed`` does."""
+    found = {}
+    for trial in grid.trials:
+        if not completed(trial, directory):
+            continue
+        with _run_of(trial, directory) as run:
+            values = {name: METRICS[name].of_run for name in grid.metrics}
+            found[trial.name] = Figures(
+                trial,
+                {name: value(run) for name, value in values.items() if value},
+                tuple(_curve(run)),
+                run.result("wall_seconds"),
+                run.state_sha256,
+            )
+    return found
+
+
+def _curve(run: Run) -> Iterator[Point]:
+    spent = run["simulated/bytes"].sum(axis=(1, 2), dtype=np.int64).cumsum() / len(run["client"]) / MEBIBYTE
+    for epoch, knn in zip(run["evaluations/epoch"].tolist(), run["evaluations/knn_top1"].tolist(), strict=True):
+        yield Point(epoch, float(spent[epoch - 1]) if epoch else 0.0, knn)
+
+
 def _run_of(trial: Trial, directory: Path) -> Run:
     run = open_run(directory / trial.name)
     try:
@@ -61,66 +113,3 @@ def write_configurations(trials: Sequence[Trial], directory: Path) -> Path:
     except OSError as error:
         raise BadInput(f"cannot write to {folder}: {error}; name another directory with --out") from None
     return folder
-
-
-# ------------------------------------------------------------------------------------------------------ the table
-
-
-def table(grid: Grid, directory: Path) -> str:
-    """The results as Markdown; a cell without finished runs shows a dash."""
-    needs_runs = any(METRICS[name].of_run for name in grid.metrics)
-    published = {metric for metric, _ in grid.published}
-    header = [*grid.axes]
-    for name in grid.metrics:
-        header += [METRICS[name].title, *(["published"] if name in published else [])]
-    header += ["runs"] if needs_runs else []
-    rows = [_row(grid, cell, directory, published, needs_runs=needs_runs) for cell in grid.cells]
-    notes = []
-    if needs_runs:
-        notes.append("Mean ± standard deviation over seeds, at the last step; no epoch is selected.")
-    if any(METRICS[name].of_plan for name in grid.metrics):
-        notes.append("Costs are known without a run; in float32 where compute.precision is auto.")
-    if grid.source:
-        notes.append(f"Published: {grid.source}")
-    return "\n".join([f"# {grid.title}", "", *_markdown(header, rows), "", *notes]) + "\n"
-
-
-def _row(grid: Grid, cell: Cell, directory: Path, published: set[str], *, needs_runs: bool) -> list[str]:
-    trials = [trial for trial in grid.trials if trial.cell == cell]
-    done = [trial for trial in trials if needs_runs and completed(trial, directory)]
-    found = account(trials[0].config) if any(METRICS[name].of_plan for name in grid.metrics) else None
-    figures: dict[str, list[float]] = {name: [] for name in grid.metrics}
-    for trial in done:
-        with _run_of(trial, directory) as run:
-            for name, metric in _each(grid):
-                value = metric.of_run(run) if metric.of_run else None
-                figures[name] += [] if value is None else [value]
-    row = [*cell.labels]
-    for name, metric in _each(grid):
-        values = [metric.of_plan(found)] if metric.of_plan and found else figures[name]
-        row.append(spread(values, metric.digits))
-        if name in published:
-            number = grid.published.get((name, cell.labels))
-            row.append("–" if number is None else f"{number:g}")
-    return [*row, *([f"{len(done)}/{len(trials)}"] if needs_runs else [])]
-
-
-def _each(grid: Grid) -> list[tuple[str, Metric]]:
-    return [(name, METRICS[name]) for name in grid.metrics]
-
-
-def spread(values: Sequence[float], digits: int) -> str:
-    """``mean ± standard deviation`` (n - 1), the mean alone of one value, a dash of none."""
-    if not values:
-        return "–"
-    text = f"{statistics.fmean(values):.{digits}f}"
-    return text if len(values) == 1 else f"{text} ± {statistics.stdev(values):.{digits}f}"
-
-
-def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
-
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + " |"
-
-    return [line(header), line(["-" * width for width in widths]), *map(line, rows)]

@@ -140,3 +140,15 @@ def test_refusals_name_the_place(tmp_path, change, says):
 def test_a_preset_is_no_format_string(tmp_path):
     with pytest.raises(BadInput, match="neither a preset"):
         described(tmp_path, GRID.replace("cut{cut}", "{cut.__class__}{cut}", 1))
+
+
+def test_what_is_compared_is_a_place_on_an_axis(tmp_path):
+    against = 'against."federation.sync_freq" = "{}"\n[settings]'
+    found = described(tmp_path, GRID.replace("[settings]", against.format("10"), 1))
+    assert found.against == {"sync_freq": "10"}
+    with pytest.raises(
+        BadInput, match=r"against.federation.sync_freq = '5': there is no such place; choose from 1, 10"
+    ):
+        described(tmp_path, GRID.replace("[settings]", against.format("5"), 1))
+    with pytest.raises(BadInput, match="the axes are clients, cut, federation"):
+        described(tmp_path, GRID.replace("[settings]", 'against.sync = "5"\n[settings]', 1))

@@ -20,6 +20,8 @@ GRIDS = sorted(FOLDER.rglob("*.toml"))
 CELLS = {
     "table1": 4, "table2": 8, "table3": 36, "fig3a": 9, "fig3b": 2, "fig5": 10, "fig7": 2, "monacosfl": 108,
     "fig1a": 5, "fig1b": 5, "monacosfl-mobilenetv2": 36, "small/fig1a": 2, "small/fig1b": 2,
+    "evidence/common": 1, "evidence/alignment": 9, "evidence/whole-network": 5, "evidence/frequency": 3,
+    "evidence/clients": 3, "evidence/recipe": 3,
     "small/table2": 4, "small/table3": 12, "small/fig3a": 9, "small/fig5": 10, "small/monacosfl": 12,
 }  # fmt: skip
 
@@ -74,7 +76,19 @@ def test_settings_are_those_of_the_papers(stem):
         assert (config.model.width, config.server.lr, config.contrast.memory_length) == (64, 0.06, 6000)
 
 
-@pytest.mark.parametrize("path", [path for path in GRIDS if path.parent != FOLDER], ids=name_of)
+@pytest.mark.parametrize("path", [path for path in GRIDS if path.parent.name == "evidence"], ids=name_of)
+def test_evidence_is_of_three_seeds_and_one_setting(path):
+    grid = read_grid(path)
+    for trial in grid.trials:
+        config = trial.config
+        assert (config.data.source, config.data.train_images, config.model.width) == ("cifar10", 5000, 8)
+        assert config.pool_size * config.client.batch_size == 100
+        assert config.epochs * config.steps_per_epoch in (288, 300)
+    assert all(sum(trial.cell == cell for trial in grid.trials) == 3 for cell in grid.cells)
+    assert {"linear_top1", "knn_top1", "linear_top1_untrained", "linear_top1_pixels"} <= set(grid.metrics)
+
+
+@pytest.mark.parametrize("path", [path for path in GRIDS if path.parent.name == "small"], ids=name_of)
 def test_small_grids_are_small_and_can_be_run(path):
     counted = {}
     for trial in read_grid(path).trials:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -13,7 +14,8 @@ from mocosfl_mpi.commands import grid as command
 from mocosfl_mpi.config import parse, read_toml
 from mocosfl_mpi.errors import STOPPED, BadInput
 from mocosfl_mpi.grid.description import read_grid
-from mocosfl_mpi.grid.results import check_metrics, completed, spread, table, write_configurations
+from mocosfl_mpi.grid.results import check_metrics, completed, write_configurations
+from mocosfl_mpi.grid.tables import as_json, spread, table
 from tests.unit.record.samples import SIZES, STATE, create, row
 from tests.unit.test_slurm import command_words
 
@@ -53,6 +55,7 @@ def test_mean_and_deviation():
     assert spread([], 2) == "–"
     assert spread([61.5], 2) == "61.50"
     assert spread([60.0, 62.0], 2) == "61.00 ± 1.41"  # n - 1
+    assert spread([1.0, 3.0], 1, "+") == "+2.0 ± 1.4"
 
 
 def test_states_and_table(path, tmp_path):
@@ -70,6 +73,60 @@ def test_states_and_table(path, tmp_path):
     assert cells[2] == ["1", "41.00 ± 1.41", "–", f"{divergence} ± 0.00", "2/2"]
     assert cells[3] == ["2", "60.00", "61.5", divergence, "1/2"]  # what is not finished does not count
     assert lines[-1] == "Published: nowhere"
+
+
+def rows_of(text, start):
+    """Cells of the first Markdown table after the line that begins with ``start``."""
+    lines = iter(text.splitlines())
+    assert any(line.startswith(start) for line in lines)
+    found = []
+    for line in lines:
+        if line.startswith("|"):
+            found.append([cell.strip() for cell in line.split("|")[1:-1]])
+        elif found:
+            break
+    return found[0], found[2:]
+
+
+def test_differences_of_pairs(path, tmp_path):
+    path.write_text(GRID.replace("seeds = [1, 2]", 'seeds = [1, 2, 3]\nagainst."model.cut_layer" = "1"', 1)
+                    .replace('"divergence"]', '"linear_top1_pixels"]'))  # fmt: skip
+    grid, out = read_grid(path), tmp_path / "out"
+    assert [trial.name for trial in grid.trials][:2] == ["cut_layer1-seed1", "cut_layer2-seed1"]
+    for trial, linear in zip(grid.trials, (40.0, 43.0, 41.0, 42.0, 90.0), strict=False):
+        finished(trial, out, linear)  # seed 3 of cut 2 is missing
+    header, rows = rows_of(table(grid, out), "Minus cut_layer = 1, same seed:")
+    assert header == ["cut_layer", "linear probe, %", "pairs"]  # pixels know no training
+    assert rows == [["2", "+2.00 ± 1.41", "2"]]
+    header, rows = rows_of(table(grid.only("layer2"), out), "Minus cut_layer = 1")
+    assert rows == [["2", "–", "0"]]
+
+
+def test_accuracy_at_equal_bytes(path, tmp_path):
+    path.write_text(GRID.replace("seeds = [1, 2]", "seeds = [1]\nbudgets = [0.5, 2.5]", 1))
+    grid, out = read_grid(path), tmp_path / "out"
+    for trial, bytes_an_epoch in zip(grid.trials, (2**20, 2**21), strict=True):
+        sizes = SIZES | {"client": trial.config.client.count, "member": trial.config.pool_size}
+        folder = out / trial.name
+        folder.mkdir(parents=True)
+        with create(folder / "run.h5", sizes, trial.config.computed("fp32", "stacked")) as recorder:
+            for epoch in range(3):
+                spent = row("epoch", epoch, sizes)
+                spent["simulated/bytes"] = np.zeros_like(spent["simulated/bytes"])
+                spent["simulated/bytes"][0, 0] = bytes_an_epoch * trial.config.client.count
+                recorder.append("epoch", spent)
+                look = row("evaluation", epoch, sizes)
+                look |= {"evaluations/epoch": np.asarray(epoch), "evaluations/knn_top1": np.asarray(10.0 * epoch)}
+                recorder.append("evaluation", look)
+            recorder.complete(STATE)
+    header, rows = rows_of(table(grid, out), "The kNN of the last evaluation")
+    assert header == ["cut_layer", "until 0.5 MiB: kNN (MiB, epoch)", "until 2.5 MiB: kNN (MiB, epoch)"]
+    assert rows == [["1", "0.0 (0.0, 0)", "20.0 (2.0, 2)"], ["2", "0.0 (0.0, 0)", "10.0 (2.0, 1)"]]
+    first = json.loads(as_json(grid, out))["runs"][0]
+    assert (first["run"], first["cell"], first["state_sha256"]) == ("cut_layer1-seed1", {"cut_layer": "1"}, STATE)
+    assert first["config_hash"] == grid.trials[0].config.hash()
+    assert first["linear_top1"] is None  # known to be missing, and JSON has no NaN
+    assert first["curve"][2] == {"epoch": 2, "mebibytes": 2.0, "knn_top1": 20.0}
 
 
 def test_another_experiment_in_its_place_is_refused(path, tmp_path):
