@@ -111,11 +111,11 @@ def test_accuracy_at_equal_bytes(path, tmp_path):
         folder.mkdir(parents=True)
         with create(folder / "run.h5", sizes, trial.config.computed("fp32", "stacked")) as recorder:
             for epoch in range(3):
-                spent = row("epoch", epoch, sizes)
+                spent = row("epoch", epoch, sizes, trial.config)
                 spent["simulated/bytes"] = np.zeros_like(spent["simulated/bytes"])
                 spent["simulated/bytes"][0, 0] = bytes_an_epoch * trial.config.client.count
                 recorder.append("epoch", spent)
-                look = row("evaluation", epoch, sizes)
+                look = row("evaluation", epoch, sizes, trial.config)
                 look |= {"evaluations/epoch": np.asarray(epoch), "evaluations/knn_top1": np.asarray(10.0 * epoch)}
                 recorder.append("evaluation", look)
             recorder.complete(STATE)
