@@ -30,6 +30,8 @@ class Method:
     """All clients have the same images, each a piece of every one: two halves, or four quadrants."""
     clients: int | None = None
     """The only number of clients that makes sense."""
+    demands: tuple[str, ...] = ()
+    """Settings without which it cannot be; a preset, which was made for other methods, gives way to them."""
     own_models: int = 0
     """Clients whose own models are judged, unless `evaluation.own_models` says otherwise."""
 
@@ -44,13 +46,15 @@ METHODS = {
     "fedu": Method("predictor_mixed", chosen=False, whole_network=True),
     "fedema": Method("mixed", chosen=False, whole_network=True, own_models=5),
     "standalone": Method("none", chosen=False, whole_network=True, own_models=5),
-    "central": Method(whole_network=True, clients=1),
+    "central": Method(
+        whole_network=True, clients=1, demands=("client.count=1", "client.sampling_ratio=1.0", "partition.kind=iid")
+    ),
     "fedavg": Method(whole_network=True, momentum=False, supervised=True),
     "sfl_v1": Method(momentum=False, supervised=True),
     "sfl_v2": Method(momentum=False, supervised=True),
     "split_vanilla": Method(momentum=False, supervised=True, one_at_a_time=True),
     "split_u_shaped": Method(momentum=False, supervised=True, one_at_a_time=True, keeps_labels=True),
-    "split_vertical": Method("none", momentum=False, supervised=True, vertical=True),
+    "split_vertical": Method("none", momentum=False, supervised=True, vertical=True, demands=("client.count=4",)),
 }
 MOMENTUM_ALIGNED = frozenset({"online_and_momentum", "momentum_reset"})
 """Alignments that are about momentum models."""

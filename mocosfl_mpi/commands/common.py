@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 from mocosfl_mpi.config import Config, apply_settings, parse
-from mocosfl_mpi.presets import load
+from mocosfl_mpi.methods import METHODS, Method
+from mocosfl_mpi.presets import load, presets
 
 DATA_VARIABLE = "MOCOSFL_DATA"
 
@@ -40,9 +41,17 @@ def add_data_dir(command: argparse.ArgumentParser) -> None:
 
 
 def configuration(options: argparse.Namespace) -> tuple[str, Config]:
-    """Name of the preset or file, and the validated configuration with the user's settings."""
+    """Name of the preset or file, and the validated configuration with the user's settings.
+
+    A preset runs with any method: what it says of clients and data gives way to the method, never to what was typed.
+    """
     name, values = load(options.config)
-    return name, parse(apply_settings(values, options.settings), name)
+    values = apply_settings(values, options.settings)
+    if options.config in presets():
+        typed = {assignment.partition("=")[0].strip() for assignment in options.settings}
+        demands = METHODS.get(str(values.get("method")), Method()).demands
+        values = apply_settings(values, [demand for demand in demands if demand.partition("=")[0] not in typed])
+    return name, parse(values, name)
 
 
 def data_dir(options: argparse.Namespace) -> Path | None:
