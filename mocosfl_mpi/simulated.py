@@ -32,6 +32,13 @@ class WireSizes:
     """In every step in which it travels, by kind; rich clients send multiples."""
     models: tuple[Traffic, ...]
     """For the alignment."""
+    of_first: frozenset[str] = frozenset()
+    """Messages that the first client alone sends."""
+
+    def senders(self, message: str, delivery: Delivery, pool: Ids) -> Mask:
+        """By whom of ``pool``, or to whom, such a message is sent in a step ``[P]``."""
+        sent = delivery.sent(message)
+        return sent & (pool == 0) if message in self.of_first else sent
 
     @classmethod
     def of(cls, config: Config, floats: int, itemsize: int, features: int, models: tuple[Traffic, ...]) -> WireSizes:
@@ -47,11 +54,11 @@ class WireSizes:
             del step["key_up"]
             if config.keeps_labels:
                 step |= {"features_down": features, "gradient_up": features}
-            elif not config.vertical:  # where every client has a piece, labels are the main server's
+            elif config.client.holds_labels or not config.vertical:
                 step["labels_up"] = config.rows_per_client * LABEL
         if config.client.frozen:
             step.pop("gradient_down")
-        return cls(step, models)
+        return cls(step, models, frozenset({"labels_up"} if config.vertical else ()))
 
 
 class Simulated:
@@ -89,7 +96,7 @@ class Simulated:
         self._steps += delivery.trip.up
         self._learnt[self._at] += delivery.answered
         for message, size in self._sizes.step.items():
-            sent = delivery.sent(message)
+            sent = self._sizes.senders(message, delivery, self._pool)
             self._ledger.count(message, size * self._factors[self._pool[sent]], self._at[sent])
             self._lost[self._at, MESSAGES.index(message)] += delivery.lost(message)
 

@@ -23,6 +23,10 @@ def check(config: Config) -> None:
         )
     if config.whole_network:
         _check_whole_network(config)
+    if config.client.holds_labels and not config.vertical:
+        raise ValueError(
+            f"client.holds_labels = true is for method = split_vertical, and method is {config.method!r}; leave it out"
+        )
     if config.supervised:
         _check_supervised(config)
     elif not config.contrast.share_features:

@@ -198,6 +198,9 @@ class Client(Section):
     """What becomes of the clients' SGD velocity when models are averaged (published: kept)."""
     local_epochs: Positive = 1
     """Passes over the mean client's images in one epoch of the run: the local epochs of a round (FL)."""
+    holds_labels: bool = False
+    """`split_vertical` only: the first client has the labels of all images and sends them up with its smashed data;
+    otherwise the main server has them."""
     frozen: bool = False
     """Clients never learn: no gradient is computed or sent, no model is synchronised."""
 
@@ -340,7 +343,7 @@ class Compute(Section):
 ADDED: Final = (
     "evaluation.label_shares", "evaluation.published_probe", "evaluation.fine_tune_share",
     "evaluation.fine_tune_epochs", "evaluation.fine_tune_lr", "evaluation.transfer", "evaluation.per_client",
-    "client.local_epochs", "client.sampling", "client.availability",
+    "client.local_epochs", "client.sampling", "client.availability", "client.holds_labels",
     "federation.alignment", "federation.momentum_every", "federation.momentum_compression", "federation.momentum_topk",
     "federation.aligned_layers", "federation.divergence_threshold", "federation.divergence_target",
     "evaluation.own_models",

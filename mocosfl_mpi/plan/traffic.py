@@ -36,7 +36,7 @@ def traffic(experiment: Experiment) -> tuple[Counts, Counts]:
         ):
             learnt[pool] += times * delivery.answered
             for message, count in messages.items():
-                count[pool] += times * delivery.sent(message)
+                count[pool] += times * experiment.sizes.senders(message, delivery, pool)
         for row, model in enumerate(models):
             fetched[row, pool] += held[pool] // model.every != done // model.every
         for step in experiment.sync_steps:

@@ -210,6 +210,8 @@ REFUSED = [
     ({"client.frozen": True, "communication.download_every": 2}, "no gradient comes down at all"),
     ({"client.frozen": True, "communication.gradient": "int8"}, "leave download_every and gradient out"),
     ({"compute.precision": "bf16", "communication.gradient": "bf16"}, "is in bfloat16 already; leave it out"),
+    ({"method": "sfl_v2", "client.holds_labels": True}, "is for method = split_vertical, and method is 'sfl_v2'"),
+    ({"client.holds_labels": True}, "is for method = split_vertical"),
     ({"method": "fedprox"}, "method = 'fedprox'"),
     ({"seed": -1}, "seed = -1"),
     ({"seed": 2**63}, "seed = "),
@@ -414,6 +416,7 @@ NEEDS = {
     "communication.warmup_epochs": {"epochs": 20, "communication.loss_threshold": 0.1},
     "communication.replay_mib": {"epochs": 12, "communication.loss_threshold": 0.1},
     "communication.topk": {"communication.smashed": "topk"},
+    "client.holds_labels": {"method": "split_vertical", "client.count": 4},
 }
 """Without which a setting is refused."""
 

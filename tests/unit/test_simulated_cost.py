@@ -477,6 +477,11 @@ def test_clients_with_pieces_send_maps_of_pieces_and_nothing_else(run):
     assert (sent["query_up"] == message).all()
     assert (sent["gradient_down"] == message).all()
     assert sent["query_up"].shape == (EPOCHS, 4)
+    _, labelled = run("compute.precision=fp32", "method=split_vertical", "client.count=4", "client.holds_labels=true")
+    labels = labelled["simulated/bytes"][..., MESSAGES.index("labels_up")]
+    assert labels.tolist() == [[STEPS * BATCH * 8, 0, 0, 0]] * EPOCHS
+    assert labelled["simulated/messages"][..., MESSAGES.index("labels_up")].tolist() == [[STEPS, 0, 0, 0]] * EPOCHS
+    np.testing.assert_array_equal(labelled["steps/loss"], found["steps/loss"])
     flops = dict(zip(WORK, found["simulated/client_flops"][0, 0], strict=True))
     stem, conv = 8 * 8 * 4 * 1 * 9, 8 * 8 * 4 * 4 * 9  # MACs
     assert flops["query_forward"] == STEPS * BATCH * 2 * (stem + 2 * conv)
