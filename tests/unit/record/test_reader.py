@@ -344,11 +344,9 @@ def test_size_units():
 
 @pytest.mark.parametrize(("method", "named"), [("mocosfl", True), ("sfl_v2", False)])
 def test_collapse_is_named_where_there_is_no_classifier(tmp_path, method, named):
-    values = {**row("evaluation", 0), "evaluations/feature_std": 0.1}
-    if method == "mocosfl":
-        del values["evaluations/classifier_top1"]
-    with create(tmp_path / "run.h5", config=parse({**CONFIG, "method": method}, "test")) as recorder:
-        recorder.append("evaluation", values)
+    config = parse({**CONFIG, "client": {"count": 6, "sampling_ratio": 0.7}, "method": method}, "test")
+    with create(tmp_path / "run.h5", config=config) as recorder:
+        recorder.append("evaluation", {**row("evaluation", 0, None, config), "evaluations/feature_std": 0.1})
     with open_run(tmp_path) as run:
         assert any("collapsed" in line for line in run.summary()["warnings"]) == named
 
