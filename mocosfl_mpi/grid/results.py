@@ -88,8 +88,13 @@ def figures(grid: Grid, directory: Path) -> dict[str, Figures]:
 
 
 def _curve(run: Run) -> Iterator[Point]:
+    """What was seen of the run while it ran, and at its end."""
     spent = run["simulated/bytes"].sum(axis=(1, 2), dtype=np.int64).cumsum() / len(run["client"]) / MEBIBYTE
-    for epoch, knn in zip(run["evaluations/epoch"].tolist(), run["evaluations/knn_top1"].tolist(), strict=True):
+    looks = dict(zip(run["evaluations/epoch"].tolist(), run["evaluations/knn_top1"].tolist(), strict=True))
+    final = run.result("knn_top1")
+    if final is not None:
+        looks.setdefault(len(spent), final)
+    for epoch, knn in looks.items():
         yield Point(epoch, float(spent[epoch - 1]) if epoch else 0.0, knn)
 
 

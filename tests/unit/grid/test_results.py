@@ -118,6 +118,9 @@ def test_accuracy_at_equal_bytes(path, tmp_path):
                 look = row("evaluation", epoch, sizes, trial.config)
                 look |= {"evaluations/epoch": np.asarray(epoch), "evaluations/knn_top1": np.asarray(10.0 * epoch)}
                 recorder.append("evaluation", look)
+            spent["simulated/bytes"][0, 0] *= 5
+            recorder.append("epoch", spent)
+            recorder.put("result/knn_top1", 99.0)  # nobody looked after the last epoch, but at the end
             recorder.complete(STATE)
     header, rows = rows_of(table(grid, out), "The kNN of the last evaluation")
     assert header == ["cut_layer", "until 0.5 MiB: kNN (MiB, epoch)", "until 2.5 MiB: kNN (MiB, epoch)"]
@@ -126,6 +129,7 @@ def test_accuracy_at_equal_bytes(path, tmp_path):
     assert (first["run"], first["cell"], first["state_sha256"]) == ("cut_layer1-seed1", {"cut_layer": "1"}, STATE)
     assert first["config_hash"] == grid.trials[0].config.hash()
     assert first["linear_top1"] is None  # known to be missing, and JSON has no NaN
+    assert first["curve"][-1] == {"epoch": 4, "mebibytes": 8.0, "knn_top1": 99.0}
     assert first["curve"][2] == {"epoch": 2, "mebibytes": 2.0, "knn_top1": 20.0}
 
 
