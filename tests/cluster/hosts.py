@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from mocosfl_mpi.launch import environment, find_mpiexec
@@ -72,6 +73,14 @@ class Hosts:
         )
         assert self._relay.stdout is not None
         assert self._relay.stdout.readline() == "ready\n"
+        self._wait_for_carriers()
+
+    def _wait_for_carriers(self) -> None:
+        """The kernel may tell of a link a moment after it has come up; UCX, asked before, finds no way to the others."""
+        deadline = time.monotonic() + 10
+        while not all(" UP " in ip("-n", name, "-br", "link", "show", "eth0") for name in self.names):
+            assert time.monotonic() < deadline, "a network interface does not come up"
+            time.sleep(0.05)
 
     def __exit__(self, *_: object) -> None:
         if self._relay is not None:
