@@ -76,7 +76,7 @@ class Hosts:
         self._wait_for_carriers()
 
     def _wait_for_carriers(self) -> None:
-        """The kernel may tell of a link a moment after it has come up; UCX, asked before, finds no way to the others."""
+        """The kernel may tell of a link a moment after it is up; UCX, asked before, finds no way to the others."""
         deadline = time.monotonic() + 10
         while not all(" UP " in ip("-n", name, "-br", "link", "show", "eth0") for name in self.names):
             assert time.monotonic() < deadline, "a network interface does not come up"
