@@ -117,8 +117,7 @@ class Chronicle:
     @property
     def loss(self) -> float:
         """Mean over the epoch's steps so far (rank 0; not a number elsewhere)."""
-        known = [loss for loss in self._losses if not math.isnan(loss)]
-        return float(np.mean(known)) if known else math.nan
+        return _mean(self._losses)
 
     def enter(self, drawn: Ids, pool: Ids, server_rate: float) -> None:
         """An epoch begins with this pool, what is left of the clients ``drawn`` for it."""
