@@ -80,8 +80,12 @@ class TopK:
 
     def __call__(self, rows: Tensor) -> Tensor:
         """A stable sort decides among equals, so that they fall alike everywhere."""
-        chosen = torch.argsort(rows.abs(), dim=1, descending=True, stable=True)[:, : self._count(rows.shape[1])]
+        chosen = self.places(rows)
         return torch.zeros_like(rows).scatter_(1, chosen, rows.gather(1, chosen))
+
+    def places(self, rows: Tensor) -> Tensor:
+        """Places ``[n, kept]`` of the numbers in each row that are kept."""
+        return torch.argsort(rows.abs(), dim=1, descending=True, stable=True)[:, : self._count(rows.shape[1])]
 
     def _count(self, numbers: int) -> int:
         return math.ceil(round(self.share * numbers, 9))

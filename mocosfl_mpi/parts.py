@@ -11,6 +11,7 @@ from mocosfl_mpi.algorithms import ALGORITHMS
 from mocosfl_mpi.clients.feed import Feed
 from mocosfl_mpi.clients.labelled import LabelledFeed
 from mocosfl_mpi.clients.population import Population
+from mocosfl_mpi.clients.shield import cost as guard_cost
 from mocosfl_mpi.clients.vertical import VerticalFeed
 from mocosfl_mpi.clients.wealth import factors
 from mocosfl_mpi.codecs import codec
@@ -92,7 +93,7 @@ def stacked(network: SplitNetwork, engine: Engine) -> StackedModel:
 
 def client_cost(config: Config, network: SplitNetwork) -> SegmentCost:
     """FLOPs per image of all that a client computes."""
-    cost = measure(network.first, network.input_shape).last
+    cost = measure(network.first, network.input_shape).last + guard_cost(config, network.smashed_floats)
     if network.last is not None:
         cost += measure(network.last, (feature_dim(config.model),)).answering
     return cost

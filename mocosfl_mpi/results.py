@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import shlex
 import sys
 from collections.abc import Iterator
@@ -15,7 +16,10 @@ from torch import Tensor
 
 from mocosfl_mpi.algorithms import ALGORITHMS
 from mocosfl_mpi.chronicle import ages, keys_per_update
+from mocosfl_mpi.clients.exposure import protection
 from mocosfl_mpi.clients.population import Population
+from mocosfl_mpi.clients.shield import cost as guard_cost
+from mocosfl_mpi.clients.shield import with_guard
 from mocosfl_mpi.clients.wealth import factors
 from mocosfl_mpi.comm.cluster import Cluster
 from mocosfl_mpi.comm.environment import launcher
@@ -29,9 +33,9 @@ from mocosfl_mpi.evaluation.judge import Encoder, Judge, Monitor, Verdict
 from mocosfl_mpi.evaluation.several import mean_monitor, mean_verdict
 from mocosfl_mpi.meter import PHASES
 from mocosfl_mpi.objectives.contrast import symmetry
-from mocosfl_mpi.problem import Source
+from mocosfl_mpi.problem import Problem, Source
 from mocosfl_mpi.record.attributes import run_attributes, software_versions
-from mocosfl_mpi.record.schema import FILE_NAME, MEMORY
+from mocosfl_mpi.record.schema import FILE_NAME, MEMORY, WORK
 from mocosfl_mpi.record.writer import Recorder
 from mocosfl_mpi.resumption import Resumption
 from mocosfl_mpi.server.protocol import Server
@@ -63,6 +67,7 @@ def open_record(
     server_costs = measure(network.trunk, network.trunk_shape) if network.trunk else NOTHING
     server_cost = server_costs.last if frozen else server_costs.answering
     client_work = per_image(cost, frozen, algorithm.momentum), per_step(cost, frozen, algorithm.momentum)
+    beside_network = per_image(guard_cost(config, network.smashed_floats), frozen, algorithm.momentum)
     flops = np.array([list(client_work[0].values()), list(per_image(server_cost, False, algorithm.momentum).values())])
     server_work = per_step(server_cost, False, algorithm.momentum)
     server_work["optimiser"] *= algorithm.server_updates(config)
@@ -87,6 +92,13 @@ def open_record(
         shape, rows = (feature_dim(config.model),), config.rows_per_client
         last = memory.measure(network.last, shape, rows, frozen=False, momentum=False, views=1)
         client_memory = memory.both_ends(client_memory, last)
+    defended, itemsize = config.defence.anything, next(network.first.parameters()).element_size()
+    if defended:
+        rows = config.rows_per_client
+        client_memory = with_guard(client_memory, config, network.smashed_floats, rows, itemsize)
+        rich_memory = with_guard(
+            rich_memory, config, network.smashed_floats, rows * config.client.rich_batch_factor, itemsize
+        )
     own_memory = algorithm.widths(config, model.parameters, network.key_dim).get("memory", 0)
     multiples = factors(config)
     placed = deal(np.arange(config.pool_size), config.block_size, cluster.hosts, multiples[: config.pool_size])
@@ -105,11 +117,12 @@ def open_record(
         "hardness/batch_keys": keys_per_update(config),
         "hardness/memory_keys": config.contrast.memory_length,
         "cost/flops_per_image": flops,
-        "cost/macs_per_image": flops // 2,
+        "cost/macs_per_image": (flops - [list(beside_network.values()), [0] * len(WORK)]) // 2,
         "cost/flops_per_step": [list(client_work[1].values()), list(server_work.values())],
         "cost/client_feature_memory": own_memory * 4,
         "cost/client_memory": [getattr(client_memory, kind) for kind in MEMORY],
         **({"cost/rich_client_memory": [getattr(rich_memory, kind) for kind in MEMORY]} if config.rich_clients else {}),
+        **(_protection(config, source) if defended else {}),
         "ranks/host": hosts,
         "ranks/threads": threads,
         "ranks/clients": [placed.clients_of(rank) for rank in range(cluster.size)],
@@ -134,6 +147,13 @@ def open_record(
         fixed |= {"ranks/host": [*hosts, *[""] * extra], "ranks/threads": [*threads, *[0] * extra]}
         fixed["ranks/clients"] += [0] * extra
     return Recorder.create(resumption.out / FILE_NAME, sizes, attributes, fixed, earlier)
+
+
+def _protection(config: Config, source: Source) -> dict[str, Any]:
+    """How often an image is exposed at most, and what is guaranteed of it."""
+    steps = Problem(np.empty(0, dtype=np.uint8), source.parts, (), ()).steps_per_epoch(config)
+    found = protection(config, steps, source.parts)
+    return {"privacy/sends": found.sends, "privacy/epsilon": math.nan if found.epsilon is None else found.epsilon}
 
 
 class Results:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mocosfl_mpi.clients.block import Block
 from mocosfl_mpi.clients.feed import Feed
+from mocosfl_mpi.clients.shield import Shield
 from mocosfl_mpi.clients.wealth import factors
 from mocosfl_mpi.comm.cluster import Cluster
 from mocosfl_mpi.comm.exchange import Exchange
@@ -20,6 +21,7 @@ from mocosfl_mpi.comm.placement import Deal, deal
 from mocosfl_mpi.config import Config
 from mocosfl_mpi.meter import Meter
 from mocosfl_mpi.objectives.contrast import symmetry
+from mocosfl_mpi.privacy.transforms import Pull
 from mocosfl_mpi.schedules import learning_rate
 from mocosfl_mpi.split.stacked import StackedModel
 
@@ -79,6 +81,9 @@ class Population:
         self._exchange = exchange
         self._meter = meter
         self._symmetry = symmetry(config)
+        self._shield = Shield(config)
+        self._pulls: list[Pull] = []
+        """Of each block: from the gradient at what it has sent to that at its smashed data."""
         self._factors = factors(config)
         self.dtype = initial["online"].dtype
         self.shared = {name: initial[name] for name in STATES if name in initial}
@@ -185,6 +190,7 @@ class Population:
     def forward(self, epoch: int, step: int) -> tuple[list[Tensor], list[Tensor]]:
         """Draw the batches and compute smashed data: query and key, ``[lanes, rows, C, h, w]`` per block.
 
+        As they are sent: with all that protects them.
         No keys where clients have no momentum model; labels ``[lanes, rows]`` in their place where clients have some.
         """
         queries: list[Tensor] = []
@@ -192,15 +198,17 @@ class Population:
         if self._ahead[0] != (epoch, step):
             self.look_ahead(epoch, step)
         views = self._ahead[1]
-        self._ahead = None, []
+        self._ahead, self._pulls = (None, []), []
         for block, (query, key) in zip(self.blocks, views, strict=True):
             with self._meter.phase("client_forward"):
                 smashed = block.forward(query, key)
-            queries.append(smashed[0])
-            if self._config.supervised:
-                keys.append(key)
-            elif smashed[1] is not None:
-                keys.append(smashed[1])
+                sent, pull = self._shield.query(smashed[0], block.clients, epoch, step)
+                self._pulls.append(pull)
+                queries.append(sent)
+                if self._config.supervised:
+                    keys.append(key)
+                elif smashed[1] is not None:
+                    keys.append(self._shield.key(smashed[1], block.clients, epoch, step))
         return queries, keys
 
     def backward(self, gradients: Sequence[Tensor], epoch: int, answered: Mask) -> None:
@@ -209,10 +217,10 @@ class Population:
         pool = self._deal.pool
         self.rates = self._learning_rates(pool, epoch)
         with self._meter.phase("client_backward"):
-            for block, gradient in zip(self.blocks, gradients, strict=True):
+            for block, gradient, pull in zip(self.blocks, gradients, self._pulls, strict=True):
                 own = np.searchsorted(pool, block.clients)
                 rates = torch.as_tensor(self.rates[own], dtype=self.dtype)
-                block.backward(gradient, rates, torch.from_numpy(answered[own]))
+                block.backward(pull(gradient), rates, torch.from_numpy(answered[own]))
         self._steps[pool] += answered
 
     def steps_of(self, block: Block) -> npt.NDArray[np.int64]:

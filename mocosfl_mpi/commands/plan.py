@@ -96,6 +96,10 @@ def _account(options: argparse.Namespace) -> int:
             f"--published-accounting is about networks that are cut, and method = {config.method} has no cut; add "
             f"--set method=mocosfl (the FL row of its table is the whole network's)"
         )
+    if config.defence.anything:
+        raise BadInput(
+            "--published-accounting knows no defences, and [defence] sets some; leave the option or them out"
+        )
     found = accounting(config, image_set(config, data_dir(options)))
     if options.json:
         print(json.dumps(found.summary()))

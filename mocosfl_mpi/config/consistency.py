@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mocosfl_mpi.config import protection
 from mocosfl_mpi.config.sections import Communication, Federation, Views
 from mocosfl_mpi.methods import METHODS, MIXING, MOMENTUM_ALIGNED
 from mocosfl_mpi.networks import BLOCKS, LAST_BATCH_NORM, NO_SHORTCUTS, entries
@@ -41,6 +42,7 @@ def check(config: Config) -> None:
     _check_own_models(config)
     _check_alignment(config)
     _check_communication(config)
+    protection.check(config)
     _check_sampling(config, pool)
     _check_reliability(config, pool)
     _check_wealth(config)

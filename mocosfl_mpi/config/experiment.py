@@ -16,6 +16,7 @@ from mocosfl_mpi.config.sections import (
     Compute,
     Contrast,
     Data,
+    Defence,
     Evaluation,
     Federation,
     Method,
@@ -57,6 +58,7 @@ class Config(Section):
     federation: Federation = Federation()
     reliability: Reliability = Reliability()
     communication: Communication = Communication()
+    defence: Defence = Defence()
     evaluation: Evaluation = Evaluation()
     compute: Compute = Compute()
 

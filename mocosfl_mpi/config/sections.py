@@ -274,6 +274,44 @@ class Communication(Section):
     """`topk` only: share of a sample's numbers that travels."""
 
 
+class Defence(Section):
+    """What clients do to protect their smashed data (docs/defences.md), in this order before they leave: clip, add
+    noise, drop elements, keep the largest, quantise. Query and key data alike; not in evaluations, which send nothing.
+    """
+
+    clip: Annotated[float, Field(gt=0.0)] | None = None
+    """Largest L2 norm of a sample's smashed data, which longer ones are scaled down to; empty = not clipped."""
+    noise: Literal["none", "gaussian", "laplace"] = "none"
+    """Noise on every number that is sent. Differential privacy of what is sent only with `gaussian` and `clip`; without
+    `clip` it is additive noise, and no guarantee."""
+    noise_scale: Annotated[float, Field(ge=0.0)] = 0.0
+    """Standard deviation of `gaussian` noise, scale b of `laplace`, in the units of the smashed data."""
+    delta: Annotated[float, Field(gt=0.0, lt=1.0)] = 1e-5
+    """The δ at which ε is given where there is differential privacy."""
+    dropout: Chance = 0.0
+    """Chance that a number is sent as zero; the others are not scaled up."""
+    keep_share: Fraction = 1.0
+    """Share of the numbers that is sent, the others as zeros."""
+    keep: Literal["per_sample", "published"] = "per_sample"
+    """Which ones. `per_sample`: the largest magnitudes of each sample; `published`: the largest signed numbers of a
+    client's whole batch, as ResSFL's code."""
+    levels: Annotated[int, Field(ge=2, le=65536)] | None = None
+    """Values to which each sample is quantised, evenly from its smallest to its largest number; empty = not at all."""
+    nopeek: Annotated[float, Field(ge=0.0)] = 0.0
+    """NoPeek: weight of the distance correlation between images and smashed data of a client's batch in the client's
+    loss; 0 = off."""
+
+    @property
+    def anything(self) -> bool:
+        """Whether anything is defended."""
+        return self != type(self)()
+
+    @property
+    def private(self) -> bool:
+        """Whether what is sent is differentially private: a Gaussian mechanism of bounded sensitivity."""
+        return self.clip is not None and self.noise == "gaussian"
+
+
 class Evaluation(Section):
     """How the encoder is judged. Features are those of the global client model and the main server."""
 
@@ -352,6 +390,8 @@ ADDED: Final = (
     "client.rich_share", "client.rich_batch_factor", "partition.rich_data", "partition.rich_deal",
     "communication.loss_threshold", "communication.warmup_epochs", "communication.replay_mib",
     "communication.download_every", "communication.smashed", "communication.gradient", "communication.topk",
+    "defence.clip", "defence.noise", "defence.noise_scale", "defence.delta", "defence.dropout", "defence.keep_share",
+    "defence.keep", "defence.levels", "defence.nopeek",
 )  # fmt: skip
 """Settings that files of schema 1.1 and earlier lack. At its default such a setting has no place in the canonical text:
 the hash of an experiment outlives new settings, and a run begun before them can be continued."""

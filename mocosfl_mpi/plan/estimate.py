@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from mocosfl_mpi.clients.exposure import protection
 from mocosfl_mpi.config import Config
 from mocosfl_mpi.errors import BadInput
 from mocosfl_mpi.plan.disk import checkpoint_bytes, record_bytes
@@ -106,6 +107,7 @@ class Plan:
             "participants": experiment.participants,
             "clients": config.client.count,
             "pool": config.pool_size,
+            "protection": self._protection(),
             "record_bytes": record_bytes(experiment, self.layout.ranks),
             "checkpoint_bytes": checkpoint_bytes(experiment),
             "best_ranks": best.ranks,
@@ -115,6 +117,13 @@ class Plan:
             "cores": self.profile.machine.cores,
             "notes": [*experiment.images.notes, *_left_out(config)],
         }
+
+    def _protection(self) -> dict[str, Any] | None:
+        """What defences guarantee of the image that is sent most often; None where there are none."""
+        experiment = self.experiment
+        if not experiment.config.defence.anything:
+            return None
+        return protection(experiment.config, experiment.steps, experiment.owners.parts).summary()
 
 
 def _left_out(config: Config) -> Iterator[str]:

@@ -16,9 +16,10 @@ from mocosfl_mpi.algorithms import ALGORITHMS, Algorithm, alignment
 from mocosfl_mpi.algorithms import network as build_network
 from mocosfl_mpi.clients.participation import pool
 from mocosfl_mpi.clients.reliability import Reliability
+from mocosfl_mpi.clients.shield import cost as guard_cost
 from mocosfl_mpi.clients.wealth import factors
 from mocosfl_mpi.config import Communication, Compute, Config
-from mocosfl_mpi.cost.flops import totals
+from mocosfl_mpi.cost.flops import Costs, totals
 from mocosfl_mpi.native import Kernels
 from mocosfl_mpi.objectives.contrast import symmetry
 from mocosfl_mpi.plan.images import ImageSet
@@ -248,6 +249,8 @@ def experiment(config: Config, images: ImageSet, machine: Kernels | Elsewhere | 
     if split.last is not None:
         shape = (backbones.feature_dim(config.model),)
         bottom = both_ends(bottom, segment(split.last, shape, fused=False, itemsize=MASTERS[chosen].itemsize))
+    guarded = guard_cost(config, split.smashed_floats)
+    bottom = replace(bottom, costs=Costs(*(costs + guarded for costs in bottom.costs)))
     network = Network(
         bottom=bottom,
         trunk=segment(split.trunk, split.trunk_shape, fused=fused, itemsize=itemsize) if split.trunk else NO_SEGMENT,

@@ -32,6 +32,8 @@ _PARTS = {
 def render(plan: Mapping[str, Any], remedies: Sequence[tuple[str, int]], solution: str = "") -> RenderableType:
     """Everything ``mocosfl plan`` prints for a person, from ``Plan.summary``."""
     parts = [_memory(plan), "", _time(plan), "", _simulated(plan), "", *(_line("Note", note) for note in plan["notes"])]
+    if plan["protection"]:
+        parts += [_line("Smashed data", plan["protection"]["text"]), ""]
     if solution:
         parts += [_line("Solution", solution), ""]
     return Group(*parts, *_verdict(plan, remedies), "")

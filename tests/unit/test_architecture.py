@@ -19,7 +19,7 @@ LAYERS = [
     {"comm"},
     {"launch", "native"},
     {"split", "data", "objectives", "record", "slurm"},
-    {"cost", "retime", "doctor", "saving"},
+    {"cost", "retime", "doctor", "saving", "privacy"},
     {"evaluation", "clients", "speaker"},
     {"server"},
     {"routes", "algorithms", "encoders", "problem"},

@@ -1,0 +1,88 @@
+"""Defences that do not go together, or would have no effect: each refused with the remedy (ValueError)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mocosfl_mpi.config.sections import Defence
+
+if TYPE_CHECKING:
+    from mocosfl_mpi.config.experiment import Config
+
+FEWEST = 3
+"""Rows for a distance correlation that says something: of one it is 0/0, of two always 1."""
+
+
+def check(config: Config) -> None:
+    """Refuse defences that this experiment cannot have (ValueError)."""
+    defence, fields = config.defence, Defence.model_fields
+    changed = [name for name in fields if getattr(defence, name) != fields[name].default]
+    if changed and config.whole_network:
+        named = " and ".join(f"defence.{name} = {getattr(defence, name)!r}" for name in changed)
+        raise ValueError(
+            f"method = {config.method} sends nothing at a cut, since clients hold the whole network: {named} has "
+            f"nothing to protect there; leave it out, or choose a method with a cut such as mocosfl or sfl_v2"
+        )
+    _check_noise(defence)
+    if defence.keep != "per_sample" and defence.keep_share == 1.0:
+        raise ValueError(
+            f"defence.keep = {defence.keep!r} chooses among what defence.keep_share = 1.0 sends, which is everything; "
+            f"set keep_share below 1, or leave keep out"
+        )
+    _check_compression(config)
+    _check_nopeek(config)
+
+
+def _check_noise(defence: Defence) -> None:
+    if defence.noise == "none" and defence.noise_scale:
+        raise ValueError(
+            f"defence.noise_scale = {defence.noise_scale} of noise that is off; set defence.noise to gaussian or "
+            f"laplace, or leave noise_scale out"
+        )
+    if defence.noise != "none" and not defence.noise_scale:
+        raise ValueError(
+            f"defence.noise = {defence.noise} with defence.noise_scale = 0 adds nothing; set noise_scale, in the units "
+            f"of the smashed data, or leave noise out"
+        )
+    if defence.delta != Defence.model_fields["delta"].default and not defence.private:
+        raise ValueError(
+            f"defence.delta = {defence.delta} is that of a guarantee, and there is none without defence.clip and "
+            f"defence.noise = gaussian; set both, or leave delta out"
+        )
+
+
+def _check_compression(config: Config) -> None:
+    """Codecs of `communication.smashed` take what the defences leave: what would undo or repeat them is refused."""
+    defence, sent = config.defence, config.communication
+    if sent.smashed == "topk" and defence.keep_share < 1.0:
+        if defence.keep == "published":
+            raise ValueError(
+                "communication.smashed = topk sends as many numbers of each sample, and defence.keep = published keeps "
+                "different ones; set defence.keep = per_sample, or another codec"
+            )
+        if sent.topk < defence.keep_share:
+            raise ValueError(
+                f"communication.topk = {sent.topk} sends fewer numbers than defence.keep_share = {defence.keep_share} "
+                f"keeps, so that this has no effect; set topk = {defence.keep_share} to send just what is kept, or "
+                f"leave keep_share out"
+            )
+    if sent.smashed in ("bf16", "int8") and defence.levels is not None:
+        raise ValueError(
+            f"defence.levels = {defence.levels} and communication.smashed = {sent.smashed} round one after the other, "
+            f"to different values, and what arrives has not the levels; leave one of them out"
+        )
+
+
+def _check_nopeek(config: Config) -> None:
+    weight = config.defence.nopeek
+    if weight and config.client.frozen:
+        raise ValueError(
+            f"defence.nopeek = {weight} is a term of the clients' loss, and client.frozen = true: they do not learn; "
+            f"leave one of them out"
+        )
+    if weight and config.rows_per_client < FEWEST:
+        raise ValueError(
+            f"defence.nopeek = {weight} correlates the distances within a client's batch, and client.batch_size = "
+            f"{config.client.batch_size} gives {config.rows_per_client} row(s): of one there is none, of two it is "
+            f"always 1; set client.batch_size to at least {FEWEST} (better many: small batches overstate it)"
+        )

@@ -1,0 +1,1 @@
+"""What protects smashed data, and how well."""
