@@ -12,6 +12,7 @@ from rich.text import Text
 
 from mocosfl_mpi.methods import METHODS
 from mocosfl_mpi.networks import EXPANSION, STAGES
+from mocosfl_mpi.record.protected import words
 from mocosfl_mpi.record.reader import Run
 from mocosfl_mpi.record.schema import setting
 
@@ -102,6 +103,8 @@ def _header(run: Run, summary: Mapping[str, Any]) -> RenderableType:
         f"final state {str(summary['state_sha256'] or 'none yet')[:12]}",
         "File": summary["path"],
     }
+    if summary["protection"]:
+        rows["Defences"] = words(summary["protection"])
     sessions = summary["sessions"] or []
     if len(sessions) > 1:
         rows["Computed"] += f"; the last of {len(sessions)} sessions, on {', '.join(map(str, sessions))} ranks"

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mocosfl_mpi.record.cautions import cautions
+from mocosfl_mpi.record.protected import protection
 from mocosfl_mpi.record.schema import ENTRIES
 
 if TYPE_CHECKING:
@@ -53,6 +54,9 @@ def summarise(run: Run) -> dict[str, Any]:
     failures
         What went wrong, of how much: clients that dropped out of an epoch, synchronisations missed by a client, steps
         in which the server heard nobody, each ``[count, of]``; ``lost_messages`` by kind. None where nothing can fail.
+    protection
+        ``defences`` by setting, ``sends`` of the image that is sent most often, ``epsilon`` at ``delta`` of them, None
+        where there is no guarantee. None where nothing is defended.
     seconds, seconds_mean
         By phase, measured: the sum over epochs of the rank that spent most, and the mean over ranks.
     idle_share, resident_bytes, mpi_bytes
@@ -93,6 +97,7 @@ def summarise(run: Run) -> dict[str, Any]:
     rich = run["cost/rich_client_memory"].tolist() if "cost/rich_client_memory" in run.names else None
     summary["rich_client_memory"] = rich and dict(zip(run["memory"].tolist(), rich, strict=True))
     summary["failures"] = _failures(run)
+    summary["protection"] = protection(run)
     summary |= _measured(run) | {"notes": [str(note) for note in attrs["notes"]]}
     return summary | {"warnings": cautions(summary)}
 
