@@ -11,6 +11,7 @@ from mocosfl_mpi.algorithms import ALGORITHMS
 from mocosfl_mpi.clients.feed import Feed
 from mocosfl_mpi.clients.labelled import LabelledFeed
 from mocosfl_mpi.clients.population import Population
+from mocosfl_mpi.clients.terms import CutTerm
 from mocosfl_mpi.clients.vertical import VerticalFeed
 from mocosfl_mpi.clients.wealth import factors
 from mocosfl_mpi.codecs import codec
@@ -108,6 +109,23 @@ def initial(config: Config, online: Tensor, key_dim: int, streams: Streams) -> d
     if "scale" in states:
         initial["scale"] = torch.zeros(1, dtype=online.dtype)
     return {state: initial[state] for state in states}
+
+
+def terms(
+    config: Config,  # noqa: ARG001
+    problem: Problem,  # noqa: ARG001
+    network: SplitNetwork,  # noqa: ARG001
+    engine: Engine,  # noqa: ARG001
+    streams: Streams,  # noqa: ARG001
+) -> list[CutTerm]:
+    """What clients add to the gradient at the cut, each on its own.
+
+    Raises
+    ------
+    BadInput
+        A term that smashed data of this shape cannot have.
+    """
+    return []
 
 
 def route(
