@@ -5,7 +5,7 @@ A method is a row of small pieces; the training loop knows none of them by name.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -214,8 +214,16 @@ MOMENTA: dict[str, Callable[[Federation], Part]] = {
 """How momentum models are aligned where they are, by `federation.momentum_compression`."""
 
 
-def alignment(config: Config, names: Sequence[str], spans: Sequence[tuple[int, int]], key_dim: int) -> Alignment:
+def alignment(
+    config: Config,
+    names: Sequence[str],
+    spans: Sequence[tuple[int, int]],
+    key_dim: int,
+    beside: Mapping[str, int] | None = None,
+) -> Alignment:
     """What is aligned: the method's row or what replaces it, on a client with parameter tensors of these spans.
+
+    ``beside``: numbers in the states of terms at the cut, which nothing makes common.
 
     Raises
     ------
@@ -232,5 +240,5 @@ def alignment(config: Config, names: Sequence[str], spans: Sequence[tuple[int, i
     if config.one_at_a_time:
         parts = tuple(HandedOver(part.state) if isinstance(part, Averaged) else part for part in parts)
     aligned = scope(federation.aligned_layers, names, spans)
-    widths = algorithm.widths(config, aligned.parameters, key_dim)
+    widths = algorithm.widths(config, aligned.parameters, key_dim) | dict(beside or {})
     return Alignment(parts, aligned, widths, config.client.frozen, config.reliability.sync_miss > 0)

@@ -183,8 +183,11 @@ class Chronicle:
             )
             self._recorder.flush()
 
-    def leave(self, more: dict[str, int]) -> None:
-        """The epoch is over: gather what every rank has spent and write the epoch's row, and ``more`` of it."""
+    def leave(self, more: dict[str, int], told: dict[str, npt.NDArray[np.float64]]) -> None:
+        """The epoch is over: gather what every rank has spent and write the epoch's row, and ``more`` of it.
+
+        ``told``: series of the pool's clients ``[P]`` that terms at the cut have filled (rank 0).
+        """
         simulated = self._simulated.take()
         lost = simulated.pop("simulated/lost")
         seconds = self._meter.take()
@@ -209,6 +212,7 @@ class Chronicle:
                     **simulated,
                     **self._failures({"epochs/present": self._present, "simulated/lost": lost}),
                     **more,
+                    **{name: self._placed(values) for name, values in told.items()},
                     "measured/seconds": _padded([rank[0] for rank in ranks], recorder.ranks, math.nan),
                     "measured/idle_share": _padded([rank[1] for rank in ranks], recorder.ranks, math.nan),
                     "measured/resident_bytes": _padded([rank[2] for rank in ranks], recorder.ranks, 0),

@@ -11,7 +11,8 @@ from mocosfl_mpi.algorithms import ALGORITHMS
 from mocosfl_mpi.clients.feed import Feed
 from mocosfl_mpi.clients.labelled import LabelledFeed
 from mocosfl_mpi.clients.population import Population
-from mocosfl_mpi.clients.shield import cost as guard_cost
+from mocosfl_mpi.clients.shield import Shield
+from mocosfl_mpi.clients.terms import CutTerm
 from mocosfl_mpi.clients.vertical import VerticalFeed
 from mocosfl_mpi.clients.wealth import factors
 from mocosfl_mpi.codecs import codec
@@ -27,6 +28,9 @@ from mocosfl_mpi.label_routes import LabelsUp, UShaped
 from mocosfl_mpi.meter import Meter
 from mocosfl_mpi.native import Kernels, NoKernelsError, load
 from mocosfl_mpi.objectives.feature_memory import noise
+from mocosfl_mpi.privacy.nopeek import NoPeek
+from mocosfl_mpi.privacy.streamed import Streamed, guard_cost
+from mocosfl_mpi.privacy.transforms import guard
 from mocosfl_mpi.problem import Problem, Source
 from mocosfl_mpi.routes import AtClient, AtServer, Route
 from mocosfl_mpi.saving import Saving
@@ -109,6 +113,31 @@ def initial(config: Config, online: Tensor, key_dim: int, streams: Streams) -> d
     if "scale" in states:
         initial["scale"] = torch.zeros(1, dtype=online.dtype)
     return {state: initial[state] for state in states}
+
+
+def shield(config: Config, streams: Streams) -> Shield | None:
+    """What protects smashed data when they leave; None where nothing does."""
+    return Streamed(config, streams) if guard(config) else None
+
+
+def terms(
+    config: Config,
+    problem: Problem,  # noqa: ARG001
+    network: SplitNetwork,  # noqa: ARG001
+    engine: Engine,  # noqa: ARG001
+    streams: Streams,  # noqa: ARG001
+) -> list[CutTerm]:
+    """What clients add to the gradient at the cut, each on its own.
+
+    Raises
+    ------
+    BadInput
+        A term that smashed data of this shape cannot have.
+    """
+    found: list[CutTerm] = []
+    if config.defence.nopeek:
+        found.append(NoPeek(config.defence.nopeek))
+    return found
 
 
 def route(

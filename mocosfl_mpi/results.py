@@ -16,10 +16,7 @@ from torch import Tensor
 
 from mocosfl_mpi.algorithms import ALGORITHMS
 from mocosfl_mpi.chronicle import ages, keys_per_update
-from mocosfl_mpi.clients.exposure import protection
 from mocosfl_mpi.clients.population import Population
-from mocosfl_mpi.clients.shield import cost as guard_cost
-from mocosfl_mpi.clients.shield import with_guard
 from mocosfl_mpi.clients.wealth import factors
 from mocosfl_mpi.comm.cluster import Cluster
 from mocosfl_mpi.comm.environment import launcher
@@ -33,6 +30,8 @@ from mocosfl_mpi.evaluation.judge import Encoder, Judge, Monitor, Verdict
 from mocosfl_mpi.evaluation.several import mean_monitor, mean_verdict
 from mocosfl_mpi.meter import PHASES
 from mocosfl_mpi.objectives.contrast import symmetry
+from mocosfl_mpi.privacy.exposure import protection
+from mocosfl_mpi.privacy.streamed import guard_cost, with_guard
 from mocosfl_mpi.problem import Problem, Source
 from mocosfl_mpi.record.attributes import run_attributes, software_versions
 from mocosfl_mpi.record.schema import FILE_NAME, MEMORY, WORK

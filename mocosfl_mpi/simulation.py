@@ -21,6 +21,7 @@ from mocosfl_mpi.chronicle import Chronicle
 from mocosfl_mpi.clients.participation import pool as draw_pool
 from mocosfl_mpi.clients.population import Population
 from mocosfl_mpi.clients.reliability import Reliability
+from mocosfl_mpi.clients.terms import widths
 from mocosfl_mpi.comm.cluster import Cluster
 from mocosfl_mpi.comm.exchange import Exchange
 from mocosfl_mpi.config import Config
@@ -102,7 +103,10 @@ class Simulation:
         engine = choose(config.compute, kernels, network)
         config = self.config = config.computed(engine.precision, engine.backend)
         model = parts.stacked(network, engine)
-        aligned = cluster.everywhere(lambda: alignment(config, model.names, model.spans, network.key_dim))
+        terms = cluster.everywhere(lambda: parts.terms(config, self.problem, network, engine, streams))
+        aligned = cluster.everywhere(
+            lambda: alignment(config, model.names, model.spans, network.key_dim, widths(terms))
+        )
         views = ViewMaker(config.views, size, self.problem.mean, self.problem.std, dtype)
 
         def prepare(pixels: Tensor) -> Tensor:
@@ -117,6 +121,8 @@ class Simulation:
             cluster,
             exchange,
             self.meter,
+            terms,
+            parts.shield(config, streams),
         )
         self.main_server = (
             ALGORITHMS[config.method].server(config, network.trunk, network.key_dim, streams, engine)
@@ -133,8 +139,9 @@ class Simulation:
         self.fed_server = FedServer(config, aligned, model, exchange, self.meter, self.main_server)
 
         # Rank 0 counts for all: the counter alone takes a second to import.
-        counted = asdict(parts.client_cost(config, network)) if cluster.serves else None
-        cost = SegmentCost(**cluster.broadcast_json(counted))
+        cost = SegmentCost(
+            **cluster.broadcast_json(asdict(parts.client_cost(config, network)) if cluster.serves else None)
+        )
         sizes = WireSizes.of(
             config,
             network.smashed_floats,
@@ -304,8 +311,8 @@ class Simulation:
                 if not last:
                     self._between(epoch, step + 1)
             first = 0
-            clients.leave()
-            chronicle.leave(self.saving.conclude(epoch, chronicle.loss))
+            told = clients.leave()
+            chronicle.leave(self.saving.conclude(epoch, chronicle.loss), told)
             if config.evaluation.every and (epoch + 1) % config.evaluation.every == 0:
                 self._monitor(epoch + 1)
             self._between(epoch + 1, 0)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from mocosfl_mpi.clients.terms import CutTerm
 from mocosfl_mpi.config import Client
 from mocosfl_mpi.split.stacked import Pullback, StackedModel
 
@@ -18,13 +21,21 @@ class Block:
     """
 
     def __init__(
-        self, clients: npt.NDArray[np.int64], state: dict[str, Tensor], model: StackedModel, settings: Client
+        self,
+        clients: npt.NDArray[np.int64],
+        state: dict[str, Tensor],
+        model: StackedModel,
+        settings: Client,
+        terms: Sequence[CutTerm] = (),
     ) -> None:
         self.clients = clients
         self.state = state
         self._model = model
         self._settings = settings
         self._pullback: Pullback | None = None
+        self._terms = terms
+        self._at_cut: tuple[Tensor, Tensor] | None = None
+        """Query images and smashed data of this step, where a term wants them."""
         self.reached = torch.ones(len(clients), dtype=torch.bool)
         """Whom a synchronisation reaches ``[lanes]``."""
         self.apart: Tensor | None = None
@@ -50,20 +61,23 @@ class Block:
         if self._settings.frozen:
             return self._model.forward(self.state["online"], query), sent_keys
         smashed, self._pullback = self._model.forward_with_pullback(self.state["online"], query)
+        if self._terms:
+            self._at_cut = query, smashed
         return smashed, sent_keys
 
     @torch.no_grad()
-    def backward(self, gradient: Tensor, rates: Tensor, answered: Tensor) -> None:
+    def backward(self, gradient: Tensor, rates: Tensor, answered: Tensor, share: float = 1.0) -> None:
         """One SGD step from the gradient at the cut ``[lanes, rows, C, h, w]`` of every lane that is ``answered``.
 
-        ``rates [lanes]``, ``answered [lanes]`` (bool): the others stay as they are.
+        ``rates [lanes]``, ``answered [lanes]`` (bool): the others stay as they are. ``share``: of what the gradient is
+        the mean, a client's own part; terms at the cut, means over the client's own rows, are multiplied by it.
         v ← μ·v + (g + λ·w), w ← w - rate·v: torch's SGD, one client a row.
         """
         assert self._pullback is not None, "backward without forward"
         online, velocity = self.state["online"], self.state["velocity"]
         silent = ~answered
         before = online[silent], velocity[silent]
-        found = self._pullback(gradient)
+        found = self._pullback(self._with_terms(gradient, silent, share))
         if self.apart is not None:
             found += self.apart
             self.apart = None
@@ -72,3 +86,17 @@ class Block:
         online.sub_(velocity * rates[:, None])
         online[silent], velocity[silent] = before
         self._pullback = None
+
+    def _with_terms(self, gradient: Tensor, silent: Tensor, share: float) -> Tensor:
+        """The gradient at the cut with what the client's own terms add; states of ``silent`` lanes stay as they are."""
+        if not self._terms:
+            return gradient
+        assert self._at_cut is not None, "backward without forward"
+        states = [self.state[name] for term in self._terms for name in term.initial]
+        before = [state[silent] for state in states]
+        for term in self._terms:
+            gradient = gradient + (share * term.gradient(self, *self._at_cut)).to(gradient.dtype)
+        for state, kept in zip(states, before, strict=True):
+            state[silent] = kept
+        self._at_cut = None
+        return gradient

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from mocosfl_mpi.clients.block import Block
 from mocosfl_mpi.clients.feed import Feed
-from mocosfl_mpi.clients.shield import Shield
+from mocosfl_mpi.clients.shield import Pull, Shield, Unshielded
+from mocosfl_mpi.clients.terms import CutTerm
 from mocosfl_mpi.clients.wealth import factors
 from mocosfl_mpi.comm.cluster import Cluster
 from mocosfl_mpi.comm.exchange import Exchange
@@ -21,13 +22,14 @@ from mocosfl_mpi.comm.placement import Deal, deal
 from mocosfl_mpi.config import Config
 from mocosfl_mpi.meter import Meter
 from mocosfl_mpi.objectives.contrast import symmetry
-from mocosfl_mpi.privacy.transforms import Pull
 from mocosfl_mpi.schedules import learning_rate
 from mocosfl_mpi.split.stacked import StackedModel
 
 CLIENT_DECAY = 0.2
 STATES = ("online", "momentum", "velocity", "memory", "scale")
-"""In this order in every row of a checkpoint; `memory`: past keys of a client that keeps its own; `scale`: a number."""
+"""In this order in every row of a checkpoint; `memory`: past keys of a client that keeps its own; `scale`: a number.
+States of terms at the cut follow.
+"""
 SLAB = 2**26
 """Bytes of clients' rows that travel at once for a checkpoint."""
 
@@ -59,7 +61,8 @@ class Population:
     clients that are not in the pool, on the rank that used it last, and travels when the client is dealt elsewhere.
     Clients that never took part have no state of their own at all.
 
-    ``initial``: values ``[width]`` of those of ``STATES`` that this method has.
+    ``initial``: values ``[width]`` of those of ``STATES`` that this method has. ``terms``: what clients add to the
+    gradient at the cut, each with states of its own. ``shield``: what protects smashed data when they leave.
     """
 
     def __init__(
@@ -72,8 +75,11 @@ class Population:
         cluster: Cluster,
         exchange: Exchange,
         meter: Meter,
+        terms: Sequence[CutTerm] = (),
+        shield: Shield | None = None,
     ) -> None:
         self._config = config
+        self._terms = tuple(terms)
         self.model = model
         """What all clients compute with: names, places and shapes of its weights."""
         self._feed = feed
@@ -81,16 +87,18 @@ class Population:
         self._exchange = exchange
         self._meter = meter
         self._symmetry = symmetry(config)
-        self._shield = Shield(config)
+        self._shield = shield or Unshielded()
         self._pulls: list[Pull] = []
         """Of each block: from the gradient at what it has sent to that at its smashed data."""
         self._factors = factors(config)
         self.dtype = initial["online"].dtype
         self.shared = {name: initial[name] for name in STATES if name in initial}
+        for term in self._terms:
+            self.shared |= {name: value.clone() for name, value in term.initial.items()}
         self.private = tuple(private)
         self._widths = {name: len(value) for name, value in self.shared.items()}
         """Numbers of each state of a client at work."""
-        for state in dict.fromkeys(keep.state for keep in private if keep.state not in initial):
+        for state in dict.fromkeys(keep.state for keep in private if keep.state not in self.shared):
             # What clients keep for the alignment alone, the fed server keeps too.
             self._widths[state] = model.parameters
             self.shared[f"server_{state}"] = torch.zeros_like(initial["online"])
@@ -126,14 +134,18 @@ class Population:
             self._parked |= self._exchange.relocate(self._parked, self._width, self.dtype, moves)
             self._where[pool] = owners
         self.blocks = [
-            Block(clients, self._states(clients), self.model, self._config.client)
+            Block(clients, self._states(clients), self.model, self._config.client, self._terms)
             for clients, owner in zip(self._deal.blocks, self._deal.owners, strict=True)
             if owner == self._cluster.rank
         ]
+        for term in self._terms:
+            for block in self.blocks:
+                term.begin_epoch(block)
 
-    def leave(self) -> None:
-        """Park what is private to the pool's clients and count their steps."""
+    def leave(self) -> dict[str, npt.NDArray[np.float64]]:
+        """Park what is private to the pool's clients; what terms at the cut have to tell ``[P]``, on the server."""
         assert self._deal is not None
+        told = self._readings()
         pieces = [(keep.state, slice(*span)) for keep in self.private for span in keep.columns]
         for block in self.blocks:
             for lane, client in enumerate(block.clients):
@@ -142,6 +154,18 @@ class Population:
         self._left[:, self._deal.pool] = self._loads[:, None]
         self.blocks = []
         self._deal = None
+        return told
+
+    def _readings(self) -> dict[str, npt.NDArray[np.float64]]:
+        """Series of the record by name, of the pool's clients in order; on the server, nothing elsewhere."""
+        told = {}
+        for term in self._terms:
+            found = [term.readings(block) for block in self.blocks]
+            for name in term.recorded:
+                rows = self._exchange.up([part[name].to(torch.float64)[:, None] for part in found], [1], torch.float64)
+                if rows is not None:
+                    told[name] = rows[:, 0].numpy()
+        return told
 
     def _states(self, clients: npt.NDArray[np.int64]) -> dict[str, Tensor]:
         """Stacked states ``[lanes, width]`` of ``clients``: shared values, overlaid by what is parked here."""
@@ -220,8 +244,15 @@ class Population:
             for block, gradient, pull in zip(self.blocks, gradients, self._pulls, strict=True):
                 own = np.searchsorted(pool, block.clients)
                 rates = torch.as_tensor(self.rates[own], dtype=self.dtype)
-                block.backward(pull(gradient), rates, torch.from_numpy(answered[own]))
+                block.backward(pull(gradient), rates, torch.from_numpy(answered[own]), self._share(block))
         self._steps[pool] += answered
+
+    def _share(self, block: Block) -> float:
+        """Of what a client's gradient is the mean, its own part: its rows among the pool's, or all."""
+        assert self._deal is not None
+        if not self._config.shared_mean:
+            return 1.0
+        return float(self._factors[block.clients[0]] / self._factors[self._deal.pool].sum())
 
     def steps_of(self, block: Block) -> npt.NDArray[np.int64]:
         """Training steps that each client of ``block`` has done since the run began ``[lanes]``."""

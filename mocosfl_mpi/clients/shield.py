@@ -1,50 +1,36 @@
-"""What protects smashed data on their way, with random numbers that belong to the client and the step."""
+"""What stands between a client's smashed data and the wire."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from mocosfl_mpi.config import Config
-from mocosfl_mpi.cost.flops import SegmentCost
-from mocosfl_mpi.cost.memory import ClientMemory
-from mocosfl_mpi.privacy.transforms import Pull, guard
-from mocosfl_mpi.streams import Streams
-
 Ids = npt.NDArray[np.int64]
+Pull = Callable[[Tensor], Tensor]
+"""From the gradient at what was sent to that at what it was made of, in the same shape."""
 
 
-class Shield:
-    """The guard of this run; draws are from the streams (seed, "defence query" or "… key", epoch, step, client)."""
-
-    def __init__(self, config: Config) -> None:
-        self._guard = guard(config)
-        self._streams = Streams(config.seed)
+class Shield(Protocol):
+    """What clients make of their smashed data before they send them."""
 
     def query(self, smashed: Tensor, clients: Ids, epoch: int, step: int) -> tuple[Tensor, Pull]:
         """What a block sends of ``smashed [lanes, rows, C, h, w]``, and the way back for its gradient."""
-        return self._guard.send(smashed, self._draws("query", clients, epoch, step))
 
     def key(self, smashed: Tensor, clients: Ids, epoch: int, step: int) -> Tensor:
         """The same of key data, to which no gradient comes back."""
-        return self._guard.send(smashed, self._draws("key", clients, epoch, step))[0]
-
-    def _draws(self, branch: str, clients: Ids, epoch: int, step: int) -> list[np.random.Generator]:
-        if not self._guard:
-            return []
-        return [self._streams.generator(f"defence {branch}", epoch, step, int(client)) for client in clients]
 
 
-def cost(config: Config, numbers: int) -> SegmentCost:
-    """What the guard computes on a sample of smashed data of ``numbers``."""
-    there, back = guard(config).flops(numbers)
-    return SegmentCost(forward=there, backward_weights=0, backward_input=back, parameters=0)
+class Unshielded:
+    """Smashed data leave as they are."""
 
+    def query(self, smashed: Tensor, clients: Ids, epoch: int, step: int) -> tuple[Tensor, Pull]:  # noqa: ARG002
+        """The same, and the gradient as it came."""
+        return smashed, lambda gradient: gradient
 
-def with_guard(memory: ClientMemory, config: Config, numbers: int, rows: int, itemsize: int) -> ClientMemory:
-    """A client's memory with what its guard keeps of ``rows`` samples, up to the end of the backward pass."""
-    kept = 0 if config.client.frozen else rows * guard(config).kept(numbers, itemsize)
-    return replace(memory, activations=memory.activations + kept, peak=memory.peak + kept)
+    def key(self, smashed: Tensor, clients: Ids, epoch: int, step: int) -> Tensor:  # noqa: ARG002
+        """The same."""
+        return smashed

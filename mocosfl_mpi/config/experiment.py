@@ -93,6 +93,11 @@ class Config(Section):
         return METHODS[self.method].vertical
 
     @property
+    def shared_mean(self) -> bool:
+        """Whether the gradient at the cut is that of one mean over the rows of all clients of the pool."""
+        return not (self.whole_network or self.supervised) and self.client.gradient_scale == "published"
+
+    @property
     def sync_freq(self) -> int:
         """Synchronisations per epoch: as set; or one, where the client whose turn it was hands over to the next."""
         return 1 if self.one_at_a_time else self.federation.sync_freq

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from mocosfl_mpi.clients.exposure import protection
 from mocosfl_mpi.config import Config
 from mocosfl_mpi.errors import BadInput
 from mocosfl_mpi.plan.disk import checkpoint_bytes, record_bytes
@@ -16,6 +15,7 @@ from mocosfl_mpi.plan.memory import RankMemory, rank_memory
 from mocosfl_mpi.plan.profile import Profile
 from mocosfl_mpi.plan.timing import Layout, StepTime, evaluation_seconds, step_time
 from mocosfl_mpi.plan.traffic import traffic
+from mocosfl_mpi.privacy.exposure import protection
 from mocosfl_mpi.record.schema import MESSAGES, WORK
 
 MOST_CLIENTS, MOST_IMAGES = 10**7, 10**6

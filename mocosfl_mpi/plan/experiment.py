@@ -16,7 +16,6 @@ from mocosfl_mpi.algorithms import ALGORITHMS, Algorithm, alignment
 from mocosfl_mpi.algorithms import network as build_network
 from mocosfl_mpi.clients.participation import pool
 from mocosfl_mpi.clients.reliability import Reliability
-from mocosfl_mpi.clients.shield import cost as guard_cost
 from mocosfl_mpi.clients.wealth import factors
 from mocosfl_mpi.config import Communication, Compute, Config
 from mocosfl_mpi.cost.flops import Costs, totals
@@ -24,6 +23,7 @@ from mocosfl_mpi.native import Kernels
 from mocosfl_mpi.objectives.contrast import symmetry
 from mocosfl_mpi.plan.images import ImageSet
 from mocosfl_mpi.plan.segment import NO_SEGMENT, Segment, both_ends, segment
+from mocosfl_mpi.privacy.streamed import guard_cost
 from mocosfl_mpi.problem import Problem, owners
 from mocosfl_mpi.record.schema import WORK
 from mocosfl_mpi.server.alignments import Alignment

@@ -1,1 +1,1 @@
-"""What protects smashed data, and how well."""
+"""What smashed data give away of images, and what clients do against it."""

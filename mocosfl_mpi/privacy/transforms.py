@@ -16,11 +16,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from mocosfl_mpi.clients.shield import Pull
 from mocosfl_mpi.codecs import TopK
 from mocosfl_mpi.config import Config
 
-Pull = Callable[[Tensor], Tensor]
-"""From the gradient at what was sent to that at what it was made of, in the same shape."""
 Draws = Sequence[np.random.Generator]
 """Of each batch its own."""
 _ROW = 2
