@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -97,7 +98,9 @@ def stacked(network: SplitNetwork, engine: Engine) -> StackedModel:
 
 def client_cost(config: Config, network: SplitNetwork) -> SegmentCost:
     """FLOPs per image of all that a client computes."""
-    cost = measure(network.first, network.input_shape).last + guard_cost(config, network.smashed_floats)
+    cost = measure(network.first, network.input_shape).last + guard_cost(
+        config, network.smashed_floats, math.prod(network.input_shape)
+    )
     if network.last is not None:
         cost += measure(network.last, (feature_dim(config.model),)).answering
     return cost

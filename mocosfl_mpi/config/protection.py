@@ -80,6 +80,11 @@ def _check_nopeek(config: Config) -> None:
             f"defence.nopeek = {weight} is a term of the clients' loss, and client.frozen = true: they do not learn; "
             f"leave one of them out"
         )
+    if weight and config.client.rich_batch_factor > 1:
+        raise ValueError(
+            f"defence.nopeek = {weight} depends on the size of a batch, and client.rich_batch_factor = "
+            f"{config.client.rich_batch_factor} gives clients different ones; leave one of them out"
+        )
     if weight and config.rows_per_client < FEWEST:
         raise ValueError(
             f"defence.nopeek = {weight} correlates the distances within a client's batch, and client.batch_size = "

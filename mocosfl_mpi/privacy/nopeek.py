@@ -31,9 +31,22 @@ def _centred(rows: Tensor) -> Tensor:
     """Distances ``[lanes, n, n]``, their means over rows and columns taken away."""
     flat = rows.flatten(2)
     found = torch.cdist(flat, flat, compute_mode="donot_use_mm_for_euclid_dist")
-    return (
-        found - found.mean(dim=1, keepdim=True) - found.mean(dim=2, keepdim=True) + found.mean(dim=(1, 2), keepdim=True)
-    )
+    rows_mean, columns_mean = found.mean(dim=2, keepdim=True), found.mean(dim=1, keepdim=True)
+    return found - rows_mean - columns_mean + found.mean(dim=(1, 2), keepdim=True)
+
+
+def flops(rows: int, pixels: int, numbers: int) -> int:
+    """FLOPs of the term for one image of a batch of ``rows``: distances of its ``pixels`` and of its ``numbers``.
+
+    A difference, a product and a sum for each number of each pair, and again for smashed data on the way back; what is
+    done with the distances themselves is not counted.
+    """
+    return rows * (3 * pixels + 6 * numbers)
+
+
+def kept(rows: int, itemsize: int) -> int:
+    """Bytes of the distances of a batch, as they are and centred, of images and smashed data."""
+    return 4 * rows**2 * itemsize
 
 
 class NoPeek(CutTerm):

@@ -11,12 +11,16 @@ from mocosfl_mpi.clients.shield import Ids, Pull
 from mocosfl_mpi.config import Config
 from mocosfl_mpi.cost.flops import SegmentCost
 from mocosfl_mpi.cost.memory import ClientMemory
+from mocosfl_mpi.privacy import nopeek
 from mocosfl_mpi.privacy.transforms import guard
 from mocosfl_mpi.streams import Streams
 
 
 class Streamed:
-    """The guard of a run as a shield; draws are from the streams (seed, "defence query" or "… key", epoch, step, client)."""
+    """The guard of a run as a shield.
+
+    Draws are from the streams ("defence query" or "defence key", epoch, step, client).
+    """
 
     def __init__(self, config: Config, streams: Streams) -> None:
         self._guard = guard(config)
@@ -34,13 +38,19 @@ class Streamed:
         return [self._streams.generator(f"defence {branch}", epoch, step, int(client)) for client in clients]
 
 
-def guard_cost(config: Config, numbers: int) -> SegmentCost:
-    """What the guard computes on a sample of smashed data of ``numbers``."""
+def guard_cost(config: Config, numbers: int, pixels: int) -> SegmentCost:
+    """What a client's defences compute on an image of ``pixels`` numbers and its smashed data of ``numbers``."""
     there, back = guard(config).flops(numbers)
+    if config.defence.nopeek:
+        back += nopeek.flops(config.rows_per_client, pixels, numbers)
     return SegmentCost(forward=there, backward_weights=0, backward_input=back, parameters=0)
 
 
 def with_guard(memory: ClientMemory, config: Config, numbers: int, rows: int, itemsize: int) -> ClientMemory:
-    """A client's memory with what its guard keeps of ``rows`` samples, up to the end of the backward pass."""
-    kept = 0 if config.client.frozen else rows * guard(config).kept(numbers, itemsize)
+    """A client's memory with what its defences keep of ``rows`` samples, up to the end of the backward pass."""
+    if config.client.frozen:
+        return memory
+    kept = rows * guard(config).kept(numbers, itemsize)
+    if config.defence.nopeek:
+        kept += nopeek.kept(rows, itemsize)
     return replace(memory, activations=memory.activations + kept, peak=memory.peak + kept)
