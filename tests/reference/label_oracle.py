@@ -8,6 +8,7 @@ batches, the settings, and the order in which SFL-V2 takes clients.
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from mocosfl_mpi.config import Config
+from tests.reference.defences import Defend, defended, distance_correlation
 from tests.reference.local_oracle import Client
 from tests.reference.oracle import Drift, FedServer, Weights, average, rate, synchronise, velocities, weights_of
 
@@ -75,15 +77,28 @@ def average_servers(servers: Sequence[Server], shares: Sequence[float]) -> None:
             server.optimiser.state[parameter]["momentum_buffer"] = velocity[name].clone()
 
 
-def vertical(config: Config, outcome: Outcome, pieces: list[tuple[Tensor, Tensor]]) -> tuple[float, float]:
+def vertical(
+    config: Config, outcome: Outcome, pieces: list[tuple[Tensor, Tensor]], defend: Callable[[int, Tensor], Tensor]
+) -> tuple[float, float]:
     """Every client's map of its piece, put together as the pieces lie in the image: two halves, or four quadrants."""
     maps = [client.online(piece) for client, (piece, _) in zip(outcome.clients, pieces, strict=True)]
+    peeks = [
+        config.defence.nopeek * distance_correlation(piece, smashed)
+        for smashed, (piece, _) in zip(maps, pieces, strict=True)
+        if config.defence.nopeek
+    ]
+    maps = [defend(client, smashed) for client, smashed in enumerate(maps)]
     if len(maps) == 4:
         maps = [torch.cat([maps[0], maps[2]], dim=2), torch.cat([maps[1], maps[3]], dim=2)]
     logits, labels = outcome.servers[0].network(torch.cat(maps, dim=3)), pieces[0][1]
     loss = cross_entropy(logits, labels)
-    learn([owner.optimiser for owner in (*outcome.clients, *outcome.servers)], loss)
+    learn([owner.optimiser for owner in (*outcome.clients, *outcome.servers)], loss + sum(peeks))
     return float(loss.detach()), right(logits, labels)
+
+
+def hidden(defend: Defend, epoch: int, step: int, client: int, smashed: Tensor) -> Tensor:
+    """What one client sends."""
+    return defend(epoch, step, client, "query", smashed)
 
 
 def run(
@@ -105,7 +120,7 @@ def run(
     if trunk is not None:
         copies = len(pools(0)) if config.method == "sfl_v1" else 1
         outcome.servers += [Server(trunk, config) for _ in range(copies)]
-    fed_server = FedServer(bottom)
+    fed_server, defend = FedServer(bottom), defended(config)
     for epoch in range(config.epochs):
         pool = list(pools(epoch))
         for step in range(steps):
@@ -123,12 +138,17 @@ def run(
                 )
             sequence = range(len(pool)) if config.method == "sfl_v1" else order(epoch * steps + step, len(pool))
             if config.method == "split_vertical":
-                found.append(vertical(config, outcome, [batches(epoch, step, i) for i in pool]))
+                hide = functools.partial(hidden, defend, epoch, step)
+                found.append(vertical(config, outcome, [batches(epoch, step, i) for i in pool], hide))
                 sequence = []
             for place in sequence:
                 inputs, labels = batches(epoch, step, pool[place])
                 client = outcome.clients[pool[place]]
-                logits, optimisers = client.online(inputs), [client.optimiser]
+                logits, optimisers, peek = client.online(inputs), [client.optimiser], 0.0
+                if config.defence.nopeek:
+                    peek = config.defence.nopeek * distance_correlation(inputs, logits)
+                if config.defence.anything:
+                    logits = defend(epoch, step, pool[place], "query", logits)
                 if outcome.servers:
                     server = outcome.servers[place if config.method == "sfl_v1" else 0]
                     logits = server.network(logits)
@@ -136,7 +156,7 @@ def run(
                 if config.method == "split_u_shaped":
                     logits = client.online.head(logits)
                 loss = cross_entropy(logits, labels)
-                learn(optimisers, loss)
+                learn(optimisers, loss + peek)
                 found.append((float(loss.detach()), right(logits, labels)))
             outcome.losses.append(sum(loss for loss, _ in found) / len(found))
             outcome.accuracies.append(sum(hits for _, hits in found) / len(found))

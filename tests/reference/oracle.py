@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from mocosfl_mpi.config import Config
+from tests.reference.defences import defended, distance_correlation
 
 Views = Callable[[int, int, int], tuple[Tensor, Tensor]]
 """(epoch, step, client) to the two views of that client's batch, each ``[B, C, H, W]``."""
@@ -207,7 +208,7 @@ def run(
     query, its key and its gradient get through. ``present``: (epoch, step, pool) to who takes part in the
     synchronisation; see docs/clients.md. ``order``: of the batches that an epoch replays.
     """
-    saving = config.communication
+    saving, defend = config.communication, defended(config)
     tau, temperature = config.contrast.momentum, config.contrast.temperature
     clients = [Client(bottom, config) for _ in range(config.client.count)]
     server, server_momentum = copy.deepcopy(trunk).train(), copy.deepcopy(trunk).train()
@@ -236,7 +237,7 @@ def run(
         for step in range(steps):
             # Clients: online forward, EMA, momentum forward.
             comes_down = state == "A" and (epoch * steps + step + 1) % saving.download_every == 0
-            smashed_queries, smashed_keys, owners, heard, answered = [], [], [], [], []
+            smashed_queries, smashed_keys, owners, heard, answered, peeks = [], [], [], [], [], []
             for i in pool if state != "C" else []:
                 first, second = views(epoch, step, i)
                 if config.contrast.symmetric == "both_views":
@@ -248,13 +249,17 @@ def run(
                 heard.append(i)
                 answered += [i] if gradient_arrives and comes_down else []
                 smashed = clients[i].online(first)
+                if config.defence.nopeek and comes_down:
+                    peeks.append(config.defence.nopeek * distance_correlation(first, smashed))
+                smashed = defend(epoch, step, i, "query", smashed)
                 if comes_down:
                     smashed.register_hook(lambda gradient: through(saving.gradient, saving.topk, gradient))
                 else:
                     smashed = smashed.detach()
                 smashed_queries.append(through(saving.smashed, saving.topk, smashed))
                 with torch.no_grad():
-                    smashed_keys.append(through(saving.smashed, saving.topk, clients[i].momentum(second)))
+                    hidden = defend(epoch, step, i, "key", clients[i].momentum(second))
+                    smashed_keys.append(through(saving.smashed, saving.topk, hidden))
                 owners += [i] * len(first)
 
             if not heard and state != "C":  # the server does nothing, and nobody gets a gradient
@@ -296,7 +301,7 @@ def run(
                 server_optimiser.zero_grad()
                 for i in pool:
                     clients[i].optimiser.zero_grad()
-                loss.backward()
+                (loss + sum(peeks) / len(pool)).backward()
                 server_optimiser.step()
                 for i in answered:
                     client = clients[i]
