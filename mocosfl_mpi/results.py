@@ -29,6 +29,7 @@ from mocosfl_mpi.evaluation.judge import Encoder, Judge, Monitor, Verdict
 from mocosfl_mpi.evaluation.several import mean_monitor, mean_verdict
 from mocosfl_mpi.meter import PHASES
 from mocosfl_mpi.objectives.contrast import symmetry
+from mocosfl_mpi.privacy.resistance import device_memory
 from mocosfl_mpi.problem import Source
 from mocosfl_mpi.record.attributes import run_attributes, software_versions
 from mocosfl_mpi.record.schema import FILE_NAME, MEMORY
@@ -110,6 +111,7 @@ def open_record(
         "cost/client_feature_memory": own_memory * 4,
         "cost/client_memory": [getattr(client_memory, kind) for kind in MEMORY],
         **({"cost/rich_client_memory": [getattr(rich_memory, kind) for kind in MEMORY]} if config.rich_clients else {}),
+        **({"cost/defence_memory": device_memory(config, network)} if config.resists else {}),
         "ranks/host": hosts,
         "ranks/threads": threads,
         "ranks/clients": [placed.clients_of(rank) for rank in range(cluster.size)],
