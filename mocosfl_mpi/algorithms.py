@@ -175,6 +175,19 @@ ALGORITHMS = {
         (),
         server=Merged,
     ),
+    "taressfl": Algorithm(
+        "TAResSFL",
+        "Li, Lyu, Iso, Chakrabarti, Spranger: MocoSFL: enabling cross-client collaborative self-supervised "
+        "learning. ICLR 2023, section 3.3: target-aware ResSFL",
+        ONLINE,
+    ),
+    "ressfl": Algorithm(
+        "ResSFL",
+        "Li, Rakin, Chen, He, Fan, Chakrabarti: ResSFL: a resistance transfer framework for defending model inversion "
+        "attack in split federated learning. CVPR 2022",
+        ONLINE,
+        server=Sequential,
+    ),
 }
 
 

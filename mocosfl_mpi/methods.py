@@ -32,13 +32,17 @@ class Method:
     """The only number of clients that makes sense."""
     demands: tuple[str, ...] = ()
     """Settings without which it cannot be; a preset, which was made for other methods, gives way to them."""
+    expert: str = ""
+    """The method by which `mocosfl pretrain` trains the expert of its first stage; empty = there is no such stage."""
+    pretrained: bool = False
+    """It begins with an expert, always."""
     own_models: int = 0
     """Clients whose own models are judged, unless `evaluation.own_models` says otherwise."""
 
 
 METHODS = {
-    "mocosfl": Method(),
-    "monacosfl": Method("online_and_momentum"),
+    "mocosfl": Method(expert="mocosfl"),
+    "monacosfl": Method("online_and_momentum", expert="mocosfl"),
     "fl_moco": Method(whole_network=True),
     "fl_byol": Method(whole_network=True),
     "fl_simclr": Method(whole_network=True, momentum=False),
@@ -50,11 +54,13 @@ METHODS = {
         whole_network=True, clients=1, demands=("client.count=1", "client.sampling_ratio=1.0", "partition.kind=iid")
     ),
     "fedavg": Method(whole_network=True, momentum=False, supervised=True),
-    "sfl_v1": Method(momentum=False, supervised=True),
-    "sfl_v2": Method(momentum=False, supervised=True),
+    "sfl_v1": Method(momentum=False, supervised=True, expert="sfl_v2"),
+    "sfl_v2": Method(momentum=False, supervised=True, expert="sfl_v2"),
     "split_vanilla": Method(momentum=False, supervised=True, one_at_a_time=True),
     "split_u_shaped": Method(momentum=False, supervised=True, one_at_a_time=True, keeps_labels=True),
     "split_vertical": Method("none", momentum=False, supervised=True, vertical=True, demands=("client.count=4",)),
+    "taressfl": Method(expert="mocosfl", pretrained=True, demands=("client.frozen=true",)),
+    "ressfl": Method(momentum=False, supervised=True, expert="sfl_v2", pretrained=True),
 }
 MOMENTUM_ALIGNED = frozenset({"online_and_momentum", "momentum_reset"})
 """Alignments that are about momentum models."""

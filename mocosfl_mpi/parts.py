@@ -29,6 +29,7 @@ from mocosfl_mpi.label_routes import LabelsUp, UShaped
 from mocosfl_mpi.meter import Meter
 from mocosfl_mpi.native import Kernels, NoKernelsError, load
 from mocosfl_mpi.objectives.feature_memory import noise
+from mocosfl_mpi.privacy import resistance
 from mocosfl_mpi.privacy.nopeek import NoPeek
 from mocosfl_mpi.privacy.streamed import Streamed, guard_cost
 from mocosfl_mpi.privacy.transforms import guard
@@ -103,7 +104,7 @@ def client_cost(config: Config, network: SplitNetwork) -> SegmentCost:
     )
     if network.last is not None:
         cost += measure(network.last, (feature_dim(config.model),)).answering
-    return cost
+    return resistance.added(config, network, cost) if config.resists else cost
 
 
 def initial(config: Config, online: Tensor, key_dim: int, streams: Streams) -> dict[str, Tensor]:
@@ -123,23 +124,21 @@ def shield(config: Config, streams: Streams) -> Shield | None:
     return Streamed(config, streams) if guard(config) else None
 
 
-def terms(
-    config: Config,
-    problem: Problem,  # noqa: ARG001
-    network: SplitNetwork,  # noqa: ARG001
-    engine: Engine,  # noqa: ARG001
-    streams: Streams,  # noqa: ARG001
-) -> list[CutTerm]:
+def terms(config: Config, problem: Problem, network: SplitNetwork, engine: Engine, streams: Streams) -> list[CutTerm]:
     """What clients add to the gradient at the cut, each on its own.
 
     Raises
     ------
     BadInput
-        A term that smashed data of this shape cannot have.
+        A decoder that smashed data of this shape cannot have.
     """
     found: list[CutTerm] = []
     if config.defence.nopeek:
         found.append(NoPeek(config.defence.nopeek))
+    if config.resists:
+        opponent = resistance.attacker(config, network, streams, engine.weights)
+        scale = resistance.Images(*problem.scales(config))
+        found.append(resistance.Resistance(config.defence, opponent, scale, looped=engine.backend == "loop"))
     return found
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from mocosfl_mpi.clients.wealth import factors
 from mocosfl_mpi.comm.cluster import Cluster
@@ -101,6 +103,11 @@ class Problem:
             else None
         )
         return cls(pixels, np.split(owned, ends[:-1]), tuple(mean), tuple(std), labels, classes)
+
+    def scales(self, config: Config) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation with which a client's images are normalised: ``[C]`` each."""
+        del config
+        return torch.tensor(self.mean), torch.tensor(self.std)
 
     @cached_property
     def images(self) -> npt.NDArray[np.int64]:

@@ -31,6 +31,7 @@ from mocosfl_mpi.evaluation.several import mean_monitor, mean_verdict
 from mocosfl_mpi.meter import PHASES
 from mocosfl_mpi.objectives.contrast import symmetry
 from mocosfl_mpi.privacy.exposure import protection
+from mocosfl_mpi.privacy.resistance import device_memory
 from mocosfl_mpi.privacy.streamed import guard_cost, with_guard
 from mocosfl_mpi.problem import Problem, Source
 from mocosfl_mpi.record.attributes import run_attributes, software_versions
@@ -123,6 +124,7 @@ def open_record(
         "cost/client_memory": [getattr(client_memory, kind) for kind in MEMORY],
         **({"cost/rich_client_memory": [getattr(rich_memory, kind) for kind in MEMORY]} if config.rich_clients else {}),
         **(_protection(config, source) if defended else {}),
+        **({"cost/defence_memory": device_memory(config, network)} if config.resists else {}),
         "ranks/host": hosts,
         "ranks/threads": threads,
         "ranks/clients": [placed.clients_of(rank) for rank in range(cluster.size)],

@@ -80,6 +80,10 @@ class Simulated:
         self._lost = np.zeros((config.pool_size, len(MESSAGES)), dtype=np.int64)
         self._learnt = np.zeros(config.pool_size, dtype=np.int64)
         """Steps of each member in which it got its gradient."""
+        self._attacked = np.zeros(config.pool_size, dtype=np.int64)
+        """Those of them in which its own attacker learnt."""
+        self._done = np.zeros(config.client.count, dtype=np.int64)
+        """Steps of each client in which it got its gradient, since the run began."""
         self._steps = 0
         """Steps in which clients had something to do."""
 
@@ -95,6 +99,9 @@ class Simulated:
         """Every client of the pool does a step and sends and receives what belongs to it; what is lost was sent."""
         self._steps += delivery.trip.up
         self._learnt[self._at] += delivery.answered
+        due = self._done[self._pool] % self._config.defence.resistance_every == 0
+        self._attacked[self._at] += delivery.answered & due
+        self._done[self._pool] += delivery.answered
         for message, size in self._sizes.step.items():
             sent = self._sizes.senders(message, delivery, self._pool)
             self._ledger.count(message, size * self._factors[self._pool[sent]], self._at[sent])
@@ -119,13 +126,14 @@ class Simulated:
             self._cost,
             steps=steps,
             learnt=self._learnt,
+            attacked=self._attacked,
             rows=self._config.rows_per_client * batches,
             frozen=self._config.client.frozen,
             momentum=self._momentum,
         )
         found = {"simulated/bytes": size, "simulated/messages": messages, "simulated/client_flops": flops}
         found["simulated/lost"] = self._lost.copy()
-        self._steps, self._lost[:], self._learnt[:] = 0, 0, 0
+        self._steps, self._lost[:], self._learnt[:], self._attacked[:] = 0, 0, 0, 0
         return found
 
     def state(self) -> Arrays:
@@ -133,6 +141,7 @@ class Simulated:
         size, messages = self._ledger.state()
         counts = np.array([self._syncs, self._steps], dtype=np.int64)
         own = {"held": self._held.copy(), "bytes": size, "messages": messages, "counts": counts}
+        own |= {"attacked": self._attacked.copy(), "done": self._done.copy()}
         return own | {"lost": self._lost.copy(), "learnt": self._learnt.copy()}
 
     def restore(self, state: Arrays) -> None:
@@ -143,3 +152,5 @@ class Simulated:
         # Checkpoints of runs in which nothing could fail were once without these.
         self._lost[...] = state.get("lost", 0)
         self._learnt[...] = state.get("learnt", self._steps)
+        self._attacked[...] = state.get("attacked", 0)
+        self._done[...] = state.get("done", 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mocosfl_mpi.config import protection
-from mocosfl_mpi.config.sections import Communication, Federation, Views
+from mocosfl_mpi.config.sections import Communication, Defence, Federation, Pretraining, Views
 from mocosfl_mpi.methods import METHODS, MIXING, MOMENTUM_ALIGNED
 from mocosfl_mpi.networks import BLOCKS, LAST_BATCH_NORM, NO_SHORTCUTS, entries
 
@@ -46,6 +46,8 @@ def check(config: Config) -> None:
     _check_sampling(config, pool)
     _check_reliability(config, pool)
     _check_wealth(config)
+    _check_defence(config)
+    _check_pretraining(config)
     shares = config.evaluation.label_shares
     if len(set(shares)) < len(shares):
         raise ValueError(f"evaluation.label_shares = {list(shares)} names a share twice; name each once")
@@ -371,6 +373,58 @@ def _check_communication(config: Config) -> None:
         raise ValueError(
             f"{named}: with compute.precision = bf16 all that travels at the cut is in bfloat16 already; leave it out"
         )
+
+
+def _check_defence(config: Config) -> None:
+    """Refuse a resistance term that nobody computes, or settings of one that is off (ValueError)."""
+    settings, method = config.defence, METHODS[config.method]
+    changed = [name for name, field in Defence.model_fields.items() if getattr(settings, name) != field.default]
+    resistance = [name for name in changed if name.startswith("resistance")]
+    if not resistance:
+        return
+    named = " and ".join(f"defence.{name} = {getattr(settings, name)!r}" for name in resistance)
+    if not settings.resistance:
+        raise ValueError(f"{named} of a term that is off (defence.resistance = 0); set resistance, or leave it out")
+    if config.whole_network:
+        raise ValueError(
+            f"{named}: clients of method = {config.method} hold the whole network and send no smashed data; leave it "
+            f"out, or choose a method with a cut"
+        )
+    if config.client.frozen and not method.pretrained:
+        raise ValueError(
+            f"{named}, and client.frozen = true: clients that never learn cannot learn to resist; leave one out"
+        )
+
+
+def _check_pretraining(config: Config) -> None:
+    """Refuse a first stage that cannot be, or a beginning that a method cannot have (ValueError)."""
+    settings, method = config.pretraining, METHODS[config.method]
+    if config.method == "taressfl" and not config.client.frozen:
+        raise ValueError(
+            "method = taressfl has frozen clients; set client.frozen = true (for clients that go on learning from an "
+            "expert: method = mocosfl with client.pretrained)"
+        )
+    if config.client.pretrained and not method.expert:
+        able = ", ".join(name for name, other in METHODS.items() if other.expert)
+        raise ValueError(
+            f"client.pretrained = {config.client.pretrained!r}: method = {config.method} cannot begin with an expert; "
+            f"leave it out, or choose one of {able}"
+        )
+    if not config.server.pretrained and not (config.client.pretrained or method.pretrained):
+        raise ValueError("server.pretrained = false, and client.pretrained names no expert; leave it out")
+    changed = [name for name, field in Pretraining.model_fields.items() if getattr(settings, name) != field.default]
+    if changed and not method.expert:
+        raise ValueError(
+            f"{' and '.join(f'pretraining.{name}' for name in changed)}: method = {config.method} has no first stage; "
+            f"leave it out"
+        )
+    if config.supervised and settings.target_share:
+        raise ValueError(
+            f"pretraining.target_share = {settings.target_share}: the expert of method = {config.method} learns from "
+            f"labels, of pretraining.auxiliary alone; leave it out"
+        )
+    if settings.auxiliary_images and not settings.auxiliary:
+        raise ValueError("pretraining.auxiliary_images of no data set; name it with pretraining.auxiliary")
 
 
 def _check_sampling(config: Config, pool: int) -> None:

@@ -23,6 +23,7 @@ from mocosfl_mpi.config.sections import (
     Model,
     Partition,
     Positive,
+    Pretraining,
     Reliability,
     Section,
     Server,
@@ -40,7 +41,9 @@ class Config(Section):
     client's own; `standalone` averages nothing; `central` is one client with all images.
     With labels: `fedavg` averages whole networks; `sfl_v1`, `sfl_v2` are SplitFed, with a trunk for each client or one
     for all; `split_vanilla` is split learning, one client after the other; in `split_u_shaped` labels stay there; in
-    `split_vertical` every client sees its own piece of the same images."""
+    `split_vertical` every client sees its own piece of the same images.
+    `taressfl` is MocoSFL with the frozen clients of an expert that `mocosfl pretrain` has made resist reconstruction;
+    `ressfl` is `sfl_v2` that goes on from one."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 1234
     """Seed of every random stream."""
     epochs: Positive = 10
@@ -59,6 +62,7 @@ class Config(Section):
     reliability: Reliability = Reliability()
     communication: Communication = Communication()
     defence: Defence = Defence()
+    pretraining: Pretraining = Pretraining()
     evaluation: Evaluation = Evaluation()
     compute: Compute = Compute()
 
@@ -91,6 +95,28 @@ class Config(Section):
     def vertical(self) -> bool:
         """Whether all clients have the same images, each a piece of every one."""
         return METHODS[self.method].vertical
+
+    @property
+    def resists(self) -> bool:
+        """Whether clients compute the resistance term: frozen ones learn nothing, and need none."""
+        return self.defence.resistance > 0 and not self.client.frozen
+
+    @property
+    def mixes_sources(self) -> bool:
+        """Whether this is the first stage of a contrastive method: batches of target and auxiliary images."""
+        return self.pretraining.expert and not self.supervised
+
+    @property
+    def auxiliary_data(self) -> Data | None:
+        """The expert's other data set, where this run needs it."""
+        settings = self.pretraining
+        if not self.mixes_sources or not settings.auxiliary:
+            return None
+        return Data(
+            source=settings.auxiliary,
+            train_images=settings.auxiliary_images,
+            allow_unofficial=self.data.allow_unofficial,
+        )
 
     @property
     def shared_mean(self) -> bool:

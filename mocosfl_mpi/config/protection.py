@@ -16,7 +16,7 @@ FEWEST = 3
 def check(config: Config) -> None:
     """Refuse defences that this experiment cannot have (ValueError)."""
     defence, fields = config.defence, Defence.model_fields
-    changed = [name for name in fields if getattr(defence, name) != fields[name].default]
+    changed = [name for name in fields if getattr(defence, name) != fields[name].default and name[:6] != "resist"]
     if changed and config.whole_network:
         named = " and ".join(f"defence.{name} = {getattr(defence, name)!r}" for name in changed)
         raise ValueError(

@@ -12,7 +12,7 @@ Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Chance = Annotated[float, Field(ge=0.0, lt=1.0)]
 Method = Literal[
     "mocosfl", "monacosfl", "fl_moco", "fl_byol", "fl_simclr", "fl_simsiam", "fedu", "fedema", "standalone", "central",
-    "fedavg", "sfl_v1", "sfl_v2", "split_vanilla", "split_u_shaped", "split_vertical",
+    "fedavg", "sfl_v1", "sfl_v2", "split_vanilla", "split_u_shaped", "split_vertical", "taressfl", "ressfl",
 ]  # fmt: skip
 Backbone = Literal[
     "resnet18", "resnet34", "resnet50", "vgg11", "vgg13", "vgg16", "mobilenetv2", "mobilenetv2_published", "vit"
@@ -159,6 +159,8 @@ class Server(Section):
     micro_batch: Positive | None = None
     """Rows per forward pass; gradients are summed, the result is that of the whole batch. Empty = equal parts of at
     most about 64 rows."""
+    pretrained: bool = True
+    """Where `client.pretrained` names an expert, begin with its main server too; false = from random weights."""
 
 
 class Client(Section):
@@ -203,6 +205,9 @@ class Client(Section):
     otherwise the main server has them."""
     frozen: bool = False
     """Clients never learn: no gradient is computed or sent, no model is synchronised."""
+    pretrained: str = ""
+    """Begin with an expert: a file that `mocosfl pretrain` wrote, or the directory in which it lies. Empty = random
+    weights."""
 
 
 class Federation(Section):
@@ -275,8 +280,11 @@ class Communication(Section):
 
 
 class Defence(Section):
-    """What clients do to protect their smashed data (docs/defences.md), in this order before they leave: clip, add
-    noise, drop elements, keep the largest, quantise. Query and key data alike; not in evaluations, which send nothing.
+    """What clients do against those who would draw images from their smashed data (docs/defences.md).
+
+    Before these leave, query and key data alike, in this order: clip, add noise, drop elements, keep the largest,
+    quantise. Evaluations send nothing. In training: `nopeek` and `resistance`. `taressfl` resists in the first stage,
+    `mocosfl pretrain`, and its frozen clients no more.
     """
 
     clip: Annotated[float, Field(gt=0.0)] | None = None
@@ -300,6 +308,20 @@ class Defence(Section):
     nopeek: Annotated[float, Field(ge=0.0)] = 0.0
     """NoPeek: weight of the distance correlation between images and smashed data of a client's batch in the client's
     loss; 0 = off."""
+    resistance: Annotated[float, Field(ge=0.0)] = 0.0
+    """Weight λ of the resistance term: each client trains a decoder to draw its images from its smashed data, and
+    learns to keep their similarity (SSIM, zero-padded) down. 0 = off."""
+    resistance_ssim: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.6
+    """Similarity τ up to which a batch's mean adds nothing (published: 0.6; ResSFL 0.5; 0 = always)."""
+    resistance_decoder: Annotated[str, Field(pattern=r"^(res|conv)_normN\d+C\d+$")] = "res_normN4C64"
+    """The client's decoder: `res_normN<N>C<C>` or `conv_normN<N>C<C>`, N blocks of C channels. With batches below 20
+    it has GroupNorm and standardised convolutions, otherwise BatchNorm, as published."""
+    resistance_steps: Positive = 1
+    """Steps (Adam) of the decoder in a batch in which it learns."""
+    resistance_every: Positive = 1
+    """The decoder learns in every so-manieth batch of a client (published: 1; when ResSFL transfers, 5)."""
+    resistance_lr: Annotated[float, Field(gt=0.0)] = 1e-3
+    """Learning rate of the decoder, constant."""
 
     @property
     def anything(self) -> bool:
@@ -310,6 +332,29 @@ class Defence(Section):
     def private(self) -> bool:
         """Whether what is sent is differentially private: a Gaussian mechanism of bounded sensitivity."""
         return self.clip is not None and self.noise == "gaussian"
+
+
+class Pretraining(Section):
+    """The first stage, `mocosfl pretrain`: one proxy client, the server's expert, learns before anybody else does."""
+
+    auxiliary: Literal["", "embedded", "fashion-mnist", "cifar10", "cifar100", "svhn"] = ""
+    """The expert's data set, beside which it may have a share of the target's (`data.source`); empty = none."""
+    auxiliary_images: Positive | None = None
+    """Images of its training split to use, drawn without replacement; empty = all."""
+    target_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    """Share of the target's training images, drawn alike and without labels, that the expert has (published: 0, 0.005
+    and 0.01). Every batch is then half of target, half of auxiliary images."""
+    epochs: Positive = 200
+    """Epochs. In one the expert passes once over the auxiliary images."""
+    batch_size: Positive = 128
+    """Images of a batch of each kind: twice as many in all where there are target images."""
+    lr: Annotated[float, Field(gt=0.0)] = 0.06
+    """Initial learning rate of both sides of the expert (SGD as `client` and `server` have it, cosine to 0)."""
+    choose: Literal["last", "knn"] = "last"
+    """Which expert is kept. `last`: of the last epoch; `knn`: of the best kNN accuracy, as published, which is a
+    selection by labels, and blind to what images can be drawn."""
+    expert: bool = False
+    """Set by `mocosfl pretrain`: this run is the first stage."""
 
 
 class Evaluation(Section):
@@ -392,6 +437,11 @@ ADDED: Final = (
     "communication.download_every", "communication.smashed", "communication.gradient", "communication.topk",
     "defence.clip", "defence.noise", "defence.noise_scale", "defence.delta", "defence.dropout", "defence.keep_share",
     "defence.keep", "defence.levels", "defence.nopeek",
+    "defence.resistance", "defence.resistance_ssim", "defence.resistance_decoder", "defence.resistance_steps",
+    "defence.resistance_every", "defence.resistance_lr",
+    "pretraining.auxiliary", "pretraining.auxiliary_images", "pretraining.target_share", "pretraining.epochs",
+    "pretraining.batch_size", "pretraining.lr", "pretraining.choose", "pretraining.expert",
+    "client.pretrained", "server.pretrained",
 )  # fmt: skip
 """Settings that files of schema 1.1 and earlier lack. At its default such a setting has no place in the canonical text:
 the hash of an experiment outlives new settings, and a run begun before them can be continued."""

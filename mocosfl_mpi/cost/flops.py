@@ -50,6 +50,16 @@ class SegmentCost:
     """Gradients of activations: those inside, and the segment's input where it is asked for."""
     parameters: int
     """Trainable scalars."""
+    defence: int = 0
+    """Terms at the cut, in steps in which the client learns."""
+    attacker: int = 0
+    """The client's own attacker, in steps in which that learns."""
+    attacker_step: int = 0
+    """The attacker's optimiser: not per image, but per such step."""
+
+    def defended(self, *, image: int = 0, attacker: int = 0, attacker_step: int = 0) -> SegmentCost:
+        """With a term at the cut."""
+        return self + SegmentCost(0, 0, 0, 0, image, attacker, attacker_step)
 
     def __add__(self, other: SegmentCost) -> SegmentCost:
         """Two segments on one device."""
@@ -146,23 +156,37 @@ def per_image(cost: SegmentCost, frozen: bool, momentum: bool = True) -> dict[st
     Without a ``momentum`` model there are no keys.
     """
     key, backward = cost.forward if momentum else 0, 0 if frozen else cost.backward
-    return dict(zip(WORK, (cost.forward, key, backward, 0, 0), strict=True))
+    defence = 0 if frozen else cost.defence + cost.attacker
+    return dict(zip(WORK, (cost.forward, key, backward, 0, 0, defence), strict=True))
 
 
 def per_step(cost: SegmentCost, frozen: bool, momentum: bool = True) -> dict[str, int]:
     """FLOPs per training step by kind that do not depend on the number of images: EMA and SGD."""
     learning = 0 if frozen else cost.parameters
     ema = EMA_FLOPS_PER_PARAMETER * learning if momentum else 0
-    return dict(zip(WORK, (0, 0, 0, ema, OPTIMISER_FLOPS_PER_PARAMETER * learning), strict=True))
+    attacker = 0 if frozen else cost.attacker_step
+    return dict(zip(WORK, (0, 0, 0, ema, OPTIMISER_FLOPS_PER_PARAMETER * learning, attacker), strict=True))
 
 
 def by_client(
-    cost: SegmentCost, *, steps: Counts, learnt: Counts, rows: Counts, frozen: bool, momentum: bool
+    cost: SegmentCost,
+    *,
+    steps: Counts,
+    learnt: Counts,
+    attacked: Counts,
+    rows: Counts,
+    frozen: bool,
+    momentum: bool,
 ) -> Counts:
-    """FLOPs ``[clients, kinds]`` of ``steps [clients]`` with ``rows`` each; in ``learnt`` of them came a gradient."""
+    """FLOPs ``[clients, kinds]`` of ``steps [clients]`` with ``rows`` each; in ``learnt`` of them came a gradient.
+
+    ``attacked``: of those the steps in which the client's attacker learnt.
+    """
     image, step = per_image(cost, frozen, momentum), per_step(cost, frozen, momentum)
     times = {kind: learnt if kind in LEARNING else steps for kind in WORK}
-    return np.stack([times[kind] * (rows * image[kind] + step[kind]) for kind in WORK], axis=1)
+    found = [times[kind] * (rows * image[kind] + step[kind]) for kind in WORK if kind != "defence"]
+    defence = learnt * rows * cost.defence + attacked * (rows * cost.attacker + cost.attacker_step)
+    return np.stack([*found, 0 * defence if frozen else defence], axis=1)
 
 
 def totals(cost: SegmentCost, *, steps: int, rows: int, frozen: bool, momentum: bool = True) -> dict[str, int]:

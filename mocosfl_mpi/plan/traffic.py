@@ -57,6 +57,7 @@ def traffic(experiment: Experiment) -> tuple[Counts, Counts]:
         experiment.network.bottom.costs.last,
         steps=joined,
         learnt=learnt,
+        attacked=-(-learnt // config.defence.resistance_every),
         rows=config.rows_per_client * batches,
         frozen=config.client.frozen,
         momentum=experiment.algorithm.momentum,

@@ -41,9 +41,10 @@ class Streamed:
 def guard_cost(config: Config, numbers: int, pixels: int) -> SegmentCost:
     """What a client's defences compute on an image of ``pixels`` numbers and its smashed data of ``numbers``."""
     there, back = guard(config).flops(numbers)
-    if config.defence.nopeek:
-        back += nopeek.flops(config.rows_per_client, pixels, numbers)
-    return SegmentCost(forward=there, backward_weights=0, backward_input=back, parameters=0)
+    found = SegmentCost(forward=there, backward_weights=0, backward_input=back, parameters=0)
+    if not config.defence.nopeek:
+        return found
+    return found.defended(image=nopeek.flops(config.rows_per_client, pixels, numbers))
 
 
 def with_guard(memory: ClientMemory, config: Config, numbers: int, rows: int, itemsize: int) -> ClientMemory:

@@ -21,11 +21,13 @@ MESSAGES: Final = (
     "query_up", "key_up", "gradient_down", "weights_up", "weights_down", "momentum_up", "momentum_down",
     "velocity_up", "velocity_down", "labels_up", "features_down", "gradient_up",
 )  # fmt: skip
-WORK: Final = ("query_forward", "key_forward", "backward", "ema", "optimiser")
+WORK: Final = ("query_forward", "key_forward", "backward", "ema", "optimiser", "defence")
 SEGMENTS: Final = ("client", "server")
 MEMORY: Final = ("weights", "momentum_weights", "velocity", "gradients", "input", "activations", "peak")
 GROWING: Final = ("step", "sync", "epoch", "evaluation", "session")
 """In the order of ``committed``; a later version may only append."""
+RESISTS: Final = "defence.resistance"
+PRETRAINED: Final = "client.pretrained"
 MIXES: Final = "method = fedu or fedema"
 OWN_MODELS: Final = "evaluation.own_models"
 
@@ -124,6 +126,9 @@ _TRAINING: Final = (
           "learning rate of the main server, last step"),
     Entry("epochs/learning_rate_client", ("epoch", "member"), "float64", "1",
           "learning rate of the client, last step"),
+    Entry("resistance/ssim", ("epoch", "member"), "float64", "1",
+          "similarity (zero-padded SSIM) of images to what the client's own decoder draws from its smashed data, mean "
+          "over the epoch's steps; NaN where there was none", since=2, setting=RESISTS),
     Entry("epochs/state", ("epoch",), "int64", "1",
           "what travelled at the cut: 0 = A, everything; 1 = B, no gradients down; 2 = C, nothing, a replay",
           since=2, setting="communication.loss_threshold"),
@@ -191,11 +196,11 @@ _COST: Final = (
     Entry("partition/counts", ("client", "class"), "int64", "1",
           "training images of the client per class", "fixed"),
     Entry("cost/flops_per_image", ("segment", "work"), "int64", "flop",
-          "work that grows with the images", "fixed"),
+          "work that grows with the images; defence: in steps in which the client's decoder learns", "fixed"),
     Entry("cost/macs_per_image", ("segment", "work"), "int64", "mac",
           "multiply-accumulates of convolutions and matrix products in flops_per_image; 1 MAC = 2 FLOPs", "fixed"),
     Entry("cost/flops_per_step", ("segment", "work"), "int64", "flop",
-          "work once per step: EMA and optimiser", "fixed"),
+          "work once per step: EMA and optimiser; defence: in steps in which the client's decoder learns", "fixed"),
     Entry("cost/client_memory", ("memory",), "int64", "byte", "memory of one real client", "fixed"),
     Entry("cost/rich_client_memory", ("memory",), "int64", "byte", "memory of one real rich client", "fixed", since=2,
           setting="client.rich_share"),
@@ -207,6 +212,11 @@ _COST: Final = (
     Entry("privacy/epsilon", (), "float64", "1",
           "epsilon of all of them at defence.delta, for an exchange of that image; NaN = no guarantee, or not computed",
           "fixed", since=2, setting="defence"),
+    Entry("cost/defence_memory", (), "int64", "byte",
+          "decoder of one real client, its optimiser and its step, beside cost/client_memory", "fixed", since=2,
+          setting=RESISTS),
+    Entry("pretrained/sha256", (), "sha256", "1", "hash of the expert's file with which clients began", "fixed",
+          since=2, setting=PRETRAINED),
     Entry("ranks/host", ("rank",), "text", "1", "machine on which the rank of the latest session runs", "fixed"),
     Entry("ranks/threads", ("rank",), "int64", "1", "torch threads of the rank, latest session", "fixed"),
     Entry("ranks/clients", ("rank",), "int64", "1", "simulated clients that the rank hosts, latest session", "fixed"),
@@ -332,6 +342,8 @@ def setting(config: Mapping[str, Any], name: str) -> Any:
         value = value.get(part) if isinstance(value, Mapping) else None
     if name == OWN_MODELS and value is None:
         return _method(config).own_models
+    if name == RESISTS and setting(config, "client.frozen"):
+        return None
     return _method(config).alignment in MIXING if name == MIXES else value
 
 
