@@ -210,6 +210,45 @@ REFUSED = [
     ({"client.frozen": True, "communication.download_every": 2}, "no gradient comes down at all"),
     ({"client.frozen": True, "communication.gradient": "int8"}, "leave download_every and gradient out"),
     ({"compute.precision": "bf16", "communication.gradient": "bf16"}, "is in bfloat16 already; leave it out"),
+    (
+        {"method": "fl_byol", "defence.clip": 1.0, "defence.dropout": 0.5},
+        "fl_byol sends nothing at a cut, .*defence.clip = 1.0 and defence.dropout = 0.5 has nothing to protect",
+    ),
+    (
+        {"method": "fedavg", "defence.nopeek": 1.0},
+        "nothing to protect there; leave it out, or choose a method",
+    ),
+    ({"defence.clip": 0}, "defence.clip = 0"),
+    ({"defence.noise": "uniform"}, "defence.noise = 'uniform'"),
+    ({"defence.noise": "laplace"}, "with defence.noise_scale = 0 adds nothing; set noise_scale"),
+    ({"defence.noise_scale": 0.5}, "of noise that is off; set defence.noise to gaussian or laplace"),
+    ({"defence.delta": 1e-6, "defence.clip": 1.0}, "without defence.clip and defence.noise = gaussian; set both"),
+    (
+        {"defence.delta": 1e-6, "defence.clip": 1.0, "defence.noise": "laplace", "defence.noise_scale": 1.0},
+        "defence.delta = 1e-06 is that of a guarantee, and there is none",
+    ),
+    ({"defence.delta": 1.0}, "defence.delta = 1.0"),
+    ({"defence.dropout": 1.0}, "defence.dropout = 1.0"),
+    ({"defence.keep_share": 0}, "defence.keep_share = 0"),
+    ({"defence.keep": "published"}, "chooses among what defence.keep_share = 1.0 sends, which is everything"),
+    ({"defence.levels": 1}, "defence.levels = 1"),
+    ({"defence.levels": 16, "communication.smashed": "int8"}, "round one after the other"),
+    ({"defence.levels": 16, "communication.smashed": "bf16"}, "leave one of them out"),
+    (
+        {"defence.keep_share": 0.2, "communication.smashed": "topk", "communication.topk": 0.1},
+        "communication.topk = 0.1 sends fewer numbers than defence.keep_share = 0.2 keeps.*set topk = 0.2",
+    ),
+    (
+        {"defence.keep_share": 0.2, "defence.keep": "published", "communication.smashed": "topk"},
+        "sends as many numbers of each sample, .* set defence.keep = per_sample, or another codec",
+    ),
+    ({"defence.nopeek": 1.0, "client.batch_size": 1}, "gives 1 row.* set client.batch_size to at least 3"),
+    ({"defence.nopeek": 1.0, "client.batch_size": 2}, "of two it is always 1; set client.batch_size"),
+    ({"defence.nopeek": 1.0, "client.frozen": True}, "they do not learn; leave one of them out"),
+    (
+        {"defence.nopeek": 1.0, "client.rich_share": 0.5, "client.rich_batch_factor": 2},
+        "depends on the size of a batch, and client.rich_batch_factor = 2",
+    ),
     ({"method": "sfl_v2", "client.holds_labels": True}, "is for method = split_vertical, and method is 'sfl_v2'"),
     ({"client.holds_labels": True}, "is for method = split_vertical"),
     ({"method": "fedprox"}, "method = 'fedprox'"),
@@ -301,6 +340,10 @@ def test_only_finite_numbers(name, value):
         {"communication.loss_threshold": 0.1, "communication.warmup_epochs": 0, "epochs": 3},
         {"communication.loss_threshold": 0.1, "epochs": 12, "client.frozen": True, "communication.smashed": "topk"},
         {"evaluation.every": 0},
+        {"defence.nopeek": 1.0, "client.batch_size": 2, "contrast.symmetric": "both_views"},
+        {"defence.keep_share": 0.2, "communication.smashed": "topk", "communication.topk": 0.2},
+        {"method": "split_vertical", "client.count": 4, "defence.clip": 1.0, "defence.levels": 2},
+        {"client.frozen": True, "defence.clip": 1.0, "defence.noise": "gaussian", "defence.noise_scale": 2.0},
     ],
 )
 def test_accepted(dotted):
@@ -377,6 +420,9 @@ def other_values():
         "client.availability": ["110", "101"],
         "communication.smashed": "int8",
         "communication.gradient": "topk",
+        "defence.noise": "gaussian",
+        "defence.keep": "published",
+        "defence.levels": 4,
         "evaluation.probe_l2": [0.5],
         "evaluation.label_shares": [0.01, 0.1],
         "evaluation.fine_tune_share": 0.5,
@@ -417,6 +463,10 @@ NEEDS = {
     "communication.replay_mib": {"epochs": 12, "communication.loss_threshold": 0.1},
     "communication.topk": {"communication.smashed": "topk"},
     "client.holds_labels": {"method": "split_vertical", "client.count": 4},
+    "defence.noise": {"defence.noise_scale": 1.0, "defence.noise": "laplace"},
+    "defence.noise_scale": {"defence.noise_scale": 1.0, "defence.noise": "laplace"},
+    "defence.delta": {"defence.clip": 1.0, "defence.noise": "gaussian", "defence.noise_scale": 1.0},
+    "defence.keep": {"defence.keep_share": 0.5},
 }
 """Without which a setting is refused."""
 
@@ -445,6 +495,9 @@ def test_hash_outlives_new_settings(tmp_path):
     assert "communication" not in stored
     chosen = json.loads(build("communication.download_every=2", values=stored).canonical())["communication"]
     assert chosen == {"download_every": 2}
+    assert "defence" not in stored
+    chosen = json.loads(build("defence.levels=8", values=stored).canonical())["defence"]
+    assert chosen == {"levels": 8}
 
 
 def test_a_plain_evaluation_asks_for_nothing_further():
