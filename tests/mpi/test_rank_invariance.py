@@ -150,6 +150,17 @@ ROWS = {
         "compute.backend=stacked",
         "compute.precision=bf16",
     ),
+    "every defence, nopeek": (
+        *(f"defence.{setting}" for setting in ("clip=2", "noise=gaussian", "noise_scale=0.3", "dropout=0.1")),
+        *(f"defence.{setting}" for setting in ("keep_share=0.5", "levels=16", "nopeek=1")),
+        "client.batch_size=4",
+        "compute.block_size=2",
+    ),
+    "split_u_shaped, laplace, pruned as published": (
+        "method=split_u_shaped",
+        *(f"defence.{setting}" for setting in ("noise=laplace", "noise_scale=0.2", "keep=published", "keep_share=0.6")),
+        "epochs=5",
+    ),
     "dirichlet": ("partition.kind=dirichlet", "client.schedule_step=published", "server.micro_batch=5"),
 }
 """Settings by name. Smoke samples 6 of 12 clients, so private state travels between ranks."""

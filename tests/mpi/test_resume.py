@@ -86,6 +86,10 @@ CASES = [
     tuple(word for setting in FURTHER for word in ("--set", f"evaluation.{setting}")),
     ("--set", "method=monacosfl", "--set", "client.velocity_at_sync=averaged"),
     ("--set", "client.frozen=true"),
+    (
+        *("--set", "defence.clip=2", "--set", "defence.noise=gaussian", "--set", "defence.noise_scale=0.3"),
+        *("--set", "defence.dropout=0.2", "--set", "defence.nopeek=1", "--set", "client.batch_size=4"),
+    ),
     ("--set", "contrast.share_features=false", "--set", "client.schedule_step=published"),
     ("--set", "model.head=largeV2", "--set", "client.sampling_ratio=1.0", "--set", "compute.backend=stacked"),
     ("--set", "compute.precision=fp64", "--set", "compute.backend=loop", "--set", "server.momentum=0.0"),
