@@ -152,7 +152,9 @@ def open_record(
 
 
 def _protection(config: Config, source: Source) -> dict[str, Any]:
-    """How often an image is exposed at most, and what is guaranteed of it."""
+    """How often an image is exposed at most, and what is guaranteed of it; an expert's images are the server's own."""
+    if config.pretraining.expert:
+        return {"privacy/sends": 0, "privacy/epsilon": math.nan}
     steps = Problem(np.empty(0, dtype=np.uint8), source.parts, (), ()).steps_per_epoch(config)
     found = protection(config, steps, source.parts)
     return {"privacy/sends": found.sends, "privacy/epsilon": math.nan if found.epsilon is None else found.epsilon}

@@ -369,6 +369,47 @@ def test_three_states(run):
     assert saved["saved_share"] == pytest.approx(1 - (3 + 3 + 2) / 12)
 
 
+def test_defences_cost_computation_and_memory_and_no_bytes(run):
+    same = ("compute.precision=fp32", "contrast.symmetric=off")
+    _, plain = run(*same)
+    protect = ("clip=2", "noise=gaussian", "noise_scale=0.5", "dropout=0.1", "keep_share=0.5", "levels=16")
+    _, found = run(*same, *(f"defence.{setting}" for setting in protect))
+    np.testing.assert_array_equal(found["simulated/bytes"], plain["simulated/bytes"])
+    more = found["simulated/client_flops"] - plain["simulated/client_flops"]
+    more = {kind: more[:, :, place] for place, kind in enumerate(WORK)}
+    there, back = 3 + 2 + 1 + 1 + 4, 6 + 0 + 1 + 1 + 0  # clip, noise, dropout, the largest, levels; a number
+    rows = STEPS * BATCH * SMASHED_FLOATS
+    assert (more["query_forward"] == rows * there).all()
+    assert (more["key_forward"] == rows * there).all()
+    assert (more["backward"] == rows * back).all()
+    assert not more["ema"].any()
+    assert not more["optimiser"].any()
+    kept = BATCH * (4 * (SMASHED_FLOATS + 1) + 2 * SMASHED_FLOATS)  # samples and norms, and two masks of a byte
+    memory = dict(zip(MEMORY, found["cost/client_memory"] - plain["cost/client_memory"], strict=True))
+    assert {kind: amount for kind, amount in memory.items() if amount} == {"activations": kept, "peak": kept}
+    assert found["summary"]["protection"]["sends"] == 2 * 2, "an image once an epoch, as query and as key"
+
+
+def test_topk_sends_just_what_the_defence_keeps(run):
+    keep = ("defence.keep_share=0.1", "communication.smashed=topk", "communication.topk=0.1")
+    simulation, found = run("compute.precision=fp32", *keep)
+    assert (found["simulated/bytes"][:, :, MESSAGES.index("query_up")] == STEPS * BATCH * 103 * (4 + FLOAT)).all()
+    _, other = run("compute.precision=fp32", "defence.keep_share=0.1")
+    np.testing.assert_array_equal(found["steps/loss"], other["steps/loss"])
+    assert simulation.config.defence.keep_share == 0.1
+
+
+def test_nopeek_costs_distances(run):
+    same = ("compute.precision=fp32", "contrast.symmetric=off", "client.batch_size=4", "steps_per_epoch=4")
+    _, plain = run(*same)
+    _, found = run(*same, "defence.nopeek=1")
+    more = found["simulated/client_flops"] - plain["simulated/client_flops"]
+    place = WORK.index("defence")
+    assert (more[:, :, place] == STEPS * 4 * 4 * (3 * 16 * 16 + 6 * SMASHED_FLOATS)).all()
+    assert more.sum() == more[:, :, place].sum()
+    assert (found["cost/client_memory"] - plain["cost/client_memory"]).tolist()[-2:] == [4 * 16 * FLOAT] * 2
+
+
 def test_compression_costs_memory_on_the_device(run):
     _, plain = run("method=monacosfl")
     _, found = run("method=monacosfl", "federation.momentum_compression=int8", "federation.aligned_layers=['stem']")

@@ -59,6 +59,10 @@ def machine():
         ("communication.download_every=3", "communication.smashed=int8", "communication.gradient=topk"),
         ("communication.smashed=topk", "communication.topk=0.3", "client.frozen=true"),
         ("method=split_vertical", "client.count=4"),
+        (
+            *("defence.clip=2", "defence.dropout=0.2", "defence.nopeek=1", "client.batch_size=4"),
+            *("defence.keep_share=0.3", "communication.smashed=topk", "communication.topk=0.3"),
+        ),
         ("method=split_vertical", "client.count=2", "client.holds_labels=true"),
         ("client.sampling=trace", "client.availability=['10', '11', '01']"),
     ],
