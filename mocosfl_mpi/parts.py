@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -99,9 +98,7 @@ def stacked(network: SplitNetwork, engine: Engine) -> StackedModel:
 
 def client_cost(config: Config, network: SplitNetwork) -> SegmentCost:
     """FLOPs per image of all that a client computes."""
-    cost = measure(network.first, network.input_shape).last + guard_cost(
-        config, network.smashed_floats, math.prod(network.input_shape)
-    )
+    cost = measure(network.first, network.input_shape).last + guard_cost(config, network)
     if network.last is not None:
         cost += measure(network.last, (feature_dim(config.model),)).answering
     return resistance.added(config, network, cost) if config.resists else cost
@@ -119,9 +116,10 @@ def initial(config: Config, online: Tensor, key_dim: int, streams: Streams) -> d
     return {state: initial[state] for state in states}
 
 
-def shield(config: Config, streams: Streams) -> Shield | None:
+def shield(config: Config, streams: Streams, terms: Sequence[CutTerm]) -> Shield | None:
     """What protects smashed data when they leave; None where nothing does."""
-    return Streamed(config, streams) if guard(config) else None
+    decoders = [term.slope for term in terms if isinstance(term, resistance.Resistance)]
+    return Streamed(config, streams, *decoders) if guard(config) else None
 
 
 def terms(config: Config, problem: Problem, network: SplitNetwork, engine: Engine, streams: Streams) -> list[CutTerm]:

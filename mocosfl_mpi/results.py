@@ -67,7 +67,7 @@ def open_record(
     server_costs = measure(network.trunk, network.trunk_shape) if network.trunk else NOTHING
     server_cost = server_costs.last if frozen else server_costs.answering
     client_work = per_image(cost, frozen, algorithm.momentum), per_step(cost, frozen, algorithm.momentum)
-    guarded = guard_cost(config, network.smashed_floats, math.prod(network.input_shape))
+    guarded = guard_cost(config, network)
     beside_network = per_image(guarded, frozen, algorithm.momentum)
     flops = np.array([list(client_work[0].values()), list(per_image(server_cost, False, algorithm.momentum).values())])
     server_work = per_step(server_cost, False, algorithm.momentum)

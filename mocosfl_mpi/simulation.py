@@ -122,7 +122,7 @@ class Simulation:
             exchange,
             self.meter,
             terms,
-            parts.shield(config, streams),
+            parts.shield(config, streams, terms),
         )
         self.main_server = (
             ALGORITHMS[config.method].server(config, network.trunk, network.key_dim, streams, engine)

@@ -226,13 +226,13 @@ class Population:
         for block, (query, key) in zip(self.blocks, views, strict=True):
             with self._meter.phase("client_forward"):
                 smashed = block.forward(query, key)
-                sent, pull = self._shield.query(smashed[0], block.clients, epoch, step)
+                sent, pull = self._shield.query(block, query, smashed[0], epoch, step)
                 self._pulls.append(pull)
                 queries.append(sent)
                 if self._config.supervised:
                     keys.append(key)
                 elif smashed[1] is not None:
-                    keys.append(self._shield.key(smashed[1], block.clients, epoch, step))
+                    keys.append(self._shield.key(block, key, smashed[1], epoch, step))
         return queries, keys
 
     def backward(self, gradients: Sequence[Tensor], epoch: int, answered: Mask) -> None:

@@ -31,6 +31,12 @@ def check(config: Config) -> None:
         )
     _check_compression(config)
     _check_nopeek(config)
+    if defence.adversarial and not config.resists:
+        why = "client.frozen = true trains none" if config.client.frozen else "defence.resistance = 0 trains none"
+        raise ValueError(
+            f"defence.adversarial = {defence.adversarial} goes against the client's own decoder, and {why}; "
+            + ("leave one of them out" if config.client.frozen else "set defence.resistance, or leave adversarial out")
+        )
 
 
 def _check_noise(defence: Defence) -> None:

@@ -282,11 +282,14 @@ class Communication(Section):
 class Defence(Section):
     """What clients do against those who would draw images from their smashed data (docs/defences.md).
 
-    Before these leave, query and key data alike, in this order: clip, add noise, drop elements, keep the largest,
-    quantise. Evaluations send nothing. In training: `nopeek` and `resistance`. `taressfl` resists in the first stage,
-    `mocosfl pretrain`, and its frozen clients no more.
+    Before these leave, query and key data alike, in this order: move against a decoder, clip, add noise, drop elements,
+    keep the largest, quantise. Evaluations send nothing. In training: `nopeek` and `resistance`. `taressfl` resists in
+    the first stage, `mocosfl pretrain`, and its frozen clients no more.
     """
 
+    adversarial: Annotated[float, Field(ge=0.0)] = 0.0
+    """Every number is moved by so much against the client's own decoder, which `resistance` trains: z - ε·sign of the
+    similarity's derivative; 0 = off."""
     clip: Annotated[float, Field(gt=0.0)] | None = None
     """Largest L2 norm of a sample's smashed data, which longer ones are scaled down to; empty = not clipped."""
     noise: Literal["none", "gaussian", "laplace"] = "none"
@@ -436,7 +439,7 @@ ADDED: Final = (
     "communication.loss_threshold", "communication.warmup_epochs", "communication.replay_mib",
     "communication.download_every", "communication.smashed", "communication.gradient", "communication.topk",
     "defence.clip", "defence.noise", "defence.noise_scale", "defence.delta", "defence.dropout", "defence.keep_share",
-    "defence.keep", "defence.levels", "defence.nopeek",
+    "defence.keep", "defence.levels", "defence.nopeek", "defence.adversarial",
     "defence.resistance", "defence.resistance_ssim", "defence.resistance_decoder", "defence.resistance_steps",
     "defence.resistance_every", "defence.resistance_lr",
     "pretraining.auxiliary", "pretraining.auxiliary_images", "pretraining.target_share", "pretraining.epochs",

@@ -249,7 +249,7 @@ def experiment(config: Config, images: ImageSet, machine: Kernels | Elsewhere | 
     if split.last is not None:
         shape = (backbones.feature_dim(config.model),)
         bottom = both_ends(bottom, segment(split.last, shape, fused=False, itemsize=MASTERS[chosen].itemsize))
-    guarded = guard_cost(config, split.smashed_floats, math.prod(split.input_shape))
+    guarded = guard_cost(config, split)
     bottom = replace(bottom, costs=Costs(*(costs + guarded for costs in bottom.costs)))
     network = Network(
         bottom=bottom,

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mocosfl_mpi.clients.participation import pool
+from mocosfl_mpi.clients.participation import Ids, pool
 from mocosfl_mpi.clients.reliability import Reliability
-from mocosfl_mpi.clients.shield import Ids
 from mocosfl_mpi.clients.wealth import factors
 from mocosfl_mpi.config import Config
 from mocosfl_mpi.privacy.accounting import Guarantee, guarantee

@@ -147,6 +147,12 @@ class Resistance(CutTerm):
         above = score > self._settings.resistance_ssim
         return slope * (self._settings.resistance * above)[:, None, None, None, None]
 
+    def slope(self, block: Block, images: Tensor, smashed: Tensor) -> Tensor:
+        """∂s/∂z ``[lanes, rows, C, h, w]`` of the attacker as it stands, in evaluation mode; nothing changes."""
+        weights, statistics = (block.state[STATE][:, self._parts[place]] for place in (0, 3))
+        images = self._images.restore(images.to(weights.dtype)).contiguous()
+        return self._exposed(weights, statistics, smashed.to(weights.dtype).contiguous(), images)[1]
+
     def _slope(self, weights: Tensor, statistics: Tensor, smashed: Tensor, images: Tensor) -> Tensor:
         """∂s/∂w ``[lanes, W]`` of every lane; running ``statistics [lanes, …]`` are updated in place."""
         with torch.enable_grad():
@@ -195,6 +201,13 @@ def added(config: Config, network: SplitNetwork, cost: SegmentCost) -> SegmentCo
         attacker=times * (costs.last.forward + costs.last.backward),
         attacker_step=times * ADAM_FLOPS_PER_PARAMETER * costs.last.parameters,
     )
+
+
+def slope_flops(config: Config, network: SplitNetwork) -> int:
+    """FLOPs of the attacker's score of one image and its derivative at the smashed data."""
+    opponent = Opponent(attacker(config, network, Streams(config.seed), torch.float32))
+    cost = measure(opponent, network.smashed_shape).answering
+    return cost.forward + cost.backward_input
 
 
 def device_memory(config: Config, network: SplitNetwork) -> int:

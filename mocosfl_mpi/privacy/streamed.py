@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import replace
 
-import numpy as np
 from torch import Tensor
 
-from mocosfl_mpi.clients.shield import Ids, Pull
+from mocosfl_mpi.clients.block import Block
+from mocosfl_mpi.clients.shield import Pull
 from mocosfl_mpi.config import Config
 from mocosfl_mpi.cost.flops import SegmentCost
 from mocosfl_mpi.cost.memory import ClientMemory
 from mocosfl_mpi.privacy import nopeek
+from mocosfl_mpi.privacy.resistance import slope_flops
 from mocosfl_mpi.privacy.transforms import guard
+from mocosfl_mpi.split.cut import SplitNetwork
 from mocosfl_mpi.streams import Streams
+
+Slope = Callable[[Block, Tensor, Tensor], Tensor]
+"""(block, images, smashed data) to the derivative of how well the clients' own decoders draw the images."""
 
 
 class Streamed:
@@ -22,27 +29,33 @@ class Streamed:
     Draws are from the streams ("defence query" or "defence key", epoch, step, client).
     """
 
-    def __init__(self, config: Config, streams: Streams) -> None:
+    def __init__(self, config: Config, streams: Streams, slope: Slope | None = None) -> None:
         self._guard = guard(config)
         self._streams = streams
+        self._slope = slope if config.defence.adversarial else None
 
-    def query(self, smashed: Tensor, clients: Ids, epoch: int, step: int) -> tuple[Tensor, Pull]:
+    def query(self, block: Block, images: Tensor, smashed: Tensor, epoch: int, step: int) -> tuple[Tensor, Pull]:
         """What a block sends of ``smashed [lanes, rows, C, h, w]``, and the way back for its gradient."""
-        return self._guard.send(smashed, self._draws("query", clients, epoch, step))
+        return self._send("query", block, images, smashed, epoch, step)
 
-    def key(self, smashed: Tensor, clients: Ids, epoch: int, step: int) -> Tensor:
+    def key(self, block: Block, images: Tensor, smashed: Tensor, epoch: int, step: int) -> Tensor:
         """The same of key data, to which no gradient comes back."""
-        return self._guard.send(smashed, self._draws("key", clients, epoch, step))[0]
+        return self._send("key", block, images, smashed, epoch, step)[0]
 
-    def _draws(self, branch: str, clients: Ids, epoch: int, step: int) -> list[np.random.Generator]:
-        return [self._streams.generator(f"defence {branch}", epoch, step, int(client)) for client in clients]
+    def _send(
+        self, branch: str, block: Block, images: Tensor, smashed: Tensor, epoch: int, step: int
+    ) -> tuple[Tensor, Pull]:
+        draws = [self._streams.generator(f"defence {branch}", epoch, step, int(client)) for client in block.clients]
+        return self._guard.send(smashed, draws, self._slope(block, images, smashed) if self._slope else None)
 
 
-def guard_cost(config: Config, numbers: int, pixels: int) -> SegmentCost:
-    """What a client's defences compute on an image of ``pixels`` numbers and its smashed data of ``numbers``."""
+def guard_cost(config: Config, network: SplitNetwork) -> SegmentCost:
+    """What a client's defences compute on an image and its smashed data; not what `resistance` adds."""
+    numbers, pixels, defence = network.smashed_floats, math.prod(network.input_shape), config.defence
     there, back = guard(config).flops(numbers)
+    there += slope_flops(config, network) if defence.adversarial else 0
     found = SegmentCost(forward=there, backward_weights=0, backward_input=back, parameters=0)
-    if not config.defence.nopeek:
+    if not defence.nopeek:
         return found
     return found.defended(image=nopeek.flops(config.rows_per_client, pixels, numbers))
 

@@ -1,8 +1,9 @@
 """What a client does to its smashed data before they leave, and what its backward pass makes of that.
 
-A chain of small pieces in one order: clip ▸ add noise ▸ drop elements ▸ keep the largest ▸ quantise. Attacks take it
-from a configuration by ``guard``: what a victim sends in an attack is defended as in training, and an attacker who
-knows the defence can draw from it. docs/defences.md has formulae, sources, and what none of them protects.
+A chain of small pieces in one order: move against a decoder ▸ clip ▸ add noise ▸ drop elements ▸ keep the largest ▸
+quantise. Attacks take it from a configuration by ``guard``: what a victim sends in an attack is defended as in
+training, and an attacker who knows the defence can draw from it. docs/defences.md has formulae, sources, and what none
+of them protects.
 """
 
 from __future__ import annotations
@@ -184,31 +185,45 @@ class Quantised:
 class Guard:
     """The defences of one configuration, in their order; without any, smashed data leave as they are."""
 
-    def __init__(self, pieces: Sequence[Piece]) -> None:
+    def __init__(self, pieces: Sequence[Piece], adversarial: float = 0.0) -> None:
         self.pieces = tuple(pieces)
+        self.adversarial = adversarial
+        """By how much numbers are moved first, against the sign of a ``slope``."""
 
     def __bool__(self) -> bool:
         """Whether there is any."""
-        return bool(self.pieces)
+        return bool(self.pieces) or self.adversarial > 0.0
 
-    def apply(self, smashed: Tensor, generator: np.random.Generator) -> Tensor:
-        """What arrives of a client's batch ``smashed [n, C, h, w]``, in its type; every call draws afresh.
+    def apply(self, smashed: Tensor, generator: np.random.Generator, slope: Tensor | None = None) -> Tensor:
+        """What is sent of a client's batch ``smashed [n, C, h, w]``, in its type; every call draws on.
 
-        Differentiable nowhere: an attacker's gradient goes through ``send``.
+        ``slope``: as for ``send``. Differentiable nowhere: an attacker's gradient goes through ``send``.
         """
-        return self.send(smashed[None], [generator])[0][0]
+        return self.send(smashed[None], [generator], None if slope is None else slope[None])[0][0]
 
-    def send(self, smashed: Tensor, draws: Draws) -> tuple[Tensor, Pull]:
+    def send(self, smashed: Tensor, draws: Draws, slope: Tensor | None = None) -> tuple[Tensor, Pull]:
         """What is sent of the batches ``smashed [lanes, n, C, h, w]``, each with its own generator, and the way back.
 
-        In the type of ``smashed``; between, in float32 at least.
+        In the type of ``smashed``; between, in float32 at least. ``slope``, of its shape: the derivative of the
+        similarity of images to what the client's own decoder draws.
+
+        Raises
+        ------
+        ValueError
+            No ``slope`` where data are to be moved against it: whoever asks must bring the victim's decoder.
         """
-        if not self.pieces:
+        if not self:
             return smashed, _as_it_is
         shape, dtype = smashed.shape, smashed.dtype
         wide = torch.promote_types(dtype, torch.float32)
         rows = smashed.detach().flatten(_ROW).to(wide)
         pulls = []
+        if self.adversarial:
+            if slope is None:
+                raise ValueError("defence.adversarial needs the slope of the client's own decoder at its smashed data")
+            rows = (
+                rows - self.adversarial * slope.flatten(_ROW).sign()
+            )  # the way back: signs are constant nearly always
         for piece in self.pieces:
             rows, pull = piece(rows, draws)
             pulls.append(pull)
@@ -222,8 +237,9 @@ class Guard:
         return rows.view(shape).to(dtype), back
 
     def flops(self, numbers: int) -> tuple[int, int]:
-        """FLOPs of a sample of ``numbers``, there and back."""
-        there, back = zip((0, 0), *(piece.flops(numbers) for piece in self.pieces), strict=True)
+        """FLOPs of a sample of ``numbers``, there and back, without those of a slope."""
+        moved = (2 * numbers * (self.adversarial > 0.0), 0)
+        there, back = zip(moved, *(piece.flops(numbers) for piece in self.pieces), strict=True)
         return sum(there), sum(back)
 
     def kept(self, numbers: int, itemsize: int) -> int:
@@ -246,4 +262,4 @@ def guard(config: Config) -> Guard:
         pieces.append(kind(defence.keep_share))
     if defence.levels is not None:
         pieces.append(Quantised(defence.levels))
-    return Guard(pieces)
+    return Guard(pieces, defence.adversarial)

@@ -150,9 +150,10 @@ ROWS = {
         "compute.backend=stacked",
         "compute.precision=bf16",
     ),
-    "every defence, nopeek": (
+    "every defence": (
         *(f"defence.{setting}" for setting in ("clip=2", "noise=gaussian", "noise_scale=0.3", "dropout=0.1")),
-        *(f"defence.{setting}" for setting in ("keep_share=0.5", "levels=16", "nopeek=1")),
+        *(f"defence.{setting}" for setting in ("keep_share=0.5", "levels=16", "nopeek=1", "adversarial=0.1")),
+        *("defence.resistance=1", "defence.resistance_decoder=conv_normN0C4"),
         "client.batch_size=4",
         "compute.block_size=2",
     ),

@@ -3,6 +3,7 @@
 import ast
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -35,6 +36,11 @@ def draws(*seeds):
 
 def maps(*shape, seed=0, dtype=torch.float64):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+
+
+def block(clients):
+    """Who sends."""
+    return SimpleNamespace(clients=clients)
 
 
 def rows(*numbers):
@@ -169,25 +175,26 @@ def test_an_attack_sees_what_was_sent_in_training(dtype):
     config = configuration(*EVERYTHING)
     given = maps(3, 4, 2, 5, 5, dtype=dtype).movedim(2, -1).contiguous().movedim(-1, 2)  # as the fused backend has it
     streams, clients = Streams(config.seed), np.array([3, 7, 11])
-    sent, _ = Streamed(config, streams).query(given, clients, 2, 5)
+    sent, _ = Streamed(config, streams).query(block(clients), None, given, 2, 5)
     assert sent.dtype == dtype
     for lane, client in enumerate(clients):
         found = guard(config).apply(given[lane], streams.generator("defence query", 2, 5, client))
         assert torch.equal(found, sent[lane])
-    alone, _ = Streamed(config, streams).query(given[1:2], clients[1:2], 2, 5)
+    alone, _ = Streamed(config, streams).query(block(clients[1:2]), None, given[1:2], 2, 5)
     assert torch.equal(alone[0], sent[1]), "a client's data depend on no company"
 
 
 def test_every_step_client_and_branch_has_its_own_noise():
     config = configuration("defence.noise=gaussian", "defence.noise_scale=1")
     shield, zeros = Streamed(config, Streams(config.seed)), torch.zeros(2, 1, 1, 4, 4)
-    seen = [shield.query(zeros, np.array([0, 1]), *when)[0] for when in ((0, 0), (0, 1), (1, 0))]
-    seen.append(shield.key(zeros, np.array([0, 1]), 0, 0))
+    two = block([0, 1])
+    seen = [shield.query(two, None, zeros, *when)[0] for when in ((0, 0), (0, 1), (1, 0))]
+    seen.append(shield.key(two, None, zeros, 0, 0))
     noise = torch.stack(seen).flatten(0, 1).flatten(1)
     assert len({tuple(row.tolist()) for row in noise}) == len(noise) == 8
-    again = shield.query(zeros, np.array([0, 1]), 0, 0)[0]
+    again = shield.query(two, None, zeros, 0, 0)[0]
     assert torch.equal(again, seen[0])
-    other = Streamed(config, Streams(config.seed + 1)).query(zeros, np.array([0, 1]), 0, 0)[0]
+    other = Streamed(config, Streams(config.seed + 1)).query(two, None, zeros, 0, 0)[0]
     assert not torch.equal(other, seen[0])
 
 
@@ -201,6 +208,35 @@ def test_what_is_not_finite_is_not_hidden():
     given = torch.full((1, 2, 1, 2, 2), math.nan)
     for piece in (Clipped(1.0), Noisy("gaussian", 1.0), Largest(0.5)):
         assert not Guard([piece]).send(given, draws(0))[0].isfinite().all(), piece
+
+
+def test_data_move_against_the_slope_first():
+    chain = Guard([Clipped(1.0)], adversarial=0.5)
+    given, slope = torch.tensor([[[[[2.0]], [[0.0]]]]]), torch.tensor([[[[[-3.0]], [[1e-9]]]]])
+    sent, pull = chain.send(given, draws(0), slope)
+    moved = torch.tensor([2.5, -0.5])
+    assert torch.allclose(sent.flatten(), moved / moved.norm())
+    assert torch.allclose(chain.apply(given[0], np.random.default_rng(0), slope[0]), sent[0])
+    assert pull(moved.view(sent.shape)).abs().max() < 1e-6, "nothing comes back along the sample that is clipped"
+    assert chain.flops(10) == (30 + 20, 60)
+    with pytest.raises(ValueError, match="needs the slope"):
+        chain.apply(given[0], np.random.default_rng(0))
+
+
+def test_adversarial_noise_asks_the_clients_own_decoder():
+    config = configuration("defence.adversarial=0.25", "defence.resistance=1")
+    asked = []
+
+    def slope(*of):
+        asked.append(of)
+        return -of[2]
+
+    shield, smashed, images = Streamed(config, Streams(1), slope), maps(2, 4, 3, 2, 2), maps(2, 4, 1, 8, 8, seed=1)
+    two = block([0, 1])
+    sent, _ = shield.query(two, images, smashed, 0, 0)
+    assert torch.allclose(sent, smashed + 0.25 * smashed.sign())
+    assert shield.key(two, images, smashed, 0, 0).equal(sent)
+    assert [of[0] is two and of[1] is images for of in asked] == [True, True]
 
 
 def test_flops_are_sums_over_the_pieces():
