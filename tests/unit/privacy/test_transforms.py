@@ -10,7 +10,10 @@ import pytest
 import torch
 from torch.autograd import Function, gradcheck
 
-from mocosfl_mpi.config import Config, apply_settings, parse
+from mocosfl_mpi.config import Config, Defence, apply_settings, parse
+from mocosfl_mpi.privacy.decoders import decoder
+from mocosfl_mpi.privacy.resistance import STATE, Images, Resistance
+from mocosfl_mpi.privacy.ssim import ssim
 from mocosfl_mpi.privacy.streamed import Streamed
 from mocosfl_mpi.privacy.transforms import Clipped, Dropped, Guard, Largest, LargestPublished, Noisy, Quantised, guard
 from mocosfl_mpi.streams import Streams
@@ -237,6 +240,21 @@ def test_adversarial_noise_asks_the_clients_own_decoder():
     assert torch.allclose(sent, smashed + 0.25 * smashed.sign())
     assert shield.key(two, images, smashed, 0, 0).equal(sent)
     assert [of[0] is two and of[1] is images for of in asked] == [True, True]
+
+
+def test_the_slope_is_that_of_the_decoder_in_evaluation():
+    torch.manual_seed(0)
+    network = decoder("conv_normN0C4", (3, 4, 4), (1, 8, 8), "group").double()
+    term = Resistance(Defence(resistance=1.0), network, Images(torch.tensor([0.4]), torch.tensor([0.2])))
+    pixels = torch.rand(2, 3, 1, 8, 8, dtype=torch.float64)
+    smashed, states = maps(2, 3, 3, 4, 4), term.initial[STATE].repeat(2, 1)
+    owner = SimpleNamespace(state={STATE: states.clone()})
+    found = term.slope(owner, (pixels - 0.4) / 0.2, smashed)
+    assert torch.equal(owner.state[STATE], states), "asked, not taught"
+    for lane in range(2):
+        leaf = smashed[lane].clone().requires_grad_()
+        ssim(network.eval()(leaf), pixels[lane]).mean().backward()
+        assert torch.allclose(found[lane], leaf.grad, rtol=1e-6, atol=1e-12)
 
 
 def test_flops_are_sums_over_the_pieces():
