@@ -100,6 +100,7 @@ def open_record(
         rich_memory = with_guard(
             rich_memory, config, network.smashed_floats, rows * config.client.rich_batch_factor, itemsize
         )
+    exposed, remarks = _protection(config, source) if defended else ({}, [])
     own_memory = algorithm.widths(config, model.parameters, network.key_dim).get("memory", 0)
     multiples = factors(config)
     placed = deal(np.arange(config.pool_size), config.block_size, cluster.hosts, multiples[: config.pool_size])
@@ -123,7 +124,7 @@ def open_record(
         "cost/client_feature_memory": own_memory * 4,
         "cost/client_memory": [getattr(client_memory, kind) for kind in MEMORY],
         **({"cost/rich_client_memory": [getattr(rich_memory, kind) for kind in MEMORY]} if config.rich_clients else {}),
-        **(_protection(config, source) if defended else {}),
+        **exposed,
         **({"cost/defence_memory": device_memory(config, network)} if config.resists else {}),
         "ranks/host": hosts,
         "ranks/threads": threads,
@@ -140,7 +141,7 @@ def open_record(
         server_threads=server_threads,
         host_threads=config.compute.host_threads,
         versions=software_versions(cluster.library()),
-        notes=source.data.notes,
+        notes=[*source.data.notes, *remarks],
     )
     earlier = resumption.earlier()
     if earlier is not None:
@@ -151,13 +152,18 @@ def open_record(
     return Recorder.create(resumption.out / FILE_NAME, sizes, attributes, fixed, earlier)
 
 
-def _protection(config: Config, source: Source) -> dict[str, Any]:
-    """How often an image is exposed at most, and what is guaranteed of it; an expert's images are the server's own."""
+def _protection(config: Config, source: Source) -> tuple[dict[str, Any], list[str]]:
+    """How often an image is exposed at most, and what is guaranteed of it; why nothing is, where something could be.
+
+    An expert's images are the server's own.
+    """
     if config.pretraining.expert:
-        return {"privacy/sends": 0, "privacy/epsilon": math.nan}
+        return {"privacy/sends": 0, "privacy/epsilon": math.nan}, []
     steps = Problem(np.empty(0, dtype=np.uint8), source.parts, (), ()).steps_per_epoch(config)
     found = protection(config, steps, source.parts)
-    return {"privacy/sends": found.sends, "privacy/epsilon": math.nan if found.epsilon is None else found.epsilon}
+    known = found.epsilon is not None
+    values = {"privacy/sends": found.sends, "privacy/epsilon": found.epsilon if known else math.nan}
+    return values, [found.text] if config.defence.private and not known else []
 
 
 class Results:

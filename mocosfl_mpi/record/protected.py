@@ -44,7 +44,7 @@ def words(found: Mapping[str, Any]) -> str:
             f"alone, sent up to {found['sends']} times"
         )
     elif defences.get("noise") == "gaussian" and "clip" in defences:
-        verdict = "no guarantee known"
+        verdict = "no ε is known: see the notes"
     else:
         verdict = "additive noise, no guarantee" if "noise" in defences else "no guarantee"
     return f"{', '.join(parts)}; {verdict}"
