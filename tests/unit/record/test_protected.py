@@ -23,8 +23,8 @@ def test_a_guarantee_is_said_with_what_it_is_of():
     found = protection(Fake(CLIPPED | {"delta": 1e-6}, 12.345678))
     assert found == {"defences": CLIPPED | {"delta": 1e-6}, "sends": 40, "epsilon": 12.345678, "delta": 1e-6}
     assert words(found) == (
-        "clip 2, noise gaussian, noise_scale 8; ε = 12.35 at δ = 1e-06 for the exchange of one image, of its smashed data "
-        "alone, sent up to 40 times"
+        "clip 2, noise gaussian, noise_scale 8; ε = 12.35 at δ = 1e-06 for the exchange of one image, of its smashed "
+        "data alone, sent up to 40 times"
     )
     assert protection(Fake(CLIPPED, 3.0))["delta"] == 1e-5
 
