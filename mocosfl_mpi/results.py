@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -53,10 +53,11 @@ def open_record(
     hosts: list[str],
     server_threads: int,
     beside: int,
+    more: Mapping[str, Any],
 ) -> Recorder:
     """Create ``run.h5`` with all that is known before training, or with the rows of the run it continues (rank 0).
 
-    ``beside``: bytes that a client keeps beside its models for their alignment.
+    ``beside``: bytes that a client keeps beside its models for their alignment; ``more``: further fixed entries.
     """
     assert source is not None
     frozen = config.client.frozen
@@ -112,6 +113,7 @@ def open_record(
         "cost/client_memory": [getattr(client_memory, kind) for kind in MEMORY],
         **({"cost/rich_client_memory": [getattr(rich_memory, kind) for kind in MEMORY]} if config.rich_clients else {}),
         **({"cost/defence_memory": device_memory(config, network)} if config.resists else {}),
+        **more,
         "ranks/host": hosts,
         "ranks/threads": threads,
         "ranks/clients": [placed.clients_of(rank) for rank in range(cluster.size)],
