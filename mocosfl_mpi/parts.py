@@ -93,7 +93,7 @@ def feed(config: Config, problem: Problem, views: ViewMaker, streams: Streams) -
 
 def _feeds(config: Config, problem: Problem, auxiliary: Auxiliary, views: ViewMaker, streams: Streams) -> list[Feed]:
     """Of an expert: its target images, if any, then the auxiliary ones, with draws and statistics of their own."""
-    size = config.pretraining.batch_size
+    size = config.pretraining.batch
     target = [Feed(problem.pixels, problem.parts, size, views, streams)] if len(problem.parts[0]) else []
     other = ViewMaker(views.config, views.size, auxiliary.mean, auxiliary.std, views.dtype)
     everything = [np.arange(len(auxiliary.pixels))]

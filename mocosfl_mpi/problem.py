@@ -156,7 +156,7 @@ class Problem:
         if self.auxiliary is None:
             return own
         other = torch.tensor(self.auxiliary.mean), torch.tensor(self.auxiliary.std)
-        size, times = config.pretraining.batch_size, 2 if config.both_roles else 1
+        size, times = config.pretraining.batch, 2 if config.both_roles else 1
         kinds = [own, other] if len(self.parts[0]) else [other]
         mean, std = (torch.stack([kind[which] for kind in kinds]).repeat_interleave(size, 0) for which in (0, 1))
         return mean.repeat(times, 1), std.repeat(times, 1)
@@ -181,7 +181,7 @@ class Problem:
         together = config.client.batch_size * int(factors(config).sum())  # all clients' batches
         passes = config.client.local_epochs * -(-int(self.images.sum()) // together)
         if self.auxiliary is not None:
-            passes = -(-max(len(self.parts[0]), len(self.auxiliary.pixels)) // config.pretraining.batch_size)
+            passes = -(-max(len(self.parts[0]), len(self.auxiliary.pixels)) // config.pretraining.batch)
         steps = config.steps_per_epoch or passes
         if config.sync_freq > steps:
             raise BadInput(

@@ -46,7 +46,7 @@ def first_stage(config: Config, origin: str) -> Config:
         "federation": {"sync_freq": 1},
         "client": {
             "count": 1,
-            "batch_size": kinds * settings.batch_size,
+            "batch_size": kinds * settings.batch,
             "lr": settings.lr,
             "momentum": config.client.momentum,
             "weight_decay": config.client.weight_decay,

@@ -388,6 +388,10 @@ def other_values():
         "model.width": 32,
         "data.image_size": 64,
         "views.size": 48,
+        "client.pretrained": "expert",
+        "defence.resistance_decoder": "conv_normN0C16",
+        "pretraining.auxiliary": "cifar100",
+        "pretraining.choose": "knn",
     }
     for name, _, default in all_settings():
         if name in special:
@@ -417,6 +421,12 @@ NEEDS = {
     "communication.replay_mib": {"epochs": 12, "communication.loss_threshold": 0.1},
     "communication.topk": {"communication.smashed": "topk"},
     "client.holds_labels": {"method": "split_vertical", "client.count": 4},
+    "server.pretrained": {"client.pretrained": "expert"},
+    **{
+        f"defence.resistance_{name}": {"defence.resistance": 1.0}
+        for name in ("ssim", "decoder", "steps", "every", "lr")
+    },
+    "pretraining.auxiliary_images": {"pretraining.auxiliary": "cifar100"},
 }
 """Without which a setting is refused."""
 
