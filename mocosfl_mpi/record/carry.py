@@ -91,7 +91,7 @@ def recover(path: Path) -> dict[str, int]:
 def _grown(value: Any, shape: tuple[int, ...]) -> Any:
     """A value with zeros for the labels that have since been added at the end of its axes."""
     now = np.asarray(value)
-    more = [(0, wanted - length) for length, wanted in zip(now.shape, shape, strict=False)]
+    more = [(0, max(0, wanted - length)) for length, wanted in zip(now.shape, shape, strict=False)]
     return np.pad(now, more) if any(end > 0 for _, end in more) else value
 
 
