@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from mocosfl_mpi.config import Config
 from tests.reference.local_oracle import Client
 from tests.reference.oracle import Drift, FedServer, Weights, average, rate, synchronise, velocities, weights_of
+from tests.reference.resistance_oracle import Opponent
 
 Batches = Callable[[int, int, int], tuple[Tensor, Tensor]]
 """(epoch, step, client) to the images ``[B, C, H, W]`` and labels ``[B]`` of that client's batch."""
@@ -95,10 +96,12 @@ def run(
     images: Sequence[int],
     steps: int,
     order: Callable[[int, int], Sequence[int]],
+    opponents: Sequence[Opponent] = (),
 ) -> Outcome:
     """Train for ``config.epochs`` epochs of ``steps`` steps; ``trunk``: what stands behind the cut, if there is one.
 
-    ``order``: of so many clients, at a step of the run: who comes first.
+    ``order``: of so many clients, at a step of the run: who comes first. ``opponents``: of all clients, where they
+    learn to resist.
     """
     outcome = Outcome([Client(bottom, config) for _ in range(config.client.count)], [])
     turns = config.method in ("split_vanilla", "split_u_shaped")
@@ -128,7 +131,8 @@ def run(
             for place in sequence:
                 inputs, labels = batches(epoch, step, pool[place])
                 client = outcome.clients[pool[place]]
-                logits, optimisers = client.online(inputs), [client.optimiser]
+                smashed = logits = client.online(inputs)
+                optimisers = [client.optimiser]
                 if outcome.servers:
                     server = outcome.servers[place if config.method == "sfl_v1" else 0]
                     logits = server.network(logits)
@@ -136,7 +140,8 @@ def run(
                 if config.method == "split_u_shaped":
                     logits = client.online.head(logits)
                 loss = cross_entropy(logits, labels)
-                learn(optimisers, loss)
+                term = opponents[pool[place]].term(smashed, inputs) if opponents else 0.0
+                learn(optimisers, loss + term)
                 found.append((float(loss.detach()), right(logits, labels)))
             outcome.losses.append(sum(loss for loss, _ in found) / len(found))
             outcome.accuracies.append(sum(hits for _, hits in found) / len(found))
