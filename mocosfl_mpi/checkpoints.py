@@ -15,6 +15,7 @@ from mocosfl_mpi.chronicle import Chronicle
 from mocosfl_mpi.clients.population import Population
 from mocosfl_mpi.comm.cluster import Cluster
 from mocosfl_mpi.errors import BadInput, RunFailed
+from mocosfl_mpi.experts import Keeper
 from mocosfl_mpi.record.checkpoint import DIRECTORY, Checkpoint, Draft, Manifest
 from mocosfl_mpi.record.writer import Recorder
 from mocosfl_mpi.saving import Saving
@@ -36,7 +37,9 @@ class Checkpoints:
         chronicle: Chronicle,
         recorder: Recorder | None,
         speaker: Speaker,
+        keeper: Keeper | None = None,
     ) -> None:
+        self._keeper = keeper
         self._directory = out / DIRECTORY
         self._facts = facts
         self._cluster = cluster
@@ -90,6 +93,8 @@ class Checkpoints:
             yield f"server-{kind}", {name: tensor.detach().numpy() for name, tensor in tensors.items()}
         for name, tensors in self._saving.state():
             yield name, {key: value.numpy() for key, value in tensors.items()}
+        if self._keeper is not None:
+            yield "expert", self._keeper.state()
         yield "chronicle", self._chronicle.state()
 
     def _fail(self, draft: Draft | None, problem: str, must: bool) -> None:
@@ -125,6 +130,8 @@ class Checkpoints:
                 self._main_server.restore(
                     {kind: _tensors(saved, f"server-{kind}") for kind in self._main_server.state()}
                 )
+            if self._keeper is not None:
+                self._keeper.restore(saved.arrays("expert"))
             self._restore_chronicle(saved)
         except (KeyError, RuntimeError, ValueError) as error:
             raise BadInput(f"the checkpoint {saved.path} does not fit this network: {error}") from None

@@ -23,6 +23,7 @@ from mocosfl_mpi.evaluation.health import effective_rank, feature_std, hardness
 from mocosfl_mpi.evaluation.judge import Monitor
 from mocosfl_mpi.meter import Meter
 from mocosfl_mpi.methods import MIXING
+from mocosfl_mpi.privacy.resistance import SSIM_SERIES
 from mocosfl_mpi.record.writer import Recorder
 from mocosfl_mpi.server.fed_server import Drift
 from mocosfl_mpi.server.report import StepReport
@@ -79,12 +80,15 @@ class Chronicle:
         self._start = time.monotonic()
         self.online_momentum_distance = math.nan
         """Mean over the pool of |C-C'|/|C| after the last synchronisation (rank 0)."""
+        self.similarity = math.nan
+        """Of images to what clients' own attackers draw, mean over the last epoch's pool (rank 0)."""
 
     def state(self) -> Arrays:
         """What a checkpoint must hold so that the record goes on without a gap (rank 0)."""
         scalars = np.array([self._steps, self.wall_seconds, self.online_momentum_distance])
         own = {"losses": np.array(self._losses), "hits": np.array(self._hits), "scalars": scalars, "rates": self._rates}
         own["keys"] = np.array([self._keys])
+        own["similarity"] = np.array([self.similarity])
         return own | self._simulated.state()
 
     def restore(self, state: Arrays) -> None:
@@ -95,6 +99,7 @@ class Chronicle:
         self._keys = int(state["keys"][0]) if "keys" in state else self._steps * keys_per_update(self._config)
         self._start = time.monotonic() - seconds
         self._rates = state.get("rates", self._rates)
+        self.similarity = float(state["similarity"][0]) if "similarity" in state else math.nan
         self._simulated.restore(state)
 
     def begin(self, epoch: int) -> None:
@@ -188,6 +193,8 @@ class Chronicle:
 
         ``told``: series of the pool's clients ``[P]`` that terms at the cut have filled (rank 0).
         """
+        if SSIM_SERIES in told:
+            self.similarity = _mean(told[SSIM_SERIES].tolist())
         simulated = self._simulated.take()
         lost = simulated.pop("simulated/lost")
         seconds = self._meter.take()

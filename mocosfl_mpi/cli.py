@@ -19,6 +19,7 @@ from mocosfl_mpi.commands import (
     partition,
     plan,
     presets,
+    pretrain,
     recover,
     retime,
     run,
@@ -26,7 +27,7 @@ from mocosfl_mpi.commands import (
 )
 from mocosfl_mpi.errors import BadInput, RunFailed
 
-COMMANDS = (run, plan, slurm, grid, presets, inspect, retime, diff, recover, partition, doctor, download)
+COMMANDS = (run, pretrain, plan, slurm, grid, presets, inspect, retime, diff, recover, partition, doctor, download)
 """In the order of ``mocosfl --help``."""
 
 

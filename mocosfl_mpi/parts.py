@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from mocosfl_mpi.algorithms import ALGORITHMS
 from mocosfl_mpi.clients.feed import Feed
 from mocosfl_mpi.clients.labelled import LabelledFeed
+from mocosfl_mpi.clients.mixed import MixedFeed
 from mocosfl_mpi.clients.population import Population
 from mocosfl_mpi.clients.shield import Shield
 from mocosfl_mpi.clients.terms import CutTerm
@@ -24,6 +26,7 @@ from mocosfl_mpi.data.views import ViewMaker
 from mocosfl_mpi.encoders import BehindTheCut, BetweenEnds, Encode, FromPieces, InOnePiece
 from mocosfl_mpi.evaluation.further import Further
 from mocosfl_mpi.evaluation.judge import Judge
+from mocosfl_mpi.experts import Beginning
 from mocosfl_mpi.label_routes import LabelsUp, UShaped
 from mocosfl_mpi.meter import Meter
 from mocosfl_mpi.native import Kernels, NoKernelsError, load
@@ -32,7 +35,7 @@ from mocosfl_mpi.privacy import resistance
 from mocosfl_mpi.privacy.nopeek import NoPeek
 from mocosfl_mpi.privacy.streamed import Streamed, guard_cost
 from mocosfl_mpi.privacy.transforms import guard
-from mocosfl_mpi.problem import Problem, Source
+from mocosfl_mpi.problem import Auxiliary, Problem, Source
 from mocosfl_mpi.routes import AtClient, AtServer, Route
 from mocosfl_mpi.saving import Saving
 from mocosfl_mpi.server.main_server import MainServer
@@ -84,10 +87,33 @@ def judge(config: Config, source: Source, prepare: Callable[[Tensor], Tensor], s
 def feed(config: Config, problem: Problem, views: ViewMaker, streams: Streams) -> Feed:
     """Where clients get their batches: two views of each image, or one and its label."""
     size = config.client.batch_size
+    if problem.auxiliary is not None:
+        return MixedFeed(_feeds(config, problem, problem.auxiliary, views, streams))
     if config.supervised:
         kind = VerticalFeed if config.vertical else LabelledFeed
         return kind(problem.pixels, problem.labels, problem.parts, size, views, streams, factors(config))
     return Feed(problem.pixels, problem.parts, size, views, streams, factors(config))
+
+
+def _feeds(config: Config, problem: Problem, auxiliary: Auxiliary, views: ViewMaker, streams: Streams) -> list[Feed]:
+    """Of an expert: its target images, if any, then the auxiliary ones, with draws and statistics of their own."""
+    size = config.pretraining.batch
+    target = [Feed(problem.pixels, problem.parts, size, views, streams)] if len(problem.parts[0]) else []
+    other = ViewMaker(views.config, views.size, auxiliary.mean, auxiliary.std, views.dtype)
+    everything = [np.arange(len(auxiliary.pixels))]
+    return [*target, Feed(auxiliary.pixels, everything, size, other, Streams(streams.torch_seed("auxiliary")))]
+
+
+def main_server(
+    config: Config, network: SplitNetwork, streams: Streams, engine: Engine, begun: Beginning | None
+) -> Server | None:
+    """What lies behind the cut, if there is one (rank 0)."""
+    if network.trunk is None:
+        return None
+    server = ALGORITHMS[config.method].server(config, network.trunk, network.key_dim, streams, engine)
+    if begun is not None:
+        begun.take_over_server(server)
+    return server
 
 
 def stacked(network: SplitNetwork, engine: Engine) -> StackedModel:
@@ -104,13 +130,24 @@ def client_cost(config: Config, network: SplitNetwork) -> SegmentCost:
     return resistance.added(config, network, cost) if config.resists else cost
 
 
-def initial(config: Config, online: Tensor, key_dim: int, streams: Streams) -> dict[str, Tensor]:
-    """What every client begins with, in the states that clients of the method have."""
-    states = ALGORITHMS[config.method].widths(config, len(online), key_dim)
-    initial = {"online": online, "momentum": online.clone(), "velocity": torch.zeros_like(online)}
+def initial(
+    config: Config,
+    network: SplitNetwork,
+    model: StackedModel,
+    streams: Streams,
+    exchange: Exchange,
+    begun: Beginning | None,
+) -> dict[str, Tensor]:
+    """What every client begins with, in the states that clients of the method have. Collective."""
+    online = exchange.broadcast(model.flat(network.bottom))
+    momentum = online.clone()
+    if config.client.pretrained:
+        momentum = exchange.broadcast(begun.momentum(model, online) if begun else momentum)
+    states = ALGORITHMS[config.method].widths(config, len(online), network.key_dim)
+    initial = {"online": online, "momentum": momentum, "velocity": torch.zeros_like(online)}
     if "memory" in states:
         length = config.contrast.memory_length
-        initial["memory"] = noise(1, length, key_dim, streams, online.dtype).flatten()
+        initial["memory"] = noise(1, length, network.key_dim, streams, online.dtype).flatten()
     if "scale" in states:
         initial["scale"] = torch.zeros(1, dtype=online.dtype)
     return {state: initial[state] for state in states}

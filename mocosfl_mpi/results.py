@@ -6,7 +6,7 @@ import hashlib
 import math
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -56,10 +56,11 @@ def open_record(
     hosts: list[str],
     server_threads: int,
     beside: int,
+    more: Mapping[str, Any],
 ) -> Recorder:
     """Create ``run.h5`` with all that is known before training, or with the rows of the run it continues (rank 0).
 
-    ``beside``: bytes that a client keeps beside its models for their alignment.
+    ``beside``: bytes that a client keeps beside its models for their alignment; ``more``: further fixed entries.
     """
     assert source is not None
     frozen = config.client.frozen
@@ -126,6 +127,7 @@ def open_record(
         **({"cost/rich_client_memory": [getattr(rich_memory, kind) for kind in MEMORY]} if config.rich_clients else {}),
         **exposed,
         **({"cost/defence_memory": device_memory(config, network)} if config.resists else {}),
+        **more,
         "ranks/host": hosts,
         "ranks/threads": threads,
         "ranks/clients": [placed.clients_of(rank) for rank in range(cluster.size)],

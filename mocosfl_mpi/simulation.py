@@ -29,6 +29,7 @@ from mocosfl_mpi.cost.flops import SegmentCost
 from mocosfl_mpi.data.normalise import evaluation_images
 from mocosfl_mpi.data.views import ViewMaker
 from mocosfl_mpi.errors import BadInput, Stopped
+from mocosfl_mpi.experts import Keeper, beginning, recorded
 from mocosfl_mpi.meter import Meter
 from mocosfl_mpi.problem import Problem, Source, read
 from mocosfl_mpi.record.attributes import software_versions
@@ -100,6 +101,7 @@ class Simulation:
         network = cluster.everywhere(
             lambda: build_network(config, channels, size, self.problem.classes, streams, dtype)
         )
+        begun = cluster.root_decides(lambda: beginning(config, network, found.run if found else None))
         engine = choose(config.compute, kernels, network)
         config = self.config = config.computed(engine.precision, engine.backend)
         model = parts.stacked(network, engine)
@@ -115,7 +117,7 @@ class Simulation:
         self.clients = Population(
             config,
             model,
-            parts.initial(config, exchange.broadcast(model.flat(network.bottom)), network.key_dim, streams),
+            parts.initial(config, network, model, streams, exchange, begun),
             aligned.kept,
             parts.feed(config, self.problem, views, streams),
             cluster,
@@ -124,11 +126,7 @@ class Simulation:
             terms,
             parts.shield(config, streams, terms),
         )
-        self.main_server = (
-            ALGORITHMS[config.method].server(config, network.trunk, network.key_dim, streams, engine)
-            if network.trunk is not None and cluster.serves
-            else None
-        )
+        self.main_server = parts.main_server(config, network, streams, engine, begun) if cluster.serves else None
         sent = (self.steps, network.smashed_floats, engine.activations.itemsize)
         cluster.everywhere(lambda: saving.check(config, *sent))
         self.saving = saving.Saving(config, self.steps, streams, engine.activations, cluster)
@@ -164,6 +162,7 @@ class Simulation:
                 hosts or [],
                 server_threads,
                 aligned.copies * engine.weights.itemsize,
+                recorded(begun),
             )
         )
         self.results = Results(
@@ -187,9 +186,12 @@ class Simulation:
             Simulated(config, sizes, cost, momentum=ALGORITHMS[config.method].momentum),
             self.results.path,
         )
+        self.keeper = (
+            Keeper(config, network, model, self.clients, self.main_server) if config.pretraining.expert else None
+        )
         self.checkpoints = Checkpoints(
             resumption.out, facts, cluster, self.clients, self.main_server, self.saving, self.chronicle, recorder,
-            self.speaker,
+            self.speaker, self.keeper,
         )  # fmt: skip
         self.saved = found.saved if found else None
         self.position = resumption.position or (0, 0)
@@ -198,10 +200,7 @@ class Simulation:
         self.resumed = resumption.position is not None
         if self.resumed:
             self.checkpoints.restore(self.saved)
-        notes = [self._going_on(found.saved)] if found and found.saved else []
-        notes += [notice] if notice else []
-        notes += [*source.data.notes] if source else []
-        notes += [*found.notes, *self._changes(facts, found.saved)] if found else []
+        notes = self._notes(facts, found, [*([notice] if notice else []), *(source.data.notes if source else ())])
         for line in (*self._introduction(size, server_threads), *notes):
             self.speaker.say(line)
 
@@ -210,6 +209,8 @@ class Simulation:
         assert source is not None
         digest = hashlib.sha256(source.train.pixels.tobytes())
         digest.update(source.train.labels.tobytes())
+        if source.auxiliary is not None:
+            digest.update(source.auxiliary.train.pixels.tobytes())
         facts = Manifest(
             config_hash=self.config.hash(),
             data_sha256=digest.hexdigest(),
@@ -226,6 +227,13 @@ class Simulation:
                 f"bring back the files of {self.config.data.source}, or start again in another directory"
             )
         return facts
+
+    def _notes(self, facts: Manifest | None, found: Found | None, here: list[str]) -> list[str]:
+        """What the user should know before it begins (rank 0); ``here``: of this machine and these data."""
+        if found is None:
+            return here
+        going_on = [self._going_on(found.saved)] if found.saved else []
+        return [*going_on, *here, *found.notes, *self._changes(facts, found.saved)]
 
     def _going_on(self, saved: Checkpoint) -> str:
         manifest = saved.manifest
@@ -261,6 +269,8 @@ class Simulation:
                     pass
                 with self.meter.phase("evaluate"):
                     self.results.trained()
+                    if self.keeper is not None:
+                        self.keeper.write(self.results.path.parent, self.chronicle.similarity)
         except Stopped:
             ignore()
             self.cluster.close()
@@ -333,6 +343,8 @@ class Simulation:
         with self.meter.phase("evaluate"):
             monitor = self.results.monitor()
         self.chronicle.evaluated(epoch, monitor)
+        if self.keeper is not None and epoch:
+            self.keeper.consider(epoch, monitor, self.chronicle.similarity)
 
     def _introduction(self, size: int, server_threads: int) -> list[str]:
         config, cluster = self.config, self.cluster
@@ -346,8 +358,9 @@ class Simulation:
         place = "whole on the client" if config.whole_network else f"cut at {config.model.cut_layer}"
         own = self.problem.images
         images = own.max() if config.vertical else own.sum()  # pieces of the same images are no more of them
+        source = config.data.source + (f" and {config.pretraining.auxiliary}" if self.problem.auxiliary else "")
         experiment = (
-            f"{ALGORITHMS[config.method].title}: {config.data.source} ({images} images, views of "
+            f"{ALGORITHMS[config.method].title}: {source} ({images} images, views of "
             f"{size} pixels), {config.client.count} clients, {config.pool_size} per epoch with batches of "
             f"{config.client.batch_size}; {config.model.backbone} of width {config.model.width}, {place}; "
             f"{config.epochs} epochs of {self.steps} steps into {self.results.path.parent}"

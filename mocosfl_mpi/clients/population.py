@@ -325,13 +325,19 @@ class Population:
 
     def own(self, client: int) -> Tensor | None:
         """The online model ``[P]`` of an independent client, on the server; None elsewhere (collective)."""
-        number = np.array([client])
-        parts = [part for _, part in self._rows("own", number, self._where[number], self._width, self._parked)]
-        if not parts:
-            return None
-        online = self.shared["online"].clone()
-        self._lay(parts[0]["rows"][0], client, {"online": online})
-        return online
+        return self.held(client, ("online",)).get("online")
+
+    def held(self, client: int, states: Sequence[str]) -> dict[str, Tensor]:
+        """Those of ``states`` that clients have, as a client that has left has them: its own or the common ones.
+
+        On the server; nothing elsewhere (collective).
+        """
+        found = {name: self.shared[name].clone() for name in states if name in self.shared}
+        if self.private and self._where[client] >= 0:
+            number = np.array([client])
+            for _, part in self._rows("own", number, self._where[number], self._width, self._parked):
+                self._lay(part["rows"][0], client, found)
+        return found if self._cluster.serves else {}
 
     def state(self) -> Iterator[tuple[str, dict[str, Tensor]]]:
         """Everything that training changes, a bounded part at a time: on the server; nothing elsewhere (collective).

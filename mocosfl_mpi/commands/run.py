@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from mocosfl_mpi.comm.environment import LAUNCHED, launcher
 from mocosfl_mpi.commands.common import Subcommands, add_configuration, configuration, data_dir
+from mocosfl_mpi.config import Config
 from mocosfl_mpi.errors import STOPPED, BadInput
 from mocosfl_mpi.signals import asked, listen
 
@@ -16,6 +18,12 @@ def add(commands: Subcommands) -> None:
     """Declare the command."""
     run = commands.add_parser("run", help="run an experiment", description="Run an experiment into OUT/run.h5.")
     add_configuration(run)
+    add_conduct(run)
+    run.set_defaults(action=_run)
+
+
+def add_conduct(run: argparse.ArgumentParser) -> None:
+    """The arguments that say how a run is carried out: ranks, results, checkpoints."""
     run.add_argument(
         "-n", dest="ranks", type=int, metavar="RANKS", help="MPI ranks to start; 1 needs no launcher (default)"
     )
@@ -57,21 +65,29 @@ def add(commands: Subcommands) -> None:
         help="when a rank or its host dies, go on with the others from the newest checkpoint (needs Open MPI 5)",
     )
     run.add_argument("--quiet", action="store_true", help="print nothing but errors")
-    run.set_defaults(action=_run)
 
 
 def _run(options: argparse.Namespace) -> int:
-    """Validate; then be a rank if a launcher started this process, else be the launcher."""
+    return carry_out(options, configuration)
+
+
+def carry_out(options: argparse.Namespace, configure: Callable[[argparse.Namespace], tuple[str, Config]]) -> int:
+    """Validate; then be a rank if a launcher started this process, else be the launcher.
+
+    ``configure``: name and configuration of what is run.
+    """
     started = launcher()
     if LAUNCHED in os.environ or started or options.ranks in (None, 1):
         listen()
 
     from mocosfl_mpi.cadence import Cadence
     from mocosfl_mpi.data.check import check_all
+    from mocosfl_mpi.record.expert import locate
 
-    name, config = configuration(options)
+    name, config = configure(options)
     folder = data_dir(options)
     check_all(config, folder)
+    locate(config)
     cadence = Cadence.parse(options.checkpoint_every)
     if options.max_hours is not None and not options.max_hours > 0:
         raise BadInput(f"--max-hours {options.max_hours}: expected a number above 0")

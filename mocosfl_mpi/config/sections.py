@@ -349,7 +349,7 @@ class Pretraining(Section):
     and 0.01). Every batch is then half of target, half of auxiliary images."""
     epochs: Positive = 200
     """Epochs. In one the expert passes once over the auxiliary images."""
-    batch_size: Positive = 128
+    batch: Positive = 128
     """Images of a batch of each kind: twice as many in all where there are target images."""
     lr: Annotated[float, Field(gt=0.0)] = 0.06
     """Initial learning rate of both sides of the expert (SGD as `client` and `server` have it, cosine to 0)."""
@@ -443,7 +443,7 @@ ADDED: Final = (
     "defence.resistance", "defence.resistance_ssim", "defence.resistance_decoder", "defence.resistance_steps",
     "defence.resistance_every", "defence.resistance_lr",
     "pretraining.auxiliary", "pretraining.auxiliary_images", "pretraining.target_share", "pretraining.epochs",
-    "pretraining.batch_size", "pretraining.lr", "pretraining.choose", "pretraining.expert",
+    "pretraining.batch", "pretraining.lr", "pretraining.choose", "pretraining.expert",
     "client.pretrained", "server.pretrained",
 )  # fmt: skip
 """Settings that files of schema 1.1 and earlier lack. At its default such a setting has no place in the canonical text:

@@ -83,6 +83,11 @@ def check_all(config: Config, data_dir: Path | None) -> None:
             check(config.transfer_data, data_dir)
         except BadInput as error:
             raise BadInput(f"evaluation.transfer = {config.evaluation.transfer!r}: {error}") from None
+    if config.auxiliary_data is not None:
+        try:
+            check(config.auxiliary_data, data_dir)
+        except BadInput as error:
+            raise BadInput(f"pretraining.auxiliary = {config.pretraining.auxiliary!r}: {error}") from None
 
 
 def check(config: Data, data_dir: Path | None) -> None:

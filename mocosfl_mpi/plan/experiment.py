@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate, pairwise
@@ -23,6 +23,7 @@ from mocosfl_mpi.native import Kernels
 from mocosfl_mpi.objectives.contrast import symmetry
 from mocosfl_mpi.plan.images import ImageSet
 from mocosfl_mpi.plan.segment import NO_SEGMENT, Segment, both_ends, segment
+from mocosfl_mpi.privacy import resistance
 from mocosfl_mpi.privacy.streamed import guard_cost
 from mocosfl_mpi.problem import Problem, owners
 from mocosfl_mpi.record.schema import WORK
@@ -50,6 +51,10 @@ class Network:
     input: int
     features: int
     keys: int
+    attacker: Segment
+    """The decoder against which each client learns; nothing where none does."""
+    beside: Mapping[str, int]
+    """Numbers in the states of terms at the cut."""
     mixes_rows: bool
     """Whether the server passes all rows of a step at once, since its BatchNorm looks at all of them."""
 
@@ -122,7 +127,8 @@ class Experiment:
     @cached_property
     def alignment(self) -> Alignment:
         """What synchronisations make common to all clients. BadInput where it names layers that they do not have."""
-        return alignment(self.config, self.network.layers, self.network.spans, self.network.keys)
+        network = self.network
+        return alignment(self.config, network.layers, network.spans, network.keys, network.beside)
 
     @property
     def server_memory(self) -> int:
@@ -251,8 +257,16 @@ def experiment(config: Config, images: ImageSet, machine: Kernels | Elsewhere | 
         bottom = both_ends(bottom, segment(split.last, shape, fused=False, itemsize=MASTERS[chosen].itemsize))
     guarded = guard_cost(config, split)
     bottom = replace(bottom, costs=Costs(*(costs + guarded for costs in bottom.costs)))
+    attacker, beside = NO_SEGMENT, {}
+    if config.resists:
+        opponent = resistance.attacker(config, split, Streams(config.seed), dtype)
+        attacker = segment(resistance.Opponent(opponent), split.smashed_shape, fused=False, itemsize=dtype.itemsize)
+        bottom = replace(bottom, costs=bottom.costs._replace(last=resistance.added(config, split, bottom.costs.last)))
+        beside = {resistance.STATE: resistance.width(opponent)}
     network = Network(
         bottom=bottom,
+        attacker=attacker,
+        beside=beside,
         trunk=segment(split.trunk, split.trunk_shape, fused=fused, itemsize=itemsize) if split.trunk else NO_SEGMENT,
         layers=tuple(name for name, _ in split.bottom.named_parameters()),
         spans=tuple(pairwise(accumulate((p.numel() for p in split.bottom.parameters()), initial=0))),

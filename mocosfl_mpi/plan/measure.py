@@ -77,9 +77,16 @@ def rehearsed(planned: Experiment, layout: Layout) -> Experiment:
         "steps_per_epoch": steps,
         "contrast": config.contrast.model_copy(update={"memory_length": memory}),
         "client": config.client.model_copy(
-            update={"count": clients, "sampling_ratio": 1.0, "sampling": "uniform", "availability": (), "lr": 1e-3}
+            update={
+                "count": clients,
+                "sampling_ratio": 1.0,
+                "sampling": "uniform",
+                "availability": (),
+                "lr": 1e-3,
+                "pretrained": "",
+            }
         ),
-        "server": config.server.model_copy(update={"lr": 1e-3}),
+        "server": config.server.model_copy(update={"lr": 1e-3, "pretrained": True}),
         "federation": config.federation.model_copy(update={"sync_freq": 1}),
         "communication": Communication(**{name: getattr(config.communication, name) for name in CODECS}),
         "evaluation": config.evaluation.plain().model_copy(update={"every": 0, "linear_probe": False}),

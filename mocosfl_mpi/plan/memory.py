@@ -112,9 +112,11 @@ def _client_moments(x: Experiment, clients: int, batches: int) -> Uses:
     saved = rows * bottom.saved + clients * bottom.parameters * x.activation
     if x.config.client.frozen:
         saved = 0
+    attacker = x.network.attacker  # one block at a time: gradient, moments before and after, and its passes
+    defence = passing * (attacker.saved + 4 * attacker.largest) + 6 * together * attacker.parameters * x.weight
     # The next step's views are drawn before the gradient comes; query, key and gradient are there with them.
     return {
-        "training step": saved + views + 3 * smashed + block,
+        "training step": saved + views + 3 * smashed + block + defence,
         "synchronisation": 2 * clients * bottom.parameters * x.weight + 2 * smashed,
     }
 

@@ -97,7 +97,8 @@ def load(experiment: Experiment, ranks: int) -> Load:
     batches = max(placed.work_of(rank) for rank in hosts)
     rows = batches * config.rows_per_client
     bottom, frozen = network.bottom.costs.last, config.client.frozen
-    flops = 2 * bottom.forward + (0 if frozen else bottom.backward)
+    flops = 2 * bottom.forward + (0 if frozen else bottom.backward + bottom.defence)
+    flops += 0 if frozen else bottom.attacker // config.defence.resistance_every
     server = sum(experiment.server_flops.values())
     return Load(
         server_flops=server,

@@ -189,6 +189,12 @@ class Resistance(CutTerm):
             yield name, row[:, start : begin[learns]].unflatten(1, like.shape)
 
 
+def width(network: nn.Module) -> int:
+    """Numbers in a client's state: weights and two moments, running statistics, counts."""
+    kept = sum(b.numel() for b in network.buffers())
+    return 3 * sum(p.numel() for p in network.parameters()) + kept + _COUNTS
+
+
 def added(config: Config, network: SplitNetwork, cost: SegmentCost) -> SegmentCost:
     """The FLOPs of a client, with those of its simulated attacker.
 

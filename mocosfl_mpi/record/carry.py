@@ -14,7 +14,7 @@ import numpy as np
 
 from mocosfl_mpi.errors import BadInput, RunFailed
 from mocosfl_mpi.record.integrity import damage
-from mocosfl_mpi.record.layout import Size, create_datasets, scale_values, write_attributes
+from mocosfl_mpi.record.layout import Size, create_datasets, row_shape, scale_values, write_attributes
 from mocosfl_mpi.record.reader import Run, open_run
 from mocosfl_mpi.record.schema import ATTRIBUTES, COMMITTED, DIMENSIONS, ENTRIES, GROWING, SCHEMA_VERSION, present
 
@@ -67,9 +67,10 @@ def recover(path: Path) -> dict[str, int]:
         config = run.attrs["config"]
         # What an earlier version did not record is a number that was 0 then.
         known = [name for name in present(config) if name in ENTRIES and ENTRIES[name].when == "fixed"]
-        fixed = {name: run[name] if name in run.names else 0 for name in known if name != COMMITTED}
+        fixed: dict[str, Any] = {name: run[name] if name in run.names else 0 for name in known if name != COMMITTED}
         with damage(run.path):
             scales = scale_values(sizes, config)
+            fixed = {name: _grown(value, row_shape(ENTRIES[name], scales)) for name, value in fixed.items()}
         part = run.path.with_name(run.path.name + ".recovered")
         try:
             with h5py.File(part, "w", libver="latest") as file:
@@ -85,6 +86,13 @@ def recover(path: Path) -> dict[str, int]:
             text = " ".join(str(error).split())[:300]
             raise RunFailed(f"cannot write {part}: {text}. {run.path} is as it was; free some space first") from None
         return run.rows
+
+
+def _grown(value: Any, shape: tuple[int, ...]) -> Any:
+    """A value with zeros for the labels that have since been added at the end of its axes."""
+    now = np.asarray(value)
+    more = [(0, max(0, wanted - length)) for length, wanted in zip(now.shape, shape, strict=False)]
+    return np.pad(now, more) if any(end > 0 for _, end in more) else value
 
 
 def rows_or_refuse(run: Run, wanted: Mapping[str, int]) -> None:

@@ -162,6 +162,14 @@ ROWS = {
         *(f"defence.{setting}" for setting in ("noise=laplace", "noise_scale=0.2", "keep=published", "keep_share=0.6")),
         "epochs=5",
     ),
+    "resistance, blocks of two": (
+        *("defence.resistance=2.0", "defence.resistance_ssim=0.1", "defence.resistance_decoder=conv_normN0C4"),
+        *("defence.resistance_every=2", "compute.block_size=2", "epochs=3"),
+    ),
+    "sfl_v2, resistance with BatchNorm": (
+        *("method=sfl_v2", "defence.resistance=0.3", "defence.resistance_ssim=0.0", "client.batch_size=20"),
+        *("defence.resistance_decoder=res_normN0C4", "model.bottleneck=C4S2", "steps_per_epoch=2"),
+    ),
     "dirichlet": ("partition.kind=dirichlet", "client.schedule_step=published", "server.micro_batch=5"),
 }
 """Settings by name. Smoke samples 6 of 12 clients, so private state travels between ranks."""
@@ -171,6 +179,7 @@ EVALUATED = (
     "result/own_knn_top1",
     "result/own_linear_top1",
     "after_sync/own_share",
+    "resistance/ssim",
 )
 """What is computed from models that come from other ranks."""
 

@@ -118,6 +118,10 @@ CASES = [
         *("--set", "federation.aligned_layers=['stem']", "--set", "client.velocity_at_sync=averaged"),
         *("--set", "client.sampling=trace", "--set", "client.availability=['110', '011', '101']"),
     ),
+    (
+        *("--set", "defence.resistance=2.0", "--set", "defence.resistance_decoder=conv_normN0C4"),
+        *("--set", "defence.resistance_ssim=0.1", "--set", "defence.resistance_every=3"),
+    ),
     # After a step, the sessions go on in A; see also `test_stopped_in_every_state`.
     ("--set", "communication.download_every=3", "--set", "client.schedule_step=published"),
     ("--set", "communication.loss_threshold=0.01", "--set", "communication.warmup_epochs=0"),

@@ -19,6 +19,7 @@ from mocosfl_mpi.config import Config
 from tests.reference.defences import Defend, defended, distance_correlation
 from tests.reference.local_oracle import Client
 from tests.reference.oracle import Drift, FedServer, Weights, average, rate, synchronise, velocities, weights_of
+from tests.reference.resistance_oracle import Opponent
 
 Batches = Callable[[int, int, int], tuple[Tensor, Tensor]]
 """(epoch, step, client) to the images ``[B, C, H, W]`` and labels ``[B]`` of that client's batch."""
@@ -110,10 +111,12 @@ def run(
     images: Sequence[int],
     steps: int,
     order: Callable[[int, int], Sequence[int]],
+    opponents: Sequence[Opponent] = (),
 ) -> Outcome:
     """Train for ``config.epochs`` epochs of ``steps`` steps; ``trunk``: what stands behind the cut, if there is one.
 
-    ``order``: of so many clients, at a step of the run: who comes first.
+    ``order``: of so many clients, at a step of the run: who comes first. ``opponents``: of all clients, where they
+    learn to resist.
     """
     outcome = Outcome([Client(bottom, config) for _ in range(config.client.count)], [])
     turns = config.method in ("split_vanilla", "split_u_shaped")
@@ -144,9 +147,10 @@ def run(
             for place in sequence:
                 inputs, labels = batches(epoch, step, pool[place])
                 client = outcome.clients[pool[place]]
-                logits, optimisers, peek = client.online(inputs), [client.optimiser], 0.0
+                smashed = logits = client.online(inputs)
+                optimisers, beside = [client.optimiser], 0.0
                 if config.defence.nopeek:
-                    peek = config.defence.nopeek * distance_correlation(inputs, logits)
+                    beside = config.defence.nopeek * distance_correlation(inputs, smashed)
                 if config.defence.anything:
                     logits = defend(epoch, step, pool[place], "query", logits)
                 if outcome.servers:
@@ -156,7 +160,9 @@ def run(
                 if config.method == "split_u_shaped":
                     logits = client.online.head(logits)
                 loss = cross_entropy(logits, labels)
-                learn(optimisers, loss + peek)
+                if opponents:
+                    beside = beside + opponents[pool[place]].term(smashed, inputs)
+                learn(optimisers, loss + beside)
                 found.append((float(loss.detach()), right(logits, labels)))
             outcome.losses.append(sum(loss for loss, _ in found) / len(found))
             outcome.accuracies.append(sum(hits for _, hits in found) / len(found))

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from mocosfl_mpi.config import Config
 from tests.reference.defences import defended, distance_correlation
+from tests.reference.resistance_oracle import Opponent
 
 Views = Callable[[int, int, int], tuple[Tensor, Tensor]]
 """(epoch, step, client) to the two views of that client's batch, each ``[B, C, H, W]``."""
@@ -200,13 +201,15 @@ def run(
     arrives: Callable[[int, int, int], tuple[bool, bool, bool]] = lambda epoch, step, client: (True, True, True),
     present: Callable[[int, int, list[int]], list[bool]] = lambda epoch, step, pool: [True for _ in pool],
     order: Callable[[int], Sequence[int]] = lambda _: (),
+    opponents: Sequence[Opponent] = (),
 ) -> Outcome:
     """Train for ``config.epochs`` epochs of ``steps`` steps.
 
     ``memory``: initial keys, oldest first; one list entry for everybody, or one per client. ``pools``: the clients
     of an epoch, in order. ``images``: image counts of all clients. ``arrives``: (epoch, step, client) to whether its
     query, its key and its gradient get through. ``present``: (epoch, step, pool) to who takes part in the
-    synchronisation; see docs/clients.md. ``order``: of the batches that an epoch replays.
+    synchronisation; see docs/clients.md. ``order``: of the batches that an epoch replays. ``opponents``: of all
+    clients, where they learn to resist.
     """
     saving, defend = config.communication, defended(config)
     tau, temperature = config.contrast.momentum, config.contrast.temperature
@@ -238,6 +241,7 @@ def run(
             # Clients: online forward, EMA, momentum forward.
             comes_down = state == "A" and (epoch * steps + step + 1) % saving.download_every == 0
             smashed_queries, smashed_keys, owners, heard, answered, peeks = [], [], [], [], [], []
+            at_cut = {}
             for i in pool if state != "C" else []:
                 first, second = views(epoch, step, i)
                 if config.contrast.symmetric == "both_views":
@@ -249,6 +253,7 @@ def run(
                 heard.append(i)
                 answered += [i] if gradient_arrives and comes_down else []
                 smashed = clients[i].online(first)
+                at_cut[i] = smashed, first
                 if config.defence.nopeek and comes_down:
                     peeks.append(config.defence.nopeek * distance_correlation(first, smashed))
                 smashed = defend(epoch, step, i, "query", smashed)
@@ -301,7 +306,10 @@ def run(
                 server_optimiser.zero_grad()
                 for i in pool:
                     clients[i].optimiser.zero_grad()
-                (loss + sum(peeks) / len(pool)).backward()
+                loss = loss + sum(peeks) / len(pool)
+                for i in answered if opponents else ():  # on the scale of the mean over the pool
+                    loss = loss + opponents[i].term(*at_cut[i]) / len(pool)
+                loss.backward()
                 server_optimiser.step()
                 for i in answered:
                     client = clients[i]

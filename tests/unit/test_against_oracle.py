@@ -15,6 +15,7 @@ from mocosfl_mpi.config import apply_settings, parse
 from mocosfl_mpi.cost.flops import Costs, SegmentCost
 from mocosfl_mpi.cost.memory import ClientMemory
 from mocosfl_mpi.networks import BLOCKS, STAGES
+from mocosfl_mpi.privacy.resistance import attacker
 from mocosfl_mpi.record.schema import MEMORY
 from mocosfl_mpi.saving import Trip
 from mocosfl_mpi.simulation import Conduct, Simulation
@@ -22,6 +23,7 @@ from mocosfl_mpi.split import cut
 from mocosfl_mpi.split.engine import MASTERS
 from mocosfl_mpi.streams import Streams
 from tests.reference import oracle
+from tests.reference.resistance_oracle import Opponent
 
 TOLERANCE = 1e-10
 BASE = {
@@ -43,6 +45,7 @@ BASE = {
 
 THREE = ["communication.loss_threshold=0.05", "communication.warmup_epochs=1", "epochs=9", "steps_per_epoch=2"]
 BACK = "three states and back, monacosfl, both views, averaged"
+RESISTING = ["defence.resistance=2.0", "defence.resistance_ssim=0.0", "defence.resistance_decoder=conv_normN0C4"]
 CASES = {
     "mocosfl published": ["compute.block_size=3"],
     "mocosfl off": ["contrast.symmetric=off", "compute.block_size=1"],
@@ -293,6 +296,26 @@ CASES = {
         "client.sampling_ratio=0.5",
     ],
     "one client": ["client.count=1", "client.batch_size=4"],
+    "resistance": [*RESISTING, "compute.block_size=3"],
+    "resistance, two steps every other batch, both views, own rows, sampled, monacosfl": [
+        *RESISTING,
+        "method=monacosfl",
+        "defence.resistance_steps=2",
+        "defence.resistance_every=2",
+        "defence.resistance_ssim=0.05",
+        "contrast.symmetric=both_views",
+        "client.gradient_scale=own_rows",
+        "client.sampling_ratio=0.5",
+        "epochs=4",
+    ],
+    "resistance, gradients are lost": [*RESISTING, "reliability.gradient_loss=0.4", "compute.block_size=2"],
+    "resistance, batches large enough for BatchNorm, bottleneck": [
+        *RESISTING,
+        "defence.resistance_decoder=res_normN0C4",
+        "model.bottleneck=C4S2",
+        "client.count=2",
+        "client.batch_size=20",
+    ],
     "clients drop out": ["reliability.client_dropout=0.5", "epochs=5", "compute.block_size=2"],
     "clients drop out, own rows, sampled by data, weighted": [
         "reliability.client_dropout=0.4",
@@ -505,7 +528,31 @@ def oracle_for(config, sim, initial_memory):
         views,
         *happenings(config, sim),
         lambda epoch: Streams(config.seed).generator("replay order", epoch).permutation(sim.steps).tolist(),
+        opponents(config, sim, network),
     )
+
+
+def opponents(config, sim, network):
+    """The attackers of all clients, where they have some."""
+    if not config.resists:
+        return ()
+    decoder = attacker(config, network, Streams(config.seed), torch.float64)
+    mean, std = (torch.tensor(values)[:, None, None].double() for values in (sim.problem.mean, sim.problem.std))
+    found = [Opponent(decoder, config.defence, mean, std) for _ in range(config.client.count)]
+    sim.opponents = found
+    return found
+
+
+def same_attackers(run):
+    """Clients' attackers are those of the oracle; similarity has been on both sides of a hinge that is there."""
+    scores, target = [], run.sim.config.defence.resistance_ssim
+    for client, opponent in enumerate(run.sim.opponents):
+        own = sum(p.numel() for p in opponent.network.parameters())
+        found = run.client(client, "attacker")
+        same(torch.cat([found[:own], found[3 * own : -4]]), opponent.weights(), f"client {client} attacker")
+        assert found[-4] == opponent.batches
+        scores += opponent.scores
+    assert min(scores) < target < max(scores) or target == 0 < max(scores)
 
 
 def happenings(config, sim):
@@ -566,6 +613,8 @@ def test_engine_agrees_with_oracle(settings, tmp_path):
         assert flat(expected.server_residual).any()
         same(run.sim.clients.shared["server_residual"], flat(expected.server_residual), "server residual")
 
+    if config.resists:
+        same_attackers(run)
     server = run.sim.main_server
     for name, value in server.online.state_dict().items():
         same(value, expected.server_online[name], f"server {name}")

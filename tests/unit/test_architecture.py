@@ -23,7 +23,7 @@ LAYERS = [
     {"evaluation", "clients", "speaker"},
     {"server", "privacy"},
     {"routes", "algorithms", "encoders", "problem"},
-    {"simulated", "boundary", "resumption", "label_routes"},
+    {"simulated", "boundary", "resumption", "label_routes", "experts"},
     {"chronicle", "parts"},
     {"results", "checkpoints"},
     {"simulation"},

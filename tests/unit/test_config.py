@@ -439,6 +439,10 @@ def other_values():
         "model.width": 32,
         "data.image_size": 64,
         "views.size": 48,
+        "client.pretrained": "expert",
+        "defence.resistance_decoder": "conv_normN0C16",
+        "pretraining.auxiliary": "cifar100",
+        "pretraining.choose": "knn",
     }
     for name, _, default in all_settings():
         if name in special:
@@ -473,6 +477,12 @@ NEEDS = {
     "defence.noise_scale": {"defence.noise_scale": 1.0, "defence.noise": "laplace"},
     "defence.delta": {"defence.clip": 1.0, "defence.noise": "gaussian", "defence.noise_scale": 1.0},
     "defence.keep": {"defence.keep_share": 0.5},
+    "server.pretrained": {"client.pretrained": "expert"},
+    **{
+        f"defence.resistance_{name}": {"defence.resistance": 1.0}
+        for name in ("ssim", "decoder", "steps", "every", "lr")
+    },
+    "pretraining.auxiliary_images": {"pretraining.auxiliary": "cifar100"},
 }
 """Without which a setting is refused."""
 

@@ -19,7 +19,7 @@ from mocosfl_mpi.simulation import Conduct, Simulation
 from mocosfl_mpi.split.ends import StackedEnds
 from mocosfl_mpi.streams import Streams
 from tests.reference import label_oracle
-from tests.unit.test_against_oracle import Watched, configuration, flat, same
+from tests.unit.test_against_oracle import RESISTING, Watched, configuration, flat, opponents, same, same_attackers
 
 CASES = {
     "fedavg": ["compute.block_size=3", "epochs=3"],
@@ -42,7 +42,17 @@ CASES = {
         "epochs=4",
     ],
     "sfl_v2, everything on the client but the classifier": ["model.cut_layer=5", "compute.backend=loop"],
+    "ressfl": [*RESISTING, "compute.block_size=3", "epochs=3"],
+    "ressfl, light, sampled": [
+        *RESISTING,
+        "defence.resistance_every=5",
+        "client.lr=0.05",
+        "client.sampling_ratio=0.5",
+        "epochs=4",
+        "compute.backend=loop",
+    ],
     "sfl_v1": ["compute.block_size=3", "epochs=3"],
+    "sfl_v1, resistance": [*RESISTING, "compute.block_size=2"],
     "sfl_v1, sampled, by data, velocity averaged": [
         "client.sampling_ratio=0.75",
         "client.velocity_at_sync=averaged",
@@ -138,6 +148,7 @@ def oracle_for(config, sim):
         sim.problem.images.tolist(),
         sim.steps,
         lambda step, clients: Streams(config.seed).generator("turns", step).permutation(clients).tolist(),
+        opponents(config, sim, network),
     )
 
 
@@ -154,6 +165,8 @@ def test_engine_agrees_with_oracle(name, settings, tmp_path):
     for number, client in enumerate(expected.clients):
         same(run.client(number, "online"), flat(dict(client.online.named_parameters())), f"client {number} online")
         same(run.client(number, "velocity"), flat(client.velocity()), f"client {number} velocity")
+    if config.resists:
+        same_attackers(run)
     server = run.sim.main_server
     for place, copy in enumerate(expected.servers):
         weights, velocity = flat(dict(copy.network.named_parameters())), flat(copy.velocity())

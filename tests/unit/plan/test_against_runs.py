@@ -65,6 +65,12 @@ def machine():
         ),
         ("method=split_vertical", "client.count=2", "client.holds_labels=true"),
         ("client.sampling=trace", "client.availability=['10', '11', '01']"),
+        ("defence.resistance=1.0", "defence.resistance_decoder=conv_normN0C4", "defence.resistance_every=3"),
+        ("method=taressfl", "client.frozen=true"),
+        (
+            *("method=ressfl", "defence.resistance=0.3", "defence.resistance_decoder=res_normN0C4", "epochs=3"),
+            *("client.batch_size=20", "defence.resistance_steps=2", "steps_per_epoch=2"),
+        ),
     ],
 )
 def test_bytes_flops_and_sizes_are_those_of_the_run(tmp_path, settings):
