@@ -2,7 +2,8 @@
 
 A multiplication and an addition are 2 FLOPs, so MACs = FLOPs / 2. Counted from operators are convolutions and matrix
 products only (:class:`torch.utils.flop_counter.FlopCounterMode`); normalisation, activations and weight
-standardisation are not. The two element-wise costs that grow with the parameters are added in closed form.
+standardisation are not. Element-wise costs that grow with the parameters, or with what is compressed, are added in
+closed form: EMA and SGD here, mixing and compressed momentum in ``server``, samples at the cut by their codecs.
 
 The published calculator (spec 8.1) counts 1 per MAC and takes a backward pass for one forward pass; compare its
 figures with :attr:`SegmentCost.macs`, not with FLOPs.
@@ -21,8 +22,11 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from mocosfl_mpi.codecs import codec
+from mocosfl_mpi.config import Config
 from mocosfl_mpi.cost.shapes import Skeleton
-from mocosfl_mpi.record.schema import WORK
+from mocosfl_mpi.methods import MIXING
+from mocosfl_mpi.record.schema import FURTHER_WORK, WORK
 
 Counts = npt.NDArray[np.int64]
 
@@ -159,10 +163,28 @@ def per_step(cost: SegmentCost, frozen: bool, momentum: bool = True) -> dict[str
 def by_client(
     cost: SegmentCost, *, steps: Counts, learnt: Counts, rows: Counts, frozen: bool, momentum: bool
 ) -> Counts:
-    """FLOPs ``[clients, kinds]`` of ``steps [clients]`` with ``rows`` each; in ``learnt`` of them came a gradient."""
+    """FLOPs ``[clients, WORK]`` of ``steps [clients]`` with ``rows`` each; in ``learnt`` of them came a gradient."""
     image, step = per_image(cost, frozen, momentum), per_step(cost, frozen, momentum)
     times = {kind: learnt if kind in LEARNING else steps for kind in WORK}
     return np.stack([times[kind] * (rows * image[kind] + step[kind]) for kind in WORK], axis=1)
+
+
+def kinds(config: Config) -> tuple[str, ...]:
+    """Kinds of a client's work, in the order of the record: those of all runs, then what this one has beside them."""
+    asked = {
+        "alignment": config.aligned in MIXING or config.federation.momentum_compression != "none",
+        "codec": (config.communication.smashed, config.communication.gradient) != ("none", "none"),
+    }
+    return *WORK, *(kind for kind in FURTHER_WORK if asked[kind])
+
+
+def codec_work(config: Config, floats: int) -> dict[str, int]:
+    """FLOPs of a client, by message, to quantise one sample's ``floats`` numbers or to have them again."""
+    settings = config.communication
+    up = codec(settings.smashed, settings.topk).work.quantise(floats)
+    down = codec(settings.gradient, settings.topk).work.restore(floats)
+    found = {"query_up": up, "key_up": up, "gradient_down": down}
+    return {message: flops for message, flops in found.items() if flops}
 
 
 def totals(cost: SegmentCost, *, steps: int, rows: int, frozen: bool, momentum: bool = True) -> dict[str, int]:

@@ -38,7 +38,8 @@ _FAILURES = {
 }
 _WORK = {
     "query_forward": "query forward", "key_forward": "key forward", "backward": "backward",
-    "ema": "momentum update", "optimiser": "optimiser",
+    "ema": "momentum update", "optimiser": "optimiser", "alignment": "mixing or compressing models",
+    "codec": "compression at the cut",
 }  # fmt: skip
 _FURTHER = {
     "few_labels_top1": "linear probe", "published_linear_top1": "published linear probe, best epoch on test",
