@@ -17,9 +17,9 @@ from mocosfl_mpi.plan.images import image_set
 from mocosfl_mpi.plan.profile import Profile, cached
 from mocosfl_mpi.plan.timing import Layout
 from mocosfl_mpi.plan.traffic import traffic
+from mocosfl_mpi.record.figures import figures, operations, section, size
 from mocosfl_mpi.record.reader import Run
 from mocosfl_mpi.record.schema import MESSAGES
-from mocosfl_mpi.record.show import figures, operations, section, size
 
 TRAINING = ("views", "client_forward", "exchange", "server", "client_backward", "synchronise")
 """Phases whose seconds on rank 0 make up the time of training: where it does not work it waits in one of them."""
