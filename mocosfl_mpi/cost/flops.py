@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mocosfl_mpi.codecs import codec
@@ -85,10 +85,12 @@ def measure(module: nn.Module, input_shape: tuple[int, ...]) -> Costs:
     Nothing is computed and the module is not changed.
     """
     skeleton = Skeleton(module)
-    forward = _forward(skeleton, input_shape)
-    inputs_only = _backward(skeleton, input_shape, learns=False, needs_input_gradient=True)
-    everything = _backward(skeleton, input_shape, learns=True, needs_input_gradient=True)
-    unasked = _backward(skeleton, input_shape, learns=True, needs_input_gradient=False)
+    rows = torch.empty(_ROWS, *input_shape, dtype=skeleton.dtype, device="meta", requires_grad=True)
+    with torch.enable_grad(), FlopCounterMode(display=False) as counter:
+        out = skeleton.bind(learns=True)(rows)
+    forward = int(counter.get_total_flops())
+    learning = [p for p in skeleton.parameters.values() if p.requires_grad]
+    everything, inputs_only, unasked = (_backward(out, wanted) for wanted in ([*learning, rows], [rows], learning))
     weights = everything - inputs_only
     return Costs(
         *(
@@ -123,24 +125,12 @@ def _convolution_backward(
 _CORRECTED: dict[Any, Any] = {torch.ops.aten.convolution_backward: _convolution_backward}
 
 
-def _forward(skeleton: Skeleton, input_shape: tuple[int, ...]) -> int:
-    rows = torch.empty(_ROWS, *input_shape, dtype=skeleton.dtype, device="meta")
-    # The counter sees nothing under inference_mode.
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        skeleton.bind(learns=False)(rows)
-    return int(counter.get_total_flops())
-
-
-def _backward(skeleton: Skeleton, input_shape: tuple[int, ...], learns: bool, needs_input_gradient: bool) -> int:
-    rows = torch.empty(_ROWS, *input_shape, dtype=skeleton.dtype, device="meta", requires_grad=needs_input_gradient)
-    with torch.enable_grad():
-        out = skeleton.bind(learns=learns)(rows)
-    if not out.requires_grad:
+def _backward(out: Tensor, wanted: Sequence[Tensor]) -> int:
+    """FLOPs of the gradients at ``wanted``: autograd computes no others on the way."""
+    if not wanted or not out.requires_grad:
         return 0
-    wanted = [p for p in skeleton.parameters.values() if learns and p.requires_grad]
-    wanted += [rows] if needs_input_gradient else []
     with FlopCounterMode(display=False, custom_mapping=_CORRECTED) as counter:
-        torch.autograd.grad(out, wanted, torch.empty_like(out), allow_unused=True)
+        torch.autograd.grad(out, wanted, torch.empty_like(out), retain_graph=True, allow_unused=True)
     return int(counter.get_total_flops())
 
 
