@@ -8,6 +8,7 @@ import torch
 
 from mocosfl_mpi.clients.reliability import Reliability
 from mocosfl_mpi.config import apply_settings, parse
+from mocosfl_mpi.networks import STAGES
 from mocosfl_mpi.presets import load
 from mocosfl_mpi.record.reader import open_run
 from mocosfl_mpi.record.schema import MEMORY, MESSAGES, WORK
@@ -286,14 +287,15 @@ def test_bytes_and_flops_of_every_alignment_are_those_worked_out_by_hand(run, se
 
 BACKBONE = (
     (36 + 8)  # stem
-    + 2 * (2 * 144 + 16)  # 4 channels
-    + (288 + 576 + 32 + 32 + 16) + (2 * 576 + 32)  # 8, first with a shortcut
-    + (1152 + 2304 + 64 + 128 + 32) + (2 * 2304 + 64)  # 16
-    + (4608 + 9216 + 128 + 512 + 64) + (2 * 9216 + 128)  # 32
-)  # fmt: skip
-FILTERS = 36 + 4 * 144 + (288 + 3 * 576 + 32) + (1152 + 3 * 2304 + 128) + (4608 + 3 * 9216 + 512)
-"""Weights of the 20 convolutions, shortcuts included."""
-DIVERGENCE = 3 * FILTERS + 2 * 20 + 1
+    + (2 * 144 + 16)  # 4 channels
+    + (288 + 576 + 32 + 32 + 16)  # 8, with a shortcut
+    + (1152 + 2304 + 64 + 128 + 32)  # 16
+    + (4608 + 9216 + 128 + 512 + 64)  # 32
+)
+"""Of a ResNet with a block in each stage."""
+FILTERS = 36 + 2 * 144 + (288 + 576 + 32) + (1152 + 2304 + 128) + (4608 + 9216 + 512)
+"""Weights of its 12 convolutions, shortcuts included."""
+DIVERGENCE = 3 * FILTERS + 2 * 12 + 1
 """Subtraction, square and sum of every weight; a root and a term of the mean of every convolution; a division."""
 HEAD = (32 * 16 + 16) + (16 * 16 + 16)
 PREDICTOR = 2 * (16 * 16 + 16)
@@ -308,11 +310,14 @@ PREDICTOR = 2 * (16 * 16 + 16)
         ("standalone", 0, 0, None),
     ],
 )
-def test_cost_of_methods_that_keep_own_models_is_that_worked_out_by_hand(run, method, parameters, beside, mixing):
+def test_cost_of_methods_that_keep_own_models_is_that_worked_out_by_hand(
+    run, monkeypatch, method, parameters, beside, mixing
+):
     """Everything up and down at every synchronisation, once more down with an old model; and nothing else.
 
     ``mixing``: FLOPs of divergence and mixture at each.
     """
+    monkeypatch.setitem(STAGES, "resnet18", (1, 1, 1, 1))
     _, found = run("compute.precision=fp32", "epochs=4", f"method={method}", "evaluation.every=0")
     sent, stale = found["simulated/bytes"], entries(found["epochs/clients"])
     up, down = (MESSAGES.index(f"weights_{way}") for way in ("up", "down"))
