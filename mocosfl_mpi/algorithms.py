@@ -214,8 +214,16 @@ MOMENTA: dict[str, Callable[[Federation], Part]] = {
 """How momentum models are aligned where they are, by `federation.momentum_compression`."""
 
 
-def alignment(config: Config, names: Sequence[str], spans: Sequence[tuple[int, int]], key_dim: int) -> Alignment:
+def alignment(
+    config: Config,
+    names: Sequence[str],
+    spans: Sequence[tuple[int, int]],
+    filters: Sequence[tuple[int, int]],
+    key_dim: int,
+) -> Alignment:
     """What is aligned: the method's row or what replaces it, on a client with parameter tensors of these spans.
+
+    ``filters``: the spans among them of the backbone's weights proper.
 
     Raises
     ------
@@ -231,6 +239,6 @@ def alignment(config: Config, names: Sequence[str], spans: Sequence[tuple[int, i
     )
     if config.one_at_a_time:
         parts = tuple(HandedOver(part.state) if isinstance(part, Averaged) else part for part in parts)
-    aligned = scope(federation.aligned_layers, names, spans)
+    aligned = scope(federation.aligned_layers, names, spans, filters)
     widths = algorithm.widths(config, aligned.parameters, key_dim)
     return Alignment(parts, aligned, widths, config.client.frozen, config.reliability.sync_miss > 0)

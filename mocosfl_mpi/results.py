@@ -22,7 +22,7 @@ from mocosfl_mpi.comm.environment import launcher
 from mocosfl_mpi.comm.placement import deal
 from mocosfl_mpi.config import Config
 from mocosfl_mpi.cost import memory
-from mocosfl_mpi.cost.flops import NOTHING, SegmentCost, measure, per_image, per_step
+from mocosfl_mpi.cost.flops import NOTHING, SegmentCost, codec_work, kinds, measure, per_image, per_step
 from mocosfl_mpi.data.partition import counts
 from mocosfl_mpi.encoders import Encode
 from mocosfl_mpi.evaluation.judge import Encoder, Judge, Monitor, Verdict
@@ -31,7 +31,7 @@ from mocosfl_mpi.meter import PHASES
 from mocosfl_mpi.objectives.contrast import symmetry
 from mocosfl_mpi.problem import Source
 from mocosfl_mpi.record.attributes import run_attributes, software_versions
-from mocosfl_mpi.record.schema import FILE_NAME, MEMORY
+from mocosfl_mpi.record.schema import FILE_NAME, MEMORY, WORK
 from mocosfl_mpi.record.writer import Recorder
 from mocosfl_mpi.resumption import Resumption
 from mocosfl_mpi.server.protocol import Server
@@ -68,6 +68,13 @@ def open_record(
     server_work["optimiser"] *= algorithm.server_updates(config)
     if symmetry(config).server_swap:  # the second loss passes the trunk again, and no further down
         flops[1] += list(per_image(server_costs.last, False).values())
+    work = kinds(config)
+    further = np.zeros((2, len(work) - len(WORK)), dtype=np.int64)
+    steps = [list(client_work[1].values()), list(server_work.values())]
+    flops, steps_flops = (np.column_stack([rows, further]) for rows in (flops, steps))
+    macs = flops // 2
+    if "codec" in work:
+        flops[0, work.index("codec")] = sum(codec_work(config, network.smashed_floats).values())
     client_memory = memory.measure(
         network.first,
         network.input_shape,
@@ -98,6 +105,7 @@ def open_record(
         "layer": model.names,
         "rank": cluster.size,
         "phase": list(PHASES),
+        "work": list(work),
         "age": ages(config),
     }
     fixed: dict[str, Any] = {
@@ -105,8 +113,8 @@ def open_record(
         "hardness/batch_keys": keys_per_update(config),
         "hardness/memory_keys": config.contrast.memory_length,
         "cost/flops_per_image": flops,
-        "cost/macs_per_image": flops // 2,
-        "cost/flops_per_step": [list(client_work[1].values()), list(server_work.values())],
+        "cost/macs_per_image": macs,
+        "cost/flops_per_step": steps_flops,
         "cost/client_feature_memory": own_memory * 4,
         "cost/client_memory": [getattr(client_memory, kind) for kind in MEMORY],
         **({"cost/rich_client_memory": [getattr(rich_memory, kind) for kind in MEMORY]} if config.rich_clients else {}),

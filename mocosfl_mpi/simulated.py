@@ -12,9 +12,9 @@ from mocosfl_mpi.clients.reliability import Delivery
 from mocosfl_mpi.clients.wealth import factors
 from mocosfl_mpi.codecs import codec
 from mocosfl_mpi.config import Config
-from mocosfl_mpi.cost.flops import SegmentCost, by_client
+from mocosfl_mpi.cost.flops import SegmentCost, by_client, codec_work, kinds
 from mocosfl_mpi.cost.ledger import Ledger
-from mocosfl_mpi.record.schema import MESSAGES
+from mocosfl_mpi.record.schema import MESSAGES, WORK
 from mocosfl_mpi.server.alignments import Traffic
 
 Ids = npt.NDArray[np.int64]
@@ -26,12 +26,14 @@ LABEL = 8
 
 @dataclass(frozen=True)
 class WireSizes:
-    """Bytes of a client's simulated messages."""
+    """Bytes of a client's simulated messages, and its work to compress them."""
 
     step: dict[str, int]
     """In every step in which it travels, by kind; rich clients send multiples."""
     models: tuple[Traffic, ...]
     """For the alignment."""
+    codec: dict[str, int]
+    """FLOPs for what travels in a step, by kind, where there are any: quantised if sent, restored if it arrived."""
     of_first: frozenset[str] = frozenset()
     """Messages that the first client alone sends."""
 
@@ -58,7 +60,8 @@ class WireSizes:
                 step["labels_up"] = config.rows_per_client * LABEL
         if config.client.frozen:
             step.pop("gradient_down")
-        return cls(step, models, frozenset({"labels_up"} if config.vertical else ()))
+        work = {message: rows * flops for message, flops in codec_work(config, floats).items()}
+        return cls(step, models, work, frozenset({"labels_up"} if config.vertical else ()))
 
 
 class Simulated:
@@ -82,6 +85,8 @@ class Simulated:
         """Steps of each member in which it got its gradient."""
         self._steps = 0
         """Steps in which clients had something to do."""
+        self._further = {kind: np.zeros(config.pool_size, dtype=np.int64) for kind in kinds(config)[len(WORK) :]}
+        """FLOPs of each member, of kinds that not all runs have."""
 
     def enter(self, pool: Ids, at: Ids) -> None:
         """Clients of the pool whose models are out of date download the current ones first."""
@@ -99,6 +104,9 @@ class Simulated:
             sent = self._sizes.senders(message, delivery, self._pool)
             self._ledger.count(message, size * self._factors[self._pool[sent]], self._at[sent])
             self._lost[self._at, MESSAGES.index(message)] += delivery.lost(message)
+        for message, flops in self._sizes.codec.items():
+            done = delivery.answered if message == "gradient_down" else delivery.sent(message)
+            self._further["codec"][self._at] += flops * self._factors[self._pool] * done
 
     def synchronise(self, present: Mask) -> None:
         """Clients of the pool that are present send up what is due to be aligned and get what became of it down."""
@@ -108,6 +116,8 @@ class Simulated:
                 self._ledger.count(f"{model.kind}_up", model.each_way, self._at[present])
                 if model.answered:
                     self._ledger.count(f"{model.kind}_down", model.each_way, self._at[present])
+                if model.flops:
+                    self._further["alignment"][self._at[present]] += model.flops
         self._held[self._pool] = self._syncs
 
     def take(self) -> dict[str, npt.NDArray[np.int64]]:
@@ -123,9 +133,12 @@ class Simulated:
             frozen=self._config.client.frozen,
             momentum=self._momentum,
         )
+        flops = np.column_stack([flops, *self._further.values()])
         found = {"simulated/bytes": size, "simulated/messages": messages, "simulated/client_flops": flops}
         found["simulated/lost"] = self._lost.copy()
         self._steps, self._lost[:], self._learnt[:] = 0, 0, 0
+        for amount in self._further.values():
+            amount[:] = 0
         return found
 
     def state(self) -> Arrays:
@@ -133,7 +146,8 @@ class Simulated:
         size, messages = self._ledger.state()
         counts = np.array([self._syncs, self._steps], dtype=np.int64)
         own = {"held": self._held.copy(), "bytes": size, "messages": messages, "counts": counts}
-        return own | {"lost": self._lost.copy(), "learnt": self._learnt.copy()}
+        further = {f"work_{kind}": amount.copy() for kind, amount in self._further.items()}
+        return own | {"lost": self._lost.copy(), "learnt": self._learnt.copy()} | further
 
     def restore(self, state: Arrays) -> None:
         """The inverse of ``state``. ValueError for other shapes."""
@@ -143,3 +157,5 @@ class Simulated:
         # Checkpoints of runs in which nothing could fail were once without these.
         self._lost[...] = state.get("lost", 0)
         self._learnt[...] = state.get("learnt", self._steps)
+        for kind, amount in self._further.items():  # not counted by earlier versions
+            amount[...] = state.get(f"work_{kind}", 0)

@@ -102,7 +102,9 @@ class Simulation:
         engine = choose(config.compute, kernels, network)
         config = self.config = config.computed(engine.precision, engine.backend)
         model = parts.stacked(network, engine)
-        aligned = cluster.everywhere(lambda: alignment(config, model.names, model.spans, network.key_dim))
+        aligned = cluster.everywhere(
+            lambda: alignment(config, model.names, model.spans, model.filters, network.key_dim)
+        )
         views = ViewMaker(config.views, size, self.problem.mean, self.problem.std, dtype)
 
         def prepare(pixels: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from functools import cached_property
 import torch
 
 from mocosfl_mpi.config import Config
-from mocosfl_mpi.cost.flops import EMA_FLOPS_PER_PARAMETER, OPTIMISER_FLOPS_PER_PARAMETER
+from mocosfl_mpi.cost.flops import EMA_FLOPS_PER_PARAMETER, OPTIMISER_FLOPS_PER_PARAMETER, kinds
 from mocosfl_mpi.cost.published import (
     MEBIBYTE,
     PASSES,
@@ -26,7 +26,7 @@ from mocosfl_mpi.cost.published import (
 from mocosfl_mpi.plan.experiment import Elsewhere, Experiment, experiment
 from mocosfl_mpi.plan.images import ImageSet
 from mocosfl_mpi.plan.traffic import traffic
-from mocosfl_mpi.record.schema import MESSAGES, WORK
+from mocosfl_mpi.record.schema import FURTHER_WORK, MESSAGES
 from mocosfl_mpi.split import cut
 from mocosfl_mpi.streams import Streams
 
@@ -155,7 +155,7 @@ class Account:
         sent, work = traffic(self._found)
         return (
             dict(zip(MESSAGES, sent.mean(axis=0).tolist(), strict=True)),
-            dict(zip(WORK, work.mean(axis=0).tolist(), strict=True)),
+            dict(zip(kinds(self.config), work.mean(axis=0).tolist(), strict=True)),
         )
 
     @property
@@ -267,6 +267,10 @@ class Account:
         if rows != 1:
             amount *= rows
             steps.append(("both views play both roles (contrast.symmetric)", amount))
+        further = sum(self._ledger[1].get(kind, 0.0) for kind in FURTHER_WORK) / self._passed
+        if further:
+            amount += further
+            steps.append(("compression (federation.momentum_compression, communication)", amount))
         return _ended(steps, self.true.image, "momentum update and SGD, once a step")
 
     # ----------------------------------------------------------------------------------------------- the baseline

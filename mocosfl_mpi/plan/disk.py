@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mocosfl_mpi.chronicle import ages
+from mocosfl_mpi.cost.flops import kinds
 from mocosfl_mpi.meter import PHASES
 from mocosfl_mpi.plan.experiment import Experiment
 from mocosfl_mpi.record.attributes import run_attributes, software_versions
@@ -23,6 +24,7 @@ def record_bytes(experiment: Experiment, ranks: int) -> int:
         "layer": experiment.network.layers,
         "rank": ranks,
         "phase": PHASES,
+        "work": kinds(config),
         "age": ages(config),
     }
     attributes = run_attributes(

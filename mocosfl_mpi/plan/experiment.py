@@ -33,6 +33,7 @@ from mocosfl_mpi.split.cut import SplitNetwork
 from mocosfl_mpi.split.engine import ACTIVATIONS, MASTERS, Engine, choose, precision
 from mocosfl_mpi.split.fused import take_apart
 from mocosfl_mpi.split.layers import mixes_rows
+from mocosfl_mpi.split.stacked import filters
 from mocosfl_mpi.streams import Streams
 
 
@@ -45,6 +46,8 @@ class Network:
     layers: tuple[str, ...]
     spans: tuple[tuple[int, int], ...]
     """(start, stop) of each of the bottom's ``layers``."""
+    filters: tuple[tuple[int, int], ...]
+    """Those of the backbone's weights proper, where clients hold the whole network."""
     smashed: int
     input: int
     features: int
@@ -121,7 +124,8 @@ class Experiment:
     @cached_property
     def alignment(self) -> Alignment:
         """What synchronisations make common to all clients. BadInput where it names layers that they do not have."""
-        return alignment(self.config, self.network.layers, self.network.spans, self.network.keys)
+        network = self.network
+        return alignment(self.config, network.layers, network.spans, network.filters, network.keys)
 
     @property
     def server_memory(self) -> int:
@@ -253,6 +257,7 @@ def experiment(config: Config, images: ImageSet, machine: Kernels | Elsewhere | 
         trunk=segment(split.trunk, split.trunk_shape, fused=fused, itemsize=itemsize) if split.trunk else NO_SEGMENT,
         layers=tuple(name for name, _ in split.bottom.named_parameters()),
         spans=tuple(pairwise(accumulate((p.numel() for p in split.bottom.parameters()), initial=0))),
+        filters=tuple(filters(split.bottom)),
         smashed=split.smashed_floats,
         input=math.prod(split.input_shape),
         features=backbones.feature_dim(config.model),

@@ -7,9 +7,9 @@ import numpy.typing as npt
 
 from mocosfl_mpi.clients.reliability import Reliability
 from mocosfl_mpi.clients.wealth import factors
-from mocosfl_mpi.cost.flops import by_client
+from mocosfl_mpi.cost.flops import by_client, kinds
 from mocosfl_mpi.plan.experiment import Experiment
-from mocosfl_mpi.record.schema import MESSAGES
+from mocosfl_mpi.record.schema import MESSAGES, WORK
 from mocosfl_mpi.saving import whole
 from mocosfl_mpi.streams import Streams
 
@@ -61,4 +61,11 @@ def traffic(experiment: Experiment) -> tuple[Counts, Counts]:
         frozen=config.client.frozen,
         momentum=experiment.algorithm.momentum,
     )
-    return sent, work
+    codec = experiment.sizes.codec
+    passed = {message: learnt if message == "gradient_down" else messages[message] for message in codec}
+    further = {
+        "alignment": sum(exchanged[row] * model.flops for row, model in enumerate(models)),
+        "codec": sum(passed[message] * batches * flops for message, flops in codec.items()),
+    }
+    more = [further[kind] + np.zeros_like(joined) for kind in kinds(config)[len(WORK) :]]
+    return sent, np.column_stack([work, *more])

@@ -22,6 +22,8 @@ MESSAGES: Final = (
     "velocity_up", "velocity_down", "labels_up", "features_down", "gradient_up",
 )  # fmt: skip
 WORK: Final = ("query_forward", "key_forward", "backward", "ema", "optimiser")
+FURTHER_WORK: Final = ("alignment", "codec")
+"""Behind those in ``work``, where a configuration has clients do it."""
 SEGMENTS: Final = ("client", "server")
 MEMORY: Final = ("weights", "momentum_weights", "velocity", "gradients", "input", "activations", "peak")
 GROWING: Final = ("step", "sync", "epoch", "evaluation", "session")
@@ -96,7 +98,7 @@ DIMENSIONS: Final = {
         Dimension("phase", "text", "part of an epoch on which a rank spends its time"),
         Dimension("age", "number", "bin of keys in the feature memory by age, newest first, equal numbers of updates"),
         Dimension("message", "text", "what a simulated client sends (up) or receives (down)", MESSAGES),
-        Dimension("work", "text", "kind of computation", WORK),
+        Dimension("work", "text", f"computation: {', '.join(WORK)}; if there is any, {', '.join(FURTHER_WORK)}"),
         Dimension("segment", "text", "side of the cut", SEGMENTS),
         Dimension("memory", "text", "use of a client's memory; peak is the largest sum at one time", MEMORY),
         Dimension("label_share", "share", "share of the training labels", since=2, setting="evaluation.label_shares"),
@@ -191,7 +193,7 @@ _COST: Final = (
     Entry("partition/counts", ("client", "class"), "int64", "1",
           "training images of the client per class", "fixed"),
     Entry("cost/flops_per_image", ("segment", "work"), "int64", "flop",
-          "work that grows with the images", "fixed"),
+          "work that grows with the images; of codecs the clients'", "fixed"),
     Entry("cost/macs_per_image", ("segment", "work"), "int64", "mac",
           "multiply-accumulates of convolutions and matrix products in flops_per_image; 1 MAC = 2 FLOPs", "fixed"),
     Entry("cost/flops_per_step", ("segment", "work"), "int64", "flop",

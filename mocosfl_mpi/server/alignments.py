@@ -47,6 +47,8 @@ class Scope:
     parameters: int
     layers: tuple[str, ...] = ()
     """The layer to which each of these tensors belongs."""
+    filters: Spans = ()
+    """The backbone's weights proper, by which divergence is measured, aligned or not."""
 
     def of(self, layer: str) -> Spans:
         """Those of one layer."""
@@ -77,7 +79,7 @@ class Scope:
 
 @dataclass(frozen=True)
 class Traffic:
-    """Messages of one kind: bytes each way at every ``every``-th synchronisation, and of a full copy."""
+    """Messages of one kind: bytes each way at every ``every``-th synchronisation, and of a full copy; and the work."""
 
     kind: str
     each_way: int
@@ -86,6 +88,8 @@ class Traffic:
     every: int
     answered: bool = True
     """Whether what became of it comes back at once: not where the next client is the one that needs it."""
+    flops: int = 0
+    """What a client computes each time, for what it sends and of what comes back."""
 
 
 class Part(Protocol):
@@ -232,9 +236,15 @@ class Compressed:
         return received, left
 
     def traffic(self, scope: Scope, itemsize: int) -> Traffic:
-        """Compressed each way; a copy in full."""
-        size = sum(self.compressor.bytes(stop - start, itemsize) for start, stop in scope.spans)
-        return Traffic(KINDS[self.state], size, scope.numbers * itemsize, self.every)
+        """Compressed each way; a copy in full.
+
+        A client's work is the equations', dense: of a number x - M + e, u - q and M + q are four, beside quantising u,
+        having q_i again for e_i, and having q.
+        """
+        lengths, work = [stop - start for start, stop in scope.spans], self.compressor.work
+        size = sum(self.compressor.bytes(length, itemsize) for length in lengths)
+        flops = sum(4 * length + work.quantise(length) + 2 * work.restore(length) for length in lengths)
+        return Traffic(KINDS[self.state], size, scope.numbers * itemsize, self.every, flops=flops)
 
 
 ONLINE: tuple[Part, ...] = (Averaged("online"),)
@@ -311,8 +321,15 @@ class Alignment:
         return sum(2 * self.scope.numbers for part in self.parts if part.own) + self.widths.get("scale", 0)
 
 
-def scope(layers: Sequence[str], names: Sequence[str], spans: Sequence[tuple[int, int]]) -> Scope:
+def scope(
+    layers: Sequence[str],
+    names: Sequence[str],
+    spans: Sequence[tuple[int, int]],
+    filters: Sequence[tuple[int, int]] = (),
+) -> Scope:
     """The parameter tensors of ``layers`` (none = all), of a network with tensors of these names and spans.
+
+    ``filters``: those of the backbone's weights proper.
 
     Raises
     ------
@@ -328,7 +345,8 @@ def scope(layers: Sequence[str], names: Sequence[str], spans: Sequence[tuple[int
         )
     chosen = set(layers or known)
     aligned = [(span, _layer(name)) for name, span in zip(names, spans, strict=True) if _layer(name) in chosen]
-    return Scope(tuple(span for span, _ in aligned), spans[-1][1], tuple(layer for _, layer in aligned))
+    spanned, named = tuple(span for span, _ in aligned), tuple(layer for _, layer in aligned)
+    return Scope(spanned, spans[-1][1], named, tuple(filters))
 
 
 def _layer(name: str) -> str:

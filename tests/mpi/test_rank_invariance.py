@@ -39,6 +39,12 @@ ROWS = {
     ),
     "fedu": ("method=fedu", "federation.divergence_threshold=0.65", "compute.block_size=2", "epochs=4"),
     "split_vertical": ("method=split_vertical", "client.count=4"),
+    "split_vertical, the first holds the labels": (
+        "method=split_vertical",
+        "client.count=4",
+        "client.holds_labels=true",
+        "compute.block_size=1",
+    ),
     "split_vertical, halves, fp32": ("method=split_vertical", "client.count=2", "compute.precision=fp32"),
     "central": ("method=central", "client.count=1", "client.sampling_ratio=1.0", "partition.kind=iid"),
     "private memories": (
@@ -161,6 +167,8 @@ EVALUATED = (
     "after_sync/own_share",
 )
 """What is computed from models that come from other ranks."""
+LEDGER = ("simulated/bytes", "simulated/messages", "simulated/client_flops")
+"""What every rank knows by itself."""
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +199,7 @@ def test_every_rank_count_gives_the_same_bits(runs, name, ranks):
         assert many["ranks/clients"].shape == (ranks,)
         assert differences(one, many) is None
         assert one.names == many.names
-        for series in set(one.names) & set(EVALUATED):
+        for series in set(one.names) & {*EVALUATED, *LEDGER}:
             np.testing.assert_array_equal(one[series], many[series], err_msg=series)
 
 
