@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mocosfl_mpi.clients.reliability import Delivery
-from mocosfl_mpi.clients.wealth import factors
+from mocosfl_mpi.clients.wealth import factors, kinds
 from mocosfl_mpi.codecs import codec
 from mocosfl_mpi.config import Config
 from mocosfl_mpi.cost.flops import SegmentCost, by_client
@@ -26,10 +27,10 @@ LABEL = 8
 
 @dataclass(frozen=True)
 class WireSizes:
-    """Bytes of a client's simulated messages."""
+    """Bytes of the simulated messages of one kind of clients."""
 
     step: dict[str, int]
-    """In every step in which it travels, by kind; rich clients send multiples."""
+    """In every step in which it travels, by message; rich clients send multiples."""
     models: tuple[Traffic, ...]
     """For the alignment."""
     of_first: frozenset[str] = frozenset()
@@ -61,13 +62,45 @@ class WireSizes:
         return cls(step, models, frozenset({"labels_up"} if config.vertical else ()))
 
 
+@dataclass(frozen=True)
+class Models:
+    """``Traffic`` of one kind of message, its bytes by client: int64 ``[clients]``."""
+
+    kind: str
+    each_way: Ids
+    copy: Ids
+    every: int
+    answered: bool
+
+
+def batch_bytes(config: Config, sizes: Sequence[WireSizes]) -> dict[str, Ids]:
+    """Bytes of each client's message in a step, by message: ``[clients]``; ``sizes`` by kind of clients."""
+    return {
+        message: np.array([of_kind.step[message] for of_kind in sizes])[kinds(config)] * factors(config)
+        for message in sizes[0].step
+    }
+
+
+def models_of(config: Config, sizes: Sequence[WireSizes]) -> list[Models]:
+    """What each client sends and gets for the alignment; ``sizes`` by kind of clients."""
+    found = []
+    for same in zip(*(of_kind.models for of_kind in sizes), strict=True):
+        each_way, copy = (np.array([getattr(t, name) for t in same])[kinds(config)] for name in ("each_way", "copy"))
+        found.append(Models(same[0].kind, each_way, copy, same[0].every, same[0].answered))
+    return found
+
+
 class Simulated:
     """What real clients would have sent and computed. A client holds the last models it was sent."""
 
-    def __init__(self, config: Config, sizes: WireSizes, cost: SegmentCost, *, momentum: bool) -> None:
+    def __init__(
+        self, config: Config, sizes: Sequence[WireSizes], costs: Sequence[SegmentCost], *, momentum: bool
+    ) -> None:
         self._config = config
-        self._sizes = sizes
-        self._cost = cost
+        self._sizes = sizes[0]
+        self._bytes = batch_bytes(config, sizes)
+        self._models = models_of(config, sizes)
+        self._costs = costs
         self._momentum = momentum
         self._syncs = 0
         self._held = np.zeros(config.client.count, dtype=np.int64)
@@ -77,6 +110,7 @@ class Simulated:
         """Places of the pool's clients among those that were drawn: the members of the ledger."""
         self._ledger = Ledger(config.pool_size)
         self._factors = factors(config)
+        self._kinds = kinds(config)
         self._lost = np.zeros((config.pool_size, len(MESSAGES)), dtype=np.int64)
         self._learnt = np.zeros(config.pool_size, dtype=np.int64)
         """Steps of each member in which it got its gradient."""
@@ -86,42 +120,47 @@ class Simulated:
     def enter(self, pool: Ids, at: Ids) -> None:
         """Clients of the pool whose models are out of date download the current ones first."""
         self._pool, self._at = pool, at
-        for model in self._sizes.models:
+        for model in self._models:
             stale = self._held[pool] // model.every != self._syncs // model.every
-            self._ledger.count(f"{model.kind}_down", model.copy, at[stale])
+            stale &= model.copy[pool] > 0
+            self._ledger.count(f"{model.kind}_down", model.copy[pool[stale]], at[stale])
         self._held[pool] = self._syncs
 
     def step(self, delivery: Delivery) -> None:
         """Every client of the pool does a step and sends and receives what belongs to it; what is lost was sent."""
         self._steps += delivery.trip.up
         self._learnt[self._at] += delivery.answered
-        for message, size in self._sizes.step.items():
+        for message, size in self._bytes.items():
             sent = self._sizes.senders(message, delivery, self._pool)
-            self._ledger.count(message, size * self._factors[self._pool[sent]], self._at[sent])
+            self._ledger.count(message, size[self._pool[sent]], self._at[sent])
             self._lost[self._at, MESSAGES.index(message)] += delivery.lost(message)
 
     def synchronise(self, present: Mask) -> None:
         """Clients of the pool that are present send up what is due to be aligned and get what became of it down."""
         self._syncs += 1
-        for model in self._sizes.models:
+        for model in self._models:
             if self._syncs % model.every == 0:
-                self._ledger.count(f"{model.kind}_up", model.each_way, self._at[present])
+                there = present & (model.each_way[self._pool] > 0)
+                size = model.each_way[self._pool[there]]
+                self._ledger.count(f"{model.kind}_up", size, self._at[there])
                 if model.answered:
-                    self._ledger.count(f"{model.kind}_down", model.each_way, self._at[present])
+                    self._ledger.count(f"{model.kind}_down", size, self._at[there])
         self._held[self._pool] = self._syncs
 
     def take(self) -> dict[str, npt.NDArray[np.int64]]:
         """The epoch's rows: bytes, messages and FLOPs of each client of the pool."""
         size, messages = self._ledger.take()
-        steps, batches = np.zeros_like(self._learnt), np.ones_like(self._learnt)
+        steps, batches, kind = (np.zeros_like(self._learnt) for _ in range(3))
         steps[self._at], batches[self._at] = self._steps, self._factors[self._pool]
+        kind[self._at] = self._kinds[self._pool]
         flops = by_client(
-            self._cost,
+            self._costs,
             steps=steps,
             learnt=self._learnt,
             rows=self._config.rows_per_client * batches,
             frozen=self._config.client.frozen,
             momentum=self._momentum,
+            kinds=kind,
         )
         found = {"simulated/bytes": size, "simulated/messages": messages, "simulated/client_flops": flops}
         found["simulated/lost"] = self._lost.copy()

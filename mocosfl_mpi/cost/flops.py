@@ -157,12 +157,25 @@ def per_step(cost: SegmentCost, frozen: bool, momentum: bool = True) -> dict[str
 
 
 def by_client(
-    cost: SegmentCost, *, steps: Counts, learnt: Counts, rows: Counts, frozen: bool, momentum: bool
+    costs: Sequence[SegmentCost],
+    *,
+    steps: Counts,
+    learnt: Counts,
+    rows: Counts,
+    frozen: bool,
+    momentum: bool,
+    kinds: Counts,
 ) -> Counts:
-    """FLOPs ``[clients, kinds]`` of ``steps [clients]`` with ``rows`` each; in ``learnt`` of them came a gradient."""
-    image, step = per_image(cost, frozen, momentum), per_step(cost, frozen, momentum)
-    times = {kind: learnt if kind in LEARNING else steps for kind in WORK}
-    return np.stack([times[kind] * (rows * image[kind] + step[kind]) for kind in WORK], axis=1)
+    """FLOPs ``[clients, work]`` of ``steps [clients]`` with ``rows`` each; in ``learnt`` of them came a gradient.
+
+    ``kinds [clients]``: whose segment costs which of ``costs``.
+    """
+    image, step = (
+        np.array([list(of(cost, frozen, momentum).values()) for cost in costs])[kinds] for of in (per_image, per_step)
+    )
+    times = np.stack([learnt if work in LEARNING else steps for work in WORK], axis=1)
+    found: Counts = times * (rows[:, None] * image + step)
+    return found
 
 
 def totals(cost: SegmentCost, *, steps: int, rows: int, frozen: bool, momentum: bool = True) -> dict[str, int]:

@@ -20,7 +20,7 @@ def record_bytes(experiment: Experiment, ranks: int) -> int:
         "client": config.client.count,
         "member": config.pool_size,
         "class": experiment.images.classes,
-        "layer": experiment.network.layers,
+        "layer": experiment.network.cuts[0].layers,
         "rank": ranks,
         "phase": PHASES,
         "age": ages(config),

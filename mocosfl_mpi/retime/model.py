@@ -243,16 +243,30 @@ def _server_seconds(run: Run, ledger: _Ledger, steps: npt.NDArray[np.int64], ser
     known = "query_forward" in ledger.work and {"client", "server"} <= set(segments)
     _require(run, known, "labels of another version")
     forward = ledger.work.index("query_forward")
-    image, step = run["cost/flops_per_image"].astype(np.float64), run["cost/flops_per_step"].astype(np.float64)
+    step = run["cost/flops_per_step"].astype(np.float64)
     client, main = segments.index("client"), segments.index("server")
-    _require(run, image[client, forward] > 0, "clients that compute nothing")
-    rows = ledger.flops[:, :, forward].sum(axis=1) / image[client, forward] / steps
-    newest = np.maximum.accumulate(np.where(rows > 0, np.arange(len(rows)), 0))
-    rows = rows[newest]  # an epoch without uploads replays those that were sent last
+    each = _per_image(run)
+    _require(run, bool((each[..., client, forward] > 0).all()), "clients that compute nothing")
+    rows = ledger.flops[:, :, forward] / each[..., client, forward]  # of each member
+    work = (rows * each[..., main, :].sum(axis=-1)).sum(axis=1) / steps
+    newest = np.maximum.accumulate(np.where(work > 0, np.arange(len(work)), 0))
+    work = work[newest]  # an epoch without uploads replays the rows that were sent last
     if (method := METHODS.get(run.attrs["method"])) is not None and method.vertical:
-        rows /= ledger.flops.shape[1]  # the members' rows are pieces of the same images
-    flops: Array = rows * image[main].sum() + step[main].sum()
+        work /= ledger.flops.shape[1]  # the members' rows are pieces of the same images
+    flops: Array = work + step[main].sum()
     return flops / (server.compute_gigaflop_per_second * 1e9)
+
+
+def _per_image(run: Run) -> Array:
+    """FLOPs of an image of each member, ``[epoch, member, segment, work]``: rich ones may have another cut."""
+    kinds = [run["cost/flops_per_image"]]
+    clients = run["epochs/clients"]
+    rich = np.zeros(clients.shape, dtype=np.int64)
+    if "cost/rich_flops_per_image" in run.names:
+        kinds.append(run["cost/rich_flops_per_image"])
+        settings = run.attrs["config"]["client"]
+        rich[clients < int(round(settings["rich_share"] * settings["count"], 9))] = 1
+    return np.stack(kinds).astype(np.float64)[rich]
 
 
 def _energy(
