@@ -96,11 +96,6 @@ def _account(options: argparse.Namespace) -> int:
             f"--published-accounting is about networks that are cut, and method = {config.method} has no cut; add "
             f"--set method=mocosfl (the FL row of its table is the whole network's)"
         )
-    if config.model.rich_cut_layer:
-        raise BadInput(
-            f"--published-accounting is about networks with one cut, and model.rich_cut_layer = "
-            f"{config.model.rich_cut_layer} is a second one; leave either out"
-        )
     found = accounting(config, image_set(config, data_dir(options)))
     if options.json:
         print(json.dumps(found.summary()))

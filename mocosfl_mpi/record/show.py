@@ -80,7 +80,8 @@ def _header(run: Run, summary: Mapping[str, Any]) -> RenderableType:
     classes = len(run["class"])
     each = f"{images.min()}" if images.min() == images.max() else f"{images.min()} to {images.max()}"
     owned = f"partition {_value(config, 'partition', 'kind')!r}, {each} images per client"
-    place = f"first {cut} layer(s){papers} on the client"
+    deeper = setting(config, "model.rich_cut_layer")
+    place = f"first {cut} layer(s){papers} on the client{f', {deeper} on a rich one' if deeper else ''}"
     if (method := METHODS.get(summary["method"])) is not None:
         owned = f"every client has a piece of each of {each} images" if method.vertical else owned
         place = "whole on the client" if method.whole_network else place
@@ -376,6 +377,7 @@ def _rich(config: Mapping[str, Any]) -> str:
     words = [
         f"batches {factor} times as large" if isinstance(factor, int) else "",
         f"{_percent(data)} of the images" if isinstance(data, float) else "",
+        "more layers" if setting(config, "model.rich_cut_layer") else "",
     ]
     return f"; {_percent(share)} of them are rich: {' and '.join(word for word in words if word)}"
 

@@ -32,6 +32,8 @@ class TrunkServer:
             weight_decay=config.server.weight_decay,
             fused=True,
         )
+        if config.model.between_cuts:  # torch's fused SGD takes velocities of all parameters or of none
+            self._begin_velocity()
 
     def begin_epoch(self, epoch: int) -> float:
         """Set the epoch's learning rate and return it."""
