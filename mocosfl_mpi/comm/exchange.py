@@ -137,6 +137,8 @@ class Exchange:
     ) -> Tensor:
         """Weighted mean over the pool of one state ``[lanes, width]`` per block: ``[width]`` on every rank.
 
+        Clients whose weight is 0 are left out.
+
         The server adds in float64, client after client, so the sum does not depend on who hosted whom, and the
         mean of equal float32 models is that model. Gathered in slabs of columns to bound the server's memory.
         """
@@ -147,8 +149,8 @@ class Exchange:
             rows = self.up([stack[:, part] for stack in stacks], [part.stop - part.start], dtype)
             if rows is not None:
                 total = torch.zeros(part.stop - part.start, dtype=torch.float64)
-                for weight, row in zip(weights, rows, strict=True):
-                    total.add_(row, alpha=float(weight))
+                for place in np.flatnonzero(weights):  # of others nothing is read: they may have no such numbers
+                    total.add_(rows[place], alpha=float(weights[place]))
                 mean[part] = (total / float(weights.sum())).to(dtype)
         return self.broadcast(mean)
 

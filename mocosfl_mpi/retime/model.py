@@ -26,6 +26,7 @@ import numpy.typing as npt
 from mocosfl_mpi.errors import BadInput
 from mocosfl_mpi.methods import METHODS
 from mocosfl_mpi.record.reader import Run
+from mocosfl_mpi.record.schema import setting
 from mocosfl_mpi.retime.profiles import Device, Network, Server
 from mocosfl_mpi.streams import Streams
 
@@ -259,14 +260,13 @@ def _server_seconds(run: Run, ledger: _Ledger, steps: npt.NDArray[np.int64], ser
 
 def _per_image(run: Run) -> Array:
     """FLOPs of an image of each member, ``[epoch, member, segment, work]``: rich ones may have another cut."""
-    kinds = [run["cost/flops_per_image"]]
-    clients = run["epochs/clients"]
-    rich = np.zeros(clients.shape, dtype=np.int64)
-    if "cost/rich_flops_per_image" in run.names:
-        kinds.append(run["cost/rich_flops_per_image"])
-        settings = run.attrs["config"]["client"]
-        rich[clients < int(round(settings["rich_share"] * settings["count"], 9))] = 1
-    return np.stack(kinds).astype(np.float64)[rich]
+    clients, each = run["epochs/clients"], run["cost/flops_per_image"].astype(np.float64)
+    found = np.broadcast_to(each, (*clients.shape, *each.shape))
+    config = run.attrs.get("config", {})
+    if not setting(config, "model.rich_cut_layer"):
+        return found
+    rich = clients < int(round(setting(config, "client.rich_share") * setting(config, "client.count"), 9))
+    return np.where(rich[:, :, None, None], run["cost/rich_flops_per_image"], found)
 
 
 def _energy(

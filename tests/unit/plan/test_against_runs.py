@@ -48,6 +48,15 @@ def machine():
             *("reliability.gradient_loss=0.3", "method=monacosfl", "federation.momentum_every=3", "epochs=4"),
         ),
         ("client.rich_share=0.5", "client.rich_batch_factor=3", "partition.rich_data=0.7", "client.sampling_ratio=1.0"),
+        (
+            *("client.rich_share=0.5", "client.rich_batch_factor=3", "model.rich_cut_layer=4"),
+            *("client.sampling_ratio=1.0", "method=monacosfl", "client.velocity_at_sync=averaged"),
+        ),
+        (
+            *("client.rich_share=0.5", "model.rich_cut_layer=5", "federation.aligned_layers=['block1', 'block3']"),
+            *("client.sampling_ratio=1.0", "communication.smashed=int8", "reliability.query_loss=0.3"),
+            *("contrast.symmetric=both_views", "reliability.sync_miss=0.4"),
+        ),
         ("reliability.sync_miss=0.5", "epochs=4", "method=monacosfl"),
         ("method=sfl_v2", "epochs=3"),
         ("method=sfl_v1", "client.velocity_at_sync=averaged"),
@@ -73,6 +82,7 @@ def test_bytes_flops_and_sizes_are_those_of_the_run(tmp_path, settings):
         found = actual(run)
         pools, rows, flops = run["epochs/clients"], run["simulated/bytes"], run["simulated/client_flops"]
         per_image, per_step = run["cost/flops_per_image"][1], run["cost/flops_per_step"][1]
+        by_kind = [run["cost/rich_flops_per_image"][1]] if config.model.rich_cut_layer else []
         assert run.attrs["config"]["compute"]["backend"] == planned.config.compute.backend
     assert dict(zip(MESSAGES, sent.sum(axis=0).tolist(), strict=True)) == found["simulated_bytes"]
     assert dict(zip(WORK, work.sum(axis=0).tolist(), strict=True)) == found["client_flops"]
@@ -80,7 +90,8 @@ def test_bytes_flops_and_sizes_are_those_of_the_run(tmp_path, settings):
         took_part = pools == client
         np.testing.assert_array_equal(sent[client], rows[took_part].sum(axis=0))
         np.testing.assert_array_equal(work[client], flops[took_part].sum(axis=0))
-    assert list(planned.server_flops.values()) == (per_image * planned.rows + per_step).tolist()
+    images = sum(flops * rows for flops, rows in zip([*by_kind, per_image], planned.rows_by_kind, strict=True))
+    assert list(planned.server_flops.values()) == (images + per_step).tolist()
     assert record_bytes(planned, 1) == pytest.approx(found["record_bytes"], rel=0.1)
     newest = sorted((tmp_path / "run" / "checkpoints").iterdir())[-1]
     size = sum(file.stat().st_size for file in newest.iterdir())
