@@ -29,9 +29,11 @@ from mocosfl_mpi.objectives.feature_memory import noise
 from mocosfl_mpi.problem import Problem, Source
 from mocosfl_mpi.routes import AtClient, AtServer, Route
 from mocosfl_mpi.saving import Saving
+from mocosfl_mpi.server.alignments import Alignment
 from mocosfl_mpi.server.main_server import MainServer
 from mocosfl_mpi.server.middle import Middle
 from mocosfl_mpi.server.protocol import LossServer, Server
+from mocosfl_mpi.simulated import WireSizes
 from mocosfl_mpi.split.backbones import feature_dim
 from mocosfl_mpi.split.cut import Ends, SplitNetwork, WholeNetwork
 from mocosfl_mpi.split.ends import StackedEnds
@@ -90,8 +92,21 @@ def stacked(network: SplitNetwork, engine: Engine) -> StackedModel:
     return StackedEnds(part, engine) if isinstance(part, Ends) else StackedModel(part, engine)
 
 
+def wire_sizes(
+    config: Config, network: SplitNetwork, model: StackedModel, engine: Engine, aligned: Alignment
+) -> WireSizes:
+    """Messages of the clients that have this part of the network."""
+    return WireSizes.of(
+        config,
+        network.smashed_floats,
+        engine.activations.itemsize,
+        config.rows_per_client * feature_dim(config.model) * engine.weights.itemsize,
+        aligned.traffic(engine.weights.itemsize, model.parameters),
+    )
+
+
 def client_cost(config: Config, network: SplitNetwork) -> SegmentCost:
-    """FLOPs per image of all that a client computes."""
+    """FLOPs per image of all that a client with this part of the network computes."""
     cost = measure(network.first, network.input_shape).last
     if network.last is not None:
         cost += measure(network.last, (feature_dim(config.model),)).answering
@@ -140,7 +155,7 @@ def route(
         meter,
         rows,
         factors(config),
-        shape,
+        [cut.smashed_shape for cut in network.cuts],
         engine.activations,
         saving,
         smashed=codec(config.communication.smashed, config.communication.topk),

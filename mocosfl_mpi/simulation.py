@@ -38,9 +38,8 @@ from mocosfl_mpi.resumption import Found, Resumption
 from mocosfl_mpi.routes import Smashed
 from mocosfl_mpi.server.fed_server import FedServer, due, number
 from mocosfl_mpi.signals import ignore
-from mocosfl_mpi.simulated import Simulated, WireSizes
+from mocosfl_mpi.simulated import Simulated
 from mocosfl_mpi.speaker import Speaker
-from mocosfl_mpi.split.backbones import feature_dim
 from mocosfl_mpi.split.engine import MASTERS, choose, precision
 from mocosfl_mpi.streams import Streams
 
@@ -101,7 +100,7 @@ class Simulation:
         )
         engine = choose(config.compute, kernels, network)
         config = self.config = config.computed(engine.precision, engine.backend)
-        model = parts.stacked(network, engine)
+        model, *others = (parts.stacked(cut, engine) for cut in network.cuts)
         aligned = cluster.everywhere(
             lambda: alignment(config, model.names, model.spans, model.filters, network.key_dim)
         )
@@ -113,12 +112,13 @@ class Simulation:
         self.clients = Population(
             config,
             model,
-            parts.initial(config, exchange.broadcast(model.flat(network.bottom)), network.key_dim, streams),
+            parts.initial(config, exchange.broadcast(model.flat(network.cuts[0].bottom)), network.key_dim, streams),
             aligned.kept,
             parts.feed(config, self.problem, views, streams),
             cluster,
             exchange,
             self.meter,
+            others,
         )
         self.main_server = (
             ALGORITHMS[config.method].server(config, network.trunk, network.key_dim, streams, engine)
@@ -135,15 +135,12 @@ class Simulation:
         self.fed_server = FedServer(config, aligned, model, exchange, self.meter, self.main_server)
 
         # Rank 0 counts for all: the counter alone takes a second to import.
-        counted = asdict(parts.client_cost(config, network)) if cluster.serves else None
-        cost = SegmentCost(**cluster.broadcast_json(counted))
-        sizes = WireSizes.of(
-            config,
-            network.smashed_floats,
-            engine.activations.itemsize,
-            config.rows_per_client * feature_dim(config.model) * engine.weights.itemsize,
-            aligned.traffic(engine.weights.itemsize),
-        )
+        counted = [asdict(parts.client_cost(config, cut)) for cut in network.cuts] if cluster.serves else None
+        costs = [SegmentCost(**counts) for counts in cluster.broadcast_json(counted)]
+        sizes = [
+            parts.wire_sizes(config, *of_kind, engine, aligned)
+            for of_kind in zip(network.cuts, self.clients.models, strict=True)
+        ]
         facts = cluster.root_decides(lambda: self._facts(source, server_threads, found))
         hosts = cluster.gather_json(cluster.host_name)
         recorder = cluster.root_decides(
@@ -155,7 +152,7 @@ class Simulation:
                 source,
                 network,
                 model,
-                cost,
+                costs,
                 hosts or [],
                 server_threads,
                 aligned.copies * engine.weights.itemsize,
@@ -167,7 +164,7 @@ class Simulation:
             recorder,
             self.clients,
             self.main_server,
-            parts.encode(config, network, model, engine, self.main_server),
+            parts.encode(config, network, self.clients.models[-1], engine, self.main_server),
             parts.judge(config, source, prepare, streams) if source else None,
             cluster,
         )
@@ -179,7 +176,7 @@ class Simulation:
             self.meter,
             self.speaker,
             recorder,
-            Simulated(config, sizes, cost, momentum=ALGORITHMS[config.method].momentum),
+            Simulated(config, sizes, costs, momentum=ALGORITHMS[config.method].momentum),
             self.results.path,
         )
         self.checkpoints = Checkpoints(
@@ -339,6 +336,8 @@ class Simulation:
             f"{config.compute.backend} backend; {cluster.library()}"
         )
         place = "whole on the client" if config.whole_network else f"cut at {config.model.cut_layer}"
+        if config.model.rich_cut_layer:
+            place += f", of {config.rich_clients} rich clients at {config.model.rich_cut_layer}"
         own = self.problem.images
         images = own.max() if config.vertical else own.sum()  # pieces of the same images are no more of them
         experiment = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mocosfl_mpi.methods import METHODS, MIXING
+from mocosfl_mpi.networks import entries
 
 if TYPE_CHECKING:
     from mocosfl_mpi.config.experiment import Config
@@ -84,15 +85,15 @@ def check_reliability(config: Config, pool: int) -> None:
 def check_wealth(config: Config) -> None:
     """Refuse rich clients that are not there, that nothing distinguishes, or whose deal is unknown (ValueError)."""
     client, deal = config.client, config.partition
-    more = client.rich_batch_factor > 1 or deal.rich_data is not None
+    more = client.rich_batch_factor > 1 or deal.rich_data is not None or config.model.rich_cut_layer is not None
     if client.rich_share and not config.rich_clients:
         raise ValueError(
             f"client.rich_share = {client.rich_share} of client.count = {client.count} clients is none; raise either"
         )
     if more and not client.rich_share:
         raise ValueError(
-            "client.rich_batch_factor and partition.rich_data are about rich clients; say how many are with "
-            "client.rich_share, or leave them out"
+            "client.rich_batch_factor, partition.rich_data and model.rich_cut_layer are about rich clients; say how "
+            "many are with client.rich_share, or leave them out"
         )
     if client.rich_batch_factor > 1 and config.supervised and not config.whole_network:
         raise ValueError(
@@ -102,7 +103,7 @@ def check_wealth(config: Config) -> None:
     if client.rich_share and not more:
         raise ValueError(
             f"client.rich_share = {client.rich_share}, and rich clients have nothing more than others; set "
-            f"client.rich_batch_factor or partition.rich_data"
+            f"client.rich_batch_factor, partition.rich_data or model.rich_cut_layer"
         )
     if deal.rich_data is not None and deal.kind == "overlapping":
         raise ValueError(
@@ -112,4 +113,52 @@ def check_wealth(config: Config) -> None:
         raise ValueError(
             "partition.rich_deal = published needs partition.rich_data, and partition.kind = iid or shards; leave it "
             "out otherwise"
+        )
+
+
+def check_cuts(config: Config) -> None:
+    """Refuse a second cut where there is none to be had, or that other settings cannot bear (ValueError)."""
+    model, last = config.model, entries(config.model.backbone)
+    if model.rich_cut_layer is None:
+        return
+    name = f"model.rich_cut_layer = {model.rich_cut_layer}"
+    if config.whole_network:
+        raise ValueError(
+            f"{name}: with method = {config.method} clients hold the whole network; leave it out, or choose method = "
+            f"mocosfl or monacosfl"
+        )
+    if config.supervised:
+        raise ValueError(
+            f"{name}: with method = {config.method} the server takes smashed data of one shape; leave it out, or "
+            f"choose method = mocosfl or monacosfl"
+        )
+    if not model.cut_layer < model.rich_cut_layer <= last:
+        fitting = f"choose {model.cut_layer + 1} to {last}" if model.cut_layer < last else "lower model.cut_layer"
+        raise ValueError(
+            f"{name} gives rich clients more layers than model.cut_layer = {model.cut_layer} gives the others, and "
+            f"{model.backbone} has {last} entries; {fitting}"
+        )
+    if model.bottleneck:
+        raise ValueError(
+            f"{name}, and model.bottleneck = {model.bottleneck!r} compresses the maps of one cut; leave either out"
+        )
+    if not model.client_residual:
+        raise ValueError(
+            f"{name}, and model.client_residual = false takes shortcuts from layers of clients: those between the cuts "
+            f"belong to rich clients and to the main server; leave either out"
+        )
+    if config.federation.momentum_compression != "none":
+        raise ValueError(
+            f"{name}, and federation.momentum_compression = {config.federation.momentum_compression!r} sends updates "
+            f"of a model that every client must have followed in full; set it to none, or leave the cut out"
+        )
+    if config.communication.loss_threshold:
+        raise ValueError(
+            f"{name}, and communication.loss_threshold replays smashed data of equal shapes, as published; leave "
+            f"either out"
+        )
+    if config.own_models:
+        raise ValueError(
+            f"{name}, and evaluation.own_models = {config.own_models} judges clients' own models behind one cut; leave "
+            f"either out"
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mocosfl_mpi.config.client_consistency import check_reliability, check_sampling, check_wealth
+from mocosfl_mpi.config.client_consistency import check_cuts, check_reliability, check_sampling, check_wealth
 from mocosfl_mpi.config.federation_consistency import check_alignment, check_own_models
 from mocosfl_mpi.config.method_consistency import check_supervised, check_whole_network
 from mocosfl_mpi.config.traffic_consistency import check_communication
@@ -46,6 +46,7 @@ def check(config: Config) -> None:
     check_sampling(config, pool)
     check_reliability(config, pool)
     check_wealth(config)
+    check_cuts(config)
     shares = config.evaluation.label_shares
     if len(set(shares)) < len(shares):
         raise ValueError(f"evaluation.label_shares = {list(shares)} names a share twice; name each once")

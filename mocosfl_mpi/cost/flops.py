@@ -151,15 +151,28 @@ def per_step(cost: SegmentCost, frozen: bool, momentum: bool = True) -> dict[str
 
 
 def by_client(
-    cost: SegmentCost, *, steps: Counts, learnt: Counts, rows: Counts, frozen: bool, momentum: bool
+    costs: Sequence[SegmentCost],
+    *,
+    steps: Counts,
+    learnt: Counts,
+    rows: Counts,
+    frozen: bool,
+    momentum: bool,
+    kinds: Counts,
 ) -> Counts:
-    """FLOPs ``[clients, WORK]`` of ``steps [clients]`` with ``rows`` each; in ``learnt`` of them came a gradient."""
-    image, step = per_image(cost, frozen, momentum), per_step(cost, frozen, momentum)
-    times = {kind: learnt if kind in LEARNING else steps for kind in WORK}
-    return np.stack([times[kind] * (rows * image[kind] + step[kind]) for kind in WORK], axis=1)
+    """FLOPs ``[clients, work]`` of ``steps [clients]`` with ``rows`` each; in ``learnt`` of them came a gradient.
+
+    ``kinds [clients]``: whose segment costs which of ``costs``.
+    """
+    image, step = (
+        np.array([list(of(cost, frozen, momentum).values()) for cost in costs])[kinds] for of in (per_image, per_step)
+    )
+    times = np.stack([learnt if work in LEARNING else steps for work in WORK], axis=1)
+    found: Counts = times * (rows[:, None] * image + step)
+    return found
 
 
-def kinds(config: Config) -> tuple[str, ...]:
+def kinds_of_work(config: Config) -> tuple[str, ...]:
     """Kinds of a client's work, in the order of the record: those of all runs, then what this one has beside them."""
     asked = {
         "alignment": config.aligned in MIXING or config.federation.momentum_compression != "none",

@@ -8,7 +8,7 @@ import numpy as np
 from rich.console import RenderableType
 
 from mocosfl_mpi.config import parse
-from mocosfl_mpi.cost.flops import kinds
+from mocosfl_mpi.cost.flops import kinds_of_work
 from mocosfl_mpi.errors import BadInput
 from mocosfl_mpi.plan.disk import record_bytes
 from mocosfl_mpi.plan.estimate import Plan
@@ -67,7 +67,7 @@ def _exact(found: Experiment, run: Run) -> dict[str, Any]:
     sent, work = traffic(found)
     return {
         "simulated_bytes": dict(zip(MESSAGES, sent.sum(axis=0).tolist(), strict=True)),
-        "client_flops": dict(zip(kinds(found.config), work.sum(axis=0).tolist(), strict=True)),
+        "client_flops": dict(zip(kinds_of_work(found.config), work.sum(axis=0).tolist(), strict=True)),
         "record_bytes": record_bytes(found, int(run.attrs["ranks"])),
     }
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from mocosfl_mpi.config import Config
-from mocosfl_mpi.cost.flops import kinds
+from mocosfl_mpi.cost.flops import kinds_of_work
 from mocosfl_mpi.errors import BadInput
 from mocosfl_mpi.plan.disk import checkpoint_bytes, record_bytes
 from mocosfl_mpi.plan.experiment import Experiment
@@ -98,7 +98,7 @@ class Plan:
             "seconds": self.seconds,
             "idle_share_server": time.idle[0],
             "idle_share_hosts": time.idle[1],
-            "client_flops": dict(zip(kinds(config), work.sum(axis=0).tolist(), strict=True)),
+            "client_flops": dict(zip(kinds_of_work(config), work.sum(axis=0).tolist(), strict=True)),
             "client_flops_mean": float(work.sum(axis=1).mean()),
             "server_flops": {kind: steps * count for kind, count in experiment.server_flops.items()},
             "simulated_bytes": dict(zip(MESSAGES, sent.sum(axis=0).tolist(), strict=True)),

@@ -14,6 +14,7 @@ from mocosfl_mpi.methods import METHODS
 from mocosfl_mpi.networks import EXPANSION, STAGES
 from mocosfl_mpi.record.figures import clean, figures, number, operations, section, size
 from mocosfl_mpi.record.reader import Run
+from mocosfl_mpi.record.schema import setting
 from mocosfl_mpi.record.verdicts import further, own_models, quality, supervised
 from mocosfl_mpi.record.wording import at_the_cut, how_often, stored, what_is_averaged, who_is_rich
 
@@ -65,7 +66,8 @@ def _header(run: Run, summary: Mapping[str, Any]) -> RenderableType:
     classes = len(run["class"])
     each = f"{images.min()}" if images.min() == images.max() else f"{images.min()} to {images.max()}"
     owned = f"partition {stored(config, 'partition', 'kind')!r}, {each} images per client"
-    place = f"first {cut} layer(s){papers} on the client"
+    deeper = setting(config, "model.rich_cut_layer")
+    place = f"first {cut} layer(s){papers} on the client{f', {deeper} on a rich one' if deeper else ''}"
     if (method := METHODS.get(summary["method"])) is not None:
         owned = f"every client has a piece of each of {each} images" if method.vertical else owned
         place = "whole on the client" if method.whole_network else place

@@ -68,6 +68,7 @@ def who_is_rich(config: Mapping[str, Any]) -> str:
     words = [
         f"batches {factor} times as large" if isinstance(factor, int) else "",
         f"{percent(data)} of the images" if isinstance(data, float) else "",
+        "more layers" if setting(config, "model.rich_cut_layer") else "",
     ]
     return f"; {percent(share)} of them are rich: {' and '.join(word for word in words if word)}"
 

@@ -26,16 +26,20 @@ Spans = tuple[tuple[int, int], ...]
 class Means:
     """Means over the pool at one synchronisation, each taken once. Collective."""
 
-    def __init__(self, over: Callable[[Sequence[Tensor]], Tensor], clients: Population) -> None:
+    def __init__(self, over: Callable[[Sequence[Tensor]], Tensor], clients: Population, vacant: Spans = ()) -> None:
         self.over = over
-        """The mean ``[P]`` of rows ``[lanes, P]`` per block."""
+        """The mean ``[P]`` of rows ``[lanes, P]`` per block; 0 in ``vacant`` columns, which nobody present has."""
+        self._vacant = vacant
         self._clients = clients
         self._known: dict[str, Tensor] = {}
 
     def of(self, state: str) -> Tensor:
-        """The mean ``[P]`` of a state, as it was when first asked for."""
+        """The mean ``[P]`` of a state, as it was when first asked for; what is common in vacant columns."""
         if state not in self._known:
-            self._known[state] = self.over([block.state[state] for block in self._clients.blocks])
+            mean = self.over([block.state[state] for block in self._clients.blocks])
+            for start, stop in self._vacant:
+                mean[start:stop] = self._clients.shared[state][start:stop]
+            self._known[state] = mean
         return self._known[state]
 
 
@@ -75,6 +79,11 @@ class Scope:
     def numbers(self) -> int:
         """How many numbers are aligned."""
         return sum(stop - start for start, stop in self.spans)
+
+    def first(self, parameters: int) -> Scope:
+        """What is aligned of the network's first ``parameters`` numbers, at which a tensor ends."""
+        within = sum(stop <= parameters for _, stop in self.spans)
+        return Scope(self.spans[:within], parameters, self.layers[:within])
 
 
 @dataclass(frozen=True)
@@ -301,9 +310,13 @@ class Alignment:
         own = [Keep(state, self.scope.columns) for part in self.parts for state in part.own]
         return tuple(keep for keep in (*kept, *own) if keep.columns)
 
-    def traffic(self, itemsize: int) -> tuple[Traffic, ...]:
-        """What travels at synchronisations, with weights of ``itemsize`` bytes."""
-        found = [part.traffic(self.scope, itemsize) for part in self.parts]
+    def traffic(self, itemsize: int, parameters: int | None = None) -> tuple[Traffic, ...]:
+        """What travels at synchronisations, with weights of ``itemsize`` bytes.
+
+        ``parameters``: of a client that has only the beginning of the deepest network.
+        """
+        scope = self.scope if parameters is None else self.scope.first(parameters)
+        found = [part.traffic(scope, itemsize) for part in self.parts]
         return tuple(traffic for traffic in found if traffic is not None)
 
     @property

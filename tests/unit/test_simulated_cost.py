@@ -199,6 +199,52 @@ def test_rich_clients_send_and_compute_multiples_and_need_more_memory(run, symme
     assert images[:4].sum() == images[4:].sum() == images.sum() / 2
 
 
+MEMORIES = ("client_memory", "rich_client_memory")
+DEEPER = (2 * 144 + 16) + (288 + 576 + 32 + 32 + 16)  # a second block, and one of 8 channels with a shortcut
+
+
+@pytest.mark.parametrize("layers", ["", "federation.aligned_layers=['block2', 'block3']"])
+def test_rich_clients_with_a_deeper_cut_send_compute_and_hold_what_they_have(run, layers):
+    """A third of twelve clients have two blocks more, and maps of 8 x 8 x 8; six take part."""
+    rich = ("client.rich_share=0.34", "client.rich_batch_factor=3", "model.rich_cut_layer=4", "epochs=4")
+    same = ("compute.precision=fp32", "contrast.symmetric=off", f"steps_per_epoch={STEPS}", "method=monacosfl")
+    _, found = run(*same, *rich, *([layers] if layers else []))
+    stem, conv = 16 * 16 * 4 * 1 * 9, 16 * 16 * 4 * 4 * 9  # MACs
+    strided = 8 * 8 * (8 * 4 * 9 + 8 * 8 * 9 + 8 * 4)
+    aligned = {True: DEEPER, False: 0} if layers else {True: PARAMETERS + DEEPER, False: PARAMETERS}
+    stale, seen = entries(found["epochs/clients"]), set()
+    for epoch, pool in enumerate(found["epochs/clients"]):
+        for member, client in enumerate(pool):
+            is_rich = bool(client < 4)
+            seen.add((is_rich, bool(stale[epoch, member])))
+            rows = STEPS * BATCH * (3 if is_rich else 1)
+            inner = 4 * conv + strided if is_rich else 2 * conv
+            parameters = PARAMETERS + (DEEPER if is_rich else 0)
+            sent = dict(zip(MESSAGES, found["simulated/bytes"][epoch, member], strict=True))
+            count = dict(zip(MESSAGES, found["simulated/messages"][epoch, member], strict=True))
+            floats = 8 * 8 * 8 if is_rich else SMASHED_FLOATS
+            assert sent["query_up"] == sent["key_up"] == sent["gradient_down"] == rows * floats * FLOAT
+            assert count["query_up"] == STEPS
+            for kind in ("weights", "momentum"):
+                assert sent[f"{kind}_up"] == SYNCS * aligned[is_rich] * FLOAT
+                assert sent[f"{kind}_down"] == (SYNCS + stale[epoch, member]) * aligned[is_rich] * FLOAT
+                assert count[f"{kind}_up"] == SYNCS * (aligned[is_rich] > 0)
+            flops = [rows * 2 * (stem + inner)] * 2 + [rows * (2 * (stem + inner) + 2 * inner)]
+            flops += [STEPS * 3 * parameters, STEPS * 6 * parameters]
+            np.testing.assert_array_equal(found["simulated/client_flops"][epoch, member], flops)
+            nothing = np.isnan(found["divergence/online_mean"][SYNCS * epoch, member])
+            assert nothing.tolist() == [False] * 9 + [not is_rich] * (6 + 9)
+    assert len(seen) == 4
+    memory, rich_memory = (dict(zip(MEMORY, found[f"cost/{whose}"], strict=True)) for whose in MEMORIES)
+    for kind in ("weights", "momentum_weights", "velocity", "gradients"):
+        assert memory[kind] == PARAMETERS * FLOAT
+        assert rich_memory[kind] == (PARAMETERS + DEEPER) * FLOAT
+    assert rich_memory["input"] == 3 * memory["input"] == 3 * 2 * BATCH * 16 * 16 * FLOAT
+    if not layers:
+        _, plain = run(*same, f"client.batch_size={3 * BATCH}", "model.cut_layer=4")
+        np.testing.assert_array_equal(found["cost/rich_client_memory"], plain["cost/client_memory"])
+
+
 TENSORS = (36, 4, 4, 144, 4, 4, 144, 4, 4)
 WHOLE = FLOAT * PARAMETERS
 INT8 = PARAMETERS + FLOAT * len(TENSORS)
