@@ -83,7 +83,8 @@ class Scope:
     def first(self, parameters: int) -> Scope:
         """What is aligned of the network's first ``parameters`` numbers, at which a tensor ends."""
         within = sum(stop <= parameters for _, stop in self.spans)
-        return Scope(self.spans[:within], parameters, self.layers[:within])
+        filters = tuple(span for span in self.filters if span[1] <= parameters)
+        return Scope(self.spans[:within], parameters, self.layers[:within], filters)
 
 
 @dataclass(frozen=True)
