@@ -35,6 +35,7 @@ Array = npt.NDArray[np.float64]
 PARTS: Final = ("fetch", "compute", "upload", "server", "download", "latency", "synchronise")
 """Where the slowest client's time goes; they add up to an epoch."""
 ENERGY: Final = ("compute", "idle", "radio")
+RICH: Final = "cost/rich_flops_per_image"
 _MODELS: Final = ("weights", "momentum", "velocity")
 _STEP: Final = {
     "query_up": "up", "key_up": "up", "labels_up": "up", "gradient_up": "up",
@@ -265,8 +266,11 @@ def _per_image(run: Run) -> Array:
     config = run.attrs.get("config", {})
     if not setting(config, "model.rich_cut_layer"):
         return found
-    rich = clients < int(round(setting(config, "client.rich_share") * setting(config, "client.count"), 9))
-    return np.where(rich[:, :, None, None], run["cost/rich_flops_per_image"], found)
+    share, count = setting(config, "client.rich_share"), setting(config, "client.count")
+    known = isinstance(share, float) and isinstance(count, int) and RICH in run.names
+    _require(run, known, "a second cut, and nothing about rich clients")
+    rich = clients < int(round(share * count, 9))
+    return np.where(rich[:, :, None, None], run[RICH], found)
 
 
 def _energy(
