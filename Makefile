@@ -27,7 +27,7 @@ evidence: $(READY)  ## what is missing of docs/evidence, from CIFAR-10 in DATA: 
 	done
 
 test: $(READY)  ## unit tests, then the MPI suite at 1, 2, 3 and 5 ranks
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not cluster"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not cluster"
 
 test-slow: $(READY)  ## directions of effect over seeds, kill -9 at random moments: tens of minutes
 	$(BIN)/python -m pytest -m "slow and not cluster"

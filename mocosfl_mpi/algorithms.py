@@ -231,12 +231,14 @@ def alignment(
     config: Config,
     names: Sequence[str],
     spans: Sequence[tuple[int, int]],
+    filters: Sequence[tuple[int, int]],
     key_dim: int,
     beside: Mapping[str, int] | None = None,
 ) -> Alignment:
     """What is aligned: the method's row or what replaces it, on a client with parameter tensors of these spans.
 
-    ``beside``: numbers in the states of terms at the cut, which nothing makes common.
+    ``filters``: the spans among them of the backbone's weights proper. ``beside``: numbers in the states of terms at
+    the cut, which nothing makes common.
 
     Raises
     ------
@@ -252,6 +254,6 @@ def alignment(
     )
     if config.one_at_a_time:
         parts = tuple(HandedOver(part.state) if isinstance(part, Averaged) else part for part in parts)
-    aligned = scope(federation.aligned_layers, names, spans)
+    aligned = scope(federation.aligned_layers, names, spans, filters)
     widths = algorithm.widths(config, aligned.parameters, key_dim) | dict(beside or {})
     return Alignment(parts, aligned, widths, config.client.frozen, config.reliability.sync_miss > 0)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -20,8 +20,35 @@ SCALE = 4
 LEVELS = 127
 
 
+@dataclass(frozen=True)
+class Work:
+    """FLOPs of a codec: one for an addition, subtraction, multiplication, division or root.
+
+    Magnitudes, comparisons and sorting, rounding to whole numbers, and changes of format are no floating-point
+    arithmetic and count nothing.
+    """
+
+    row: int = 0
+    """To quantise a row, whatever its length."""
+    sent: int = 0
+    """To quantise a number."""
+    received: int = 0
+    """To have a number again."""
+
+    def quantise(self, numbers: int) -> int:
+        """FLOPs of the sender of a row."""
+        return self.row + self.sent * numbers
+
+    def restore(self, numbers: int) -> int:
+        """FLOPs of the receiver of a row."""
+        return self.received * numbers
+
+
 class Codec(Protocol):
     """Q: rows there, quantised by who sends them, and back to numbers by who receives them."""
+
+    work: ClassVar[Work]
+    """What that takes."""
 
     def __call__(self, rows: Tensor) -> Tensor:
         """What arrives of ``rows [n, numbers]``, in their type; a row depends on no other row."""
@@ -33,6 +60,8 @@ class Codec(Protocol):
 @dataclass(frozen=True)
 class Full:
     """Everything as it is."""
+
+    work: ClassVar[Work] = Work()
 
     def __call__(self, rows: Tensor) -> Tensor:
         """The same."""
@@ -47,6 +76,8 @@ class Full:
 class BFloat16:
     """The upper half of a float32: 8 bits of significand, halves to even. A float64 becomes a float32 first."""
 
+    work: ClassVar[Work] = Work()
+
     def __call__(self, rows: Tensor) -> Tensor:
         """Relative error at most 2^-8, but below the smallest normal number."""
         return rows.to(torch.float32).to(torch.bfloat16).to(rows.dtype)
@@ -59,6 +90,9 @@ class BFloat16:
 @dataclass(frozen=True)
 class Int8:
     """Symmetric 8-bit integers: x → s · round(x / s) with s = max |x| / 127, halves to even; s travels too."""
+
+    work: ClassVar[Work] = Work(row=1, sent=1, received=1)
+    """max |x| / 127; x / s; s times a whole number."""
 
     def __call__(self, rows: Tensor) -> Tensor:
         """Zeros stay zeros, the largest magnitude arrives as it is but for rounding. In float32 at least."""
@@ -77,6 +111,7 @@ class TopK:
     """The ⌈share · numbers⌉ largest magnitudes as they are, and zero for the rest; equal ones by position."""
 
     share: float
+    work: ClassVar[Work] = Work()
 
     def __call__(self, rows: Tensor) -> Tensor:
         """A stable sort decides among equals, so that they fall alike everywhere."""

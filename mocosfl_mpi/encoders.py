@@ -27,7 +27,7 @@ class Encode(Protocol):
 
 
 class BehindTheCut:
-    """The client's part, and the main server's trunk behind it."""
+    """The client's part, and the main server's trunk behind it; of two cuts, at the one where the trunk begins."""
 
     def __init__(self, model: StackedModel, server: Server) -> None:
         self._model = model
@@ -35,11 +35,15 @@ class BehindTheCut:
 
     def __call__(self, weights: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
         """See ``Encode``."""
-        return self._server.encode(self._model.forward(weights[None], images[None])[0])
+        return self._server.encode(self._model.forward(self._own(weights)[None], images[None])[0])
+
+    def _own(self, weights: Tensor) -> Tensor:
+        """Of a row of weights what the model has: the first of it."""
+        return weights[: self._model.parameters]
 
     def module(self, weights: Tensor) -> nn.Module:
         """See ``Encode``."""
-        return cut.Encoder(self._model.module(weights), copy.deepcopy(self._server.online))
+        return cut.Encoder(self._model.module(self._own(weights)), copy.deepcopy(self._server.online))
 
 
 class BetweenEnds:

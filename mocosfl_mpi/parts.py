@@ -38,9 +38,11 @@ from mocosfl_mpi.privacy.transforms import guard
 from mocosfl_mpi.problem import Auxiliary, Problem, Source
 from mocosfl_mpi.routes import AtClient, AtServer, Route
 from mocosfl_mpi.saving import Saving
+from mocosfl_mpi.server.alignments import Alignment
 from mocosfl_mpi.server.main_server import MainServer
 from mocosfl_mpi.server.middle import Middle
 from mocosfl_mpi.server.protocol import LossServer, Server
+from mocosfl_mpi.simulated import WireSizes
 from mocosfl_mpi.split.backbones import feature_dim
 from mocosfl_mpi.split.cut import Ends, SplitNetwork, WholeNetwork
 from mocosfl_mpi.split.ends import StackedEnds
@@ -122,8 +124,21 @@ def stacked(network: SplitNetwork, engine: Engine) -> StackedModel:
     return StackedEnds(part, engine) if isinstance(part, Ends) else StackedModel(part, engine)
 
 
+def wire_sizes(
+    config: Config, network: SplitNetwork, model: StackedModel, engine: Engine, aligned: Alignment
+) -> WireSizes:
+    """Messages of the clients that have this part of the network."""
+    return WireSizes.of(
+        config,
+        network.smashed_floats,
+        engine.activations.itemsize,
+        config.rows_per_client * feature_dim(config.model) * engine.weights.itemsize,
+        aligned.traffic(engine.weights.itemsize, model.parameters),
+    )
+
+
 def client_cost(config: Config, network: SplitNetwork) -> SegmentCost:
-    """FLOPs per image of all that a client computes."""
+    """FLOPs per image of all that a client with this part of the network computes."""
     cost = measure(network.first, network.input_shape).last + guard_cost(config, network)
     if network.last is not None:
         cost += measure(network.last, (feature_dim(config.model),)).answering
@@ -139,7 +154,7 @@ def initial(
     begun: Beginning | None,
 ) -> dict[str, Tensor]:
     """What every client begins with, in the states that clients of the method have. Collective."""
-    online = exchange.broadcast(model.flat(network.bottom))
+    online = exchange.broadcast(model.flat(network.cuts[0].bottom))
     momentum = online.clone()
     if config.client.pretrained:
         momentum = exchange.broadcast(begun.momentum(model, online) if begun else momentum)
@@ -207,7 +222,7 @@ def route(
         meter,
         rows,
         factors(config),
-        shape,
+        [cut.smashed_shape for cut in network.cuts],
         engine.activations,
         saving,
         smashed=codec(config.communication.smashed, config.communication.topk),

@@ -6,24 +6,25 @@ import hashlib
 import math
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from torch import Tensor
 
 from mocosfl_mpi.algorithms import ALGORITHMS
 from mocosfl_mpi.chronicle import ages, keys_per_update
 from mocosfl_mpi.clients.population import Population
-from mocosfl_mpi.clients.wealth import factors
+from mocosfl_mpi.clients.wealth import factors, kinds
 from mocosfl_mpi.comm.cluster import Cluster
 from mocosfl_mpi.comm.environment import launcher
 from mocosfl_mpi.comm.placement import deal
 from mocosfl_mpi.config import Config
 from mocosfl_mpi.cost import memory
-from mocosfl_mpi.cost.flops import NOTHING, SegmentCost, measure, per_image, per_step
+from mocosfl_mpi.cost.flops import NOTHING, Costs, SegmentCost, codec_work, kinds_of_work, measure, per_image, per_step
 from mocosfl_mpi.data.partition import counts
 from mocosfl_mpi.encoders import Encode
 from mocosfl_mpi.evaluation.judge import Encoder, Judge, Monitor, Verdict
@@ -52,7 +53,7 @@ def open_record(
     source: Source | None,
     network: SplitNetwork,
     model: StackedModel,
-    cost: SegmentCost,
+    costs: Sequence[SegmentCost],
     hosts: list[str],
     server_threads: int,
     beside: int,
@@ -60,21 +61,22 @@ def open_record(
 ) -> Recorder:
     """Create ``run.h5`` with all that is known before training, or with the rows of the run it continues (rank 0).
 
-    ``beside``: bytes that a client keeps beside its models for their alignment; ``more``: further fixed entries.
+    ``costs``: of clients by kind. ``beside``: bytes that a client keeps beside its models for their alignment;
+    ``more``: further fixed entries.
     """
     assert source is not None
     frozen = config.client.frozen
     algorithm = ALGORITHMS[config.method]
-    server_costs = measure(network.trunk, network.trunk_shape) if network.trunk else NOTHING
-    server_cost = server_costs.last if frozen else server_costs.answering
-    client_work = per_image(cost, frozen, algorithm.momentum), per_step(cost, frozen, algorithm.momentum)
-    guarded = guard_cost(config, network)
-    beside_network = per_image(guarded, frozen, algorithm.momentum)
-    flops = np.array([list(client_work[0].values()), list(per_image(server_cost, False, algorithm.momentum).values())])
-    server_work = per_step(server_cost, False, algorithm.momentum)
+    server_costs = [measure(cut.trunk, cut.trunk_shape) if cut.trunk else NOTHING for cut in network.cuts]
+    flops = [_flops_per_image(config, *of_kind) for of_kind in zip(network.cuts, costs, server_costs, strict=True)]
+    server_work = per_step(server_costs[-1].last, False, algorithm.momentum)
     server_work["optimiser"] *= algorithm.server_updates(config)
-    if symmetry(config).server_swap:  # the second loss passes the trunk again, and no further down
-        flops[1] += list(per_image(server_costs.last, False).values())
+    work = kinds_of_work(config)
+    step_flops = np.zeros((len(costs) + 1, len(work)), dtype=np.int64)
+    client_work = [per_step(cost, frozen, algorithm.momentum) for cost in costs]
+    step_flops[:, : len(WORK)] = [list(found.values()) for found in (*client_work, server_work)]
+    if "defence" in work:
+        step_flops[:-1, work.index("defence")] = [cost.attacker_step for cost in costs]
     client_memory = memory.measure(
         network.first,
         network.input_shape,
@@ -84,11 +86,11 @@ def open_record(
         beside,
         config.views_each,
     )
-    rich_memory = client_memory
-    if config.client.rich_batch_factor > 1:
+    rich_memory, rich = client_memory, network.cuts[0]
+    if config.client.rich_batch_factor > 1 or network.deeper:
         rows = config.rows_per_client * config.client.rich_batch_factor
         rich_memory = memory.measure(
-            network.first, network.input_shape, rows, frozen, algorithm.momentum, beside, config.views_each
+            rich.first, rich.input_shape, rows, frozen, algorithm.momentum, beside, config.views_each
         )
     if network.last is not None:
         shape, rows = (feature_dim(config.model),), config.rows_per_client
@@ -104,7 +106,8 @@ def open_record(
     exposed, remarks = _protection(config, source) if defended else ({}, [])
     own_memory = algorithm.widths(config, model.parameters, network.key_dim).get("memory", 0)
     multiples = factors(config)
-    placed = deal(np.arange(config.pool_size), config.block_size, cluster.hosts, multiples[: config.pool_size])
+    pool = np.arange(config.pool_size)
+    placed = deal(pool, config.block_size, cluster.hosts, multiples[pool], kinds(config)[pool])
     threads = [server_threads if rank == 0 else config.compute.host_threads for rank in range(cluster.size)]
     sizes: dict[str, Any] = {
         "client": config.client.count,
@@ -113,18 +116,22 @@ def open_record(
         "layer": model.names,
         "rank": cluster.size,
         "phase": list(PHASES),
+        "work": list(work),
         "age": ages(config),
     }
     fixed: dict[str, Any] = {
         "partition/counts": counts(source.parts, source.train.labels, source.data.class_count),
         "hardness/batch_keys": keys_per_update(config),
         "hardness/memory_keys": config.contrast.memory_length,
-        "cost/flops_per_image": flops,
-        "cost/macs_per_image": (flops - [list(beside_network.values()), [0] * len(WORK)]) // 2,
-        "cost/flops_per_step": [list(client_work[1].values()), list(server_work.values())],
+        "cost/flops_per_image": flops[-1],
+        "cost/macs_per_image": _macs(config, network, flops[-1]),
+        "cost/flops_per_step": step_flops[-2:],
         "cost/client_feature_memory": own_memory * 4,
         "cost/client_memory": [getattr(client_memory, kind) for kind in MEMORY],
         **({"cost/rich_client_memory": [getattr(rich_memory, kind) for kind in MEMORY]} if config.rich_clients else {}),
+        **(
+            {"cost/rich_flops_per_image": flops[0], "cost/rich_flops_per_step": step_flops[0]} if network.deeper else {}
+        ),
         **exposed,
         **({"cost/defence_memory": device_memory(config, network)} if config.resists else {}),
         **more,
@@ -166,6 +173,40 @@ def _protection(config: Config, source: Source) -> tuple[dict[str, Any], list[st
     known = found.epsilon is not None
     values = {"privacy/sends": found.sends, "privacy/epsilon": found.epsilon if known else math.nan}
     return values, [found.text] if config.defence.private and not known else []
+
+
+def _flops_per_image(
+    config: Config, network: SplitNetwork, client: SegmentCost, server: Costs
+) -> npt.NDArray[np.int64]:
+    """FLOPs of an image on both sides of one cut: ``[segments, work]``."""
+    frozen, momentum = config.client.frozen, ALGORITHMS[config.method].momentum
+    flops = np.array(
+        [
+            list(per_image(client, frozen, momentum).values()),
+            list(per_image(server.last if frozen else server.answering, False, momentum).values()),
+        ]
+    )
+    if symmetry(config).server_swap:  # the second loss passes the trunk again, and no further down
+        flops[1] += list(per_image(server.last, False).values())
+    work = kinds_of_work(config)
+    found = np.zeros((len(flops), len(work)), dtype=np.int64)
+    found[:, : len(WORK)] = flops
+    if "codec" in work:
+        found[0, work.index("codec")] = sum(codec_work(config, network.smashed_floats).values())
+    if "defence" in work:
+        found[0, work.index("defence")] = client.defence + client.attacker
+    return found
+
+
+def _macs(config: Config, network: SplitNetwork, flops: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The multiplications and additions among ``flops [segments, work]``: those of networks."""
+    work, guarded, found = kinds_of_work(config), guard_cost(config, network), flops.copy()
+    if "codec" in work:
+        found[:, work.index("codec")] = 0
+    if "defence" in work:
+        found[0, work.index("defence")] -= guarded.defence
+    found[0, : len(WORK)] -= list(per_image(guarded, config.client.frozen, ALGORITHMS[config.method].momentum).values())
+    return found // 2
 
 
 class Results:

@@ -25,6 +25,7 @@ from mocosfl_mpi.objectives.local import LocalObjective, Outputs
 from mocosfl_mpi.saving import Saving
 from mocosfl_mpi.server.main_server import MainServer
 from mocosfl_mpi.server.report import StepReport
+from mocosfl_mpi.split.rows import Rows
 
 Smashed = tuple[list[Tensor], list[Tensor]]
 """Query and key per block of this rank; labels in the key's place where clients learn from them."""
@@ -57,8 +58,9 @@ class AtServer:
     """The loss lives on the main server: smashed query and key data up, the gradient at the cut down.
 
     One round trip, or what of it the step's ``Trip`` says; ``saving`` has what the server replays. Each client has
-    ``rows`` rows, times its one of ``factors [clients]``. ``smashed`` and ``gradient`` are how these travel;
-    ``own_rows``: clients multiply their gradients by the rows in the mean, over their own.
+    ``rows`` rows, times its one of ``factors [clients]``; ``smashed_shapes``: of a row, by kind of clients. ``smashed``
+    and ``gradient`` are how these travel; ``own_rows``: clients multiply their gradients by the rows in the mean, over
+    their own.
     """
 
     def __init__(
@@ -68,7 +70,7 @@ class AtServer:
         meter: Meter,
         rows: int,
         factors: npt.NDArray[np.int64],
-        smashed_shape: tuple[int, ...],
+        smashed_shapes: Sequence[tuple[int, ...]],
         dtype: torch.dtype,
         saving: Saving,
         *,
@@ -79,10 +81,10 @@ class AtServer:
         self._server = server
         self._exchange = exchange
         self._meter = meter
-        channels, height, width = smashed_shape
         self._rows = rows
         self._factors = factors
-        self._shape = (height, width, channels)  # as fast convolutions have it in memory, and on the wire
+        # As fast convolutions have it in memory, and on the wire.
+        self._shapes = [(height, width, channels) for channels, height, width in smashed_shapes]
         self._dtype = dtype
         self._saving = saving
         self._smashed = smashed
@@ -114,9 +116,10 @@ class AtServer:
                 meanwhile()
         if self._server is not None:
             if query is not None and key is not None:
-                self._saving.received(query, key, pool)
+                self._saving.received(query.parts[0], key.parts[0], pool)  # with two cuts it never replays
             else:
-                query, key, pool = self._saving.replay.draw(trip)
+                *stored, pool = self._saving.replay.draw(trip)
+                query, key = (Rows((part,)) for part in stored)
                 heard = np.ones(len(pool), dtype=bool)
             with self._meter.phase("server"):
                 gradient, self.report = self._answer(
@@ -125,8 +128,7 @@ class AtServer:
         if not trip.down:
             return None
         with self._meter.phase("exchange"):
-            parts = self._exchange.rows_down(gradient, batches, self._rows, self._shape, self._dtype)
-            parts = [part.movedim(-1, 2) for part in parts]
+            parts = [part.movedim(-1, 2) for part in self._download(gradient, batches)]
             if not self._own_rows:
                 return parts
             together = self._rows * int(self._factors[pool[heard]].sum())
@@ -135,38 +137,52 @@ class AtServer:
     def _answer(
         self,
         server: MainServer,
-        query: Tensor,
-        key: Tensor,
+        query: Rows,
+        key: Rows,
         pool: npt.NDArray[np.int64],
         heard: npt.NDArray[np.bool_],
         *,
         keep_memory: bool,
         answer: bool,
-    ) -> tuple[Tensor | None, StepReport]:
-        """The server's step with those it has heard, ``[rows, *self._shape]``; nothing where it hears nobody."""
+    ) -> tuple[Rows | None, StepReport]:
+        """The server's step with those it has heard, ``[rows, h, w, C]``; nothing where it hears nobody."""
         if not heard.any():
-            return torch.zeros_like(query) if answer else None, UNHEARD
+            return query.map(torch.zeros_like) if answer else None, UNHEARD
         everybody = bool(heard.all())
-        arrived = torch.from_numpy(np.repeat(heard, self._rows * self._factors[pool]))
-        query, key = (part if everybody else part[arrived] for part in (query, key))
-        query, key = (part.movedim(-1, 1) for part in (query, key))
+        arrived, everyone = torch.from_numpy(np.repeat(heard, self._rows * self._factors[pool])), query
+        query, key = (rows if everybody else rows[arrived] for rows in (query, key))
+        query, key = (rows.map(lambda part: part.movedim(-1, 1)) for rows in (query, key))
         gradient, report = server.step(query, key, pool[heard], keep_memory=keep_memory, answer=answer)
         if gradient is None:
             return None, report
-        gradient = of_samples(self._gradient, gradient).movedim(1, -1)
-        if everybody:
-            return gradient, report
-        everyone = gradient.new_zeros(len(arrived), *self._shape)
-        everyone[arrived] = gradient
-        return everyone, report
+        gradient = gradient.map(lambda part: of_samples(self._gradient, part).movedim(1, -1))
+        return gradient if everybody else gradient.among(everyone, arrived), report
 
-    def _upload(self, smashed: Smashed) -> tuple[Tensor | None, Tensor | None]:
+    def _upload(self, smashed: Smashed) -> tuple[Rows | None, Rows | None]:
         """Query and key ``[rows, h, w, C]`` as they arrive on the server, in client order; None elsewhere."""
         with self._meter.phase("client_forward"):
             sent = [[of_samples(self._smashed, block).movedim(2, -1) for block in part] for part in smashed]
         with self._meter.phase("exchange"):
-            query, key = (self._exchange.rows_up(part, self._rows, self._shape, self._dtype) for part in sent)
+            query, key = (self._gather(part) for part in sent)
         return query, key
+
+    def _gather(self, sent: Sequence[Tensor]) -> Rows | None:
+        """Rows ``[lanes, rows, h, w, C]`` of this rank's blocks to those of all clients, a collective for each cut."""
+        kinds, exchange = self._exchange.kinds, self._exchange
+        parts = []
+        for kind, shape in enumerate(self._shapes):
+            own = [block for block, its in zip(sent, kinds, strict=True) if its == kind]
+            parts.append(exchange.rows_up(own, self._rows, shape, self._dtype, kind))
+        return Rows(tuple(part for part in parts if part is not None)) if self._server is not None else None
+
+    def _download(self, gradient: Rows | None, batches: Sequence[tuple[int, int]]) -> list[Tensor]:
+        """The inverse of ``_gather``; ``batches``: lanes and rows of each of them, for each block here."""
+        kinds, found = self._exchange.kinds, []
+        for kind, shape in enumerate(self._shapes):
+            own = [batch for batch, its in zip(batches, kinds, strict=True) if its == kind]
+            part = gradient.parts[kind] if gradient is not None else None
+            found += self._exchange.rows_down(part, own, self._rows, shape, self._dtype, kind)
+        return found  # blocks stand in this order
 
 
 class AtClient:

@@ -40,9 +40,8 @@ from mocosfl_mpi.resumption import Found, Resumption
 from mocosfl_mpi.routes import Smashed
 from mocosfl_mpi.server.fed_server import FedServer, due, number
 from mocosfl_mpi.signals import ignore
-from mocosfl_mpi.simulated import Simulated, WireSizes
+from mocosfl_mpi.simulated import Simulated
 from mocosfl_mpi.speaker import Speaker
-from mocosfl_mpi.split.backbones import feature_dim
 from mocosfl_mpi.split.engine import MASTERS, choose, precision
 from mocosfl_mpi.streams import Streams
 
@@ -104,10 +103,10 @@ class Simulation:
         begun = cluster.root_decides(lambda: beginning(config, network, found.run if found else None))
         engine = choose(config.compute, kernels, network)
         config = self.config = config.computed(engine.precision, engine.backend)
-        model = parts.stacked(network, engine)
+        model, *others = (parts.stacked(cut, engine) for cut in network.cuts)
         terms = cluster.everywhere(lambda: parts.terms(config, self.problem, network, engine, streams))
         aligned = cluster.everywhere(
-            lambda: alignment(config, model.names, model.spans, network.key_dim, widths(terms))
+            lambda: alignment(config, model.names, model.spans, model.filters, network.key_dim, widths(terms))
         )
         views = ViewMaker(config.views, size, self.problem.mean, self.problem.std, dtype)
 
@@ -123,6 +122,7 @@ class Simulation:
             cluster,
             exchange,
             self.meter,
+            others,
             terms,
             parts.shield(config, streams, terms),
         )
@@ -137,16 +137,12 @@ class Simulation:
         self.fed_server = FedServer(config, aligned, model, exchange, self.meter, self.main_server)
 
         # Rank 0 counts for all: the counter alone takes a second to import.
-        cost = SegmentCost(
-            **cluster.broadcast_json(asdict(parts.client_cost(config, network)) if cluster.serves else None)
-        )
-        sizes = WireSizes.of(
-            config,
-            network.smashed_floats,
-            engine.activations.itemsize,
-            config.rows_per_client * feature_dim(config.model) * engine.weights.itemsize,
-            aligned.traffic(engine.weights.itemsize),
-        )
+        counted = [asdict(parts.client_cost(config, cut)) for cut in network.cuts] if cluster.serves else None
+        costs = [SegmentCost(**counts) for counts in cluster.broadcast_json(counted)]
+        sizes = [
+            parts.wire_sizes(config, *of_kind, engine, aligned)
+            for of_kind in zip(network.cuts, self.clients.models, strict=True)
+        ]
         facts = cluster.root_decides(lambda: self._facts(source, server_threads, found))
         hosts = cluster.gather_json(cluster.host_name)
         recorder = cluster.root_decides(
@@ -158,7 +154,7 @@ class Simulation:
                 source,
                 network,
                 model,
-                cost,
+                costs,
                 hosts or [],
                 server_threads,
                 aligned.copies * engine.weights.itemsize,
@@ -171,7 +167,7 @@ class Simulation:
             recorder,
             self.clients,
             self.main_server,
-            parts.encode(config, network, model, engine, self.main_server),
+            parts.encode(config, network, self.clients.models[-1], engine, self.main_server),
             parts.judge(config, source, prepare, streams) if source else None,
             cluster,
         )
@@ -183,7 +179,7 @@ class Simulation:
             self.meter,
             self.speaker,
             recorder,
-            Simulated(config, sizes, cost, momentum=ALGORITHMS[config.method].momentum),
+            Simulated(config, sizes, costs, momentum=ALGORITHMS[config.method].momentum),
             self.results.path,
         )
         self.keeper = (
@@ -356,6 +352,8 @@ class Simulation:
             f"{config.compute.backend} backend; {cluster.library()}"
         )
         place = "whole on the client" if config.whole_network else f"cut at {config.model.cut_layer}"
+        if config.model.rich_cut_layer:
+            place += f", of {config.rich_clients} rich clients at {config.model.rich_cut_layer}"
         own = self.problem.images
         images = own.max() if config.vertical else own.sum()  # pieces of the same images are no more of them
         source = config.data.source + (f" and {config.pretraining.auxiliary}" if self.problem.auxiliary else "")

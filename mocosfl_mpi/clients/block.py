@@ -17,7 +17,8 @@ from mocosfl_mpi.split.stacked import Pullback, StackedModel
 class Block:
     """States of a few clients: online and momentum bottoms and SGD velocities ``[lanes, P]``, and what else they keep.
 
-    Without a momentum model ``momentum`` is the online model itself.
+    Without a momentum model ``momentum`` is the online model itself. Clients whose ``model`` is only the beginning of
+    the deepest one compute with, and change, the first columns of their states.
     """
 
     def __init__(
@@ -44,7 +45,16 @@ class Block:
     def update_momentum(self, momentum: float) -> None:
         """C' ← τ·C' + (1-τ)·C. Before the first gradient both are equal and this changes nothing."""
         if self.has_momentum:
-            self.state["momentum"].lerp_(self.state["online"], 1.0 - momentum)
+            self.own("momentum").lerp_(self.own("online"), 1.0 - momentum)
+
+    @property
+    def width(self) -> int:
+        """Parameters of the clients' network."""
+        return self._model.parameters
+
+    def own(self, name: str) -> Tensor:
+        """The columns of a state that the clients' network has ``[lanes, width]``, in place."""
+        return self.state[name][:, : self.width]
 
     @property
     def has_momentum(self) -> bool:
@@ -57,10 +67,11 @@ class Block:
         No keys where there is no momentum model.
         """
         # Keys first: they need no graph beside them.
-        sent_keys = self._model.forward(self.state["momentum"], key) if self.has_momentum else None
+        sent_keys = self._model.forward(self.own("momentum").contiguous(), key) if self.has_momentum else None
+        online = self.own("online").contiguous()
         if self._settings.frozen:
-            return self._model.forward(self.state["online"], query), sent_keys
-        smashed, self._pullback = self._model.forward_with_pullback(self.state["online"], query)
+            return self._model.forward(online, query), sent_keys
+        smashed, self._pullback = self._model.forward_with_pullback(online, query)
         if self._terms:
             self._at_cut = query, smashed
         return smashed, sent_keys
@@ -74,7 +85,7 @@ class Block:
         v ← μ·v + (g + λ·w), w ← w - rate·v: torch's SGD, one client a row.
         """
         assert self._pullback is not None, "backward without forward"
-        online, velocity = self.state["online"], self.state["velocity"]
+        online, velocity = self.own("online"), self.own("velocity")
         silent = ~answered
         before = online[silent], velocity[silent]
         found = self._pullback(self._with_terms(gradient, silent, share))

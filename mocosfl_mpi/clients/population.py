@@ -15,7 +15,7 @@ from mocosfl_mpi.clients.block import Block
 from mocosfl_mpi.clients.feed import Feed
 from mocosfl_mpi.clients.shield import Pull, Shield, Unshielded
 from mocosfl_mpi.clients.terms import CutTerm
-from mocosfl_mpi.clients.wealth import factors
+from mocosfl_mpi.clients.wealth import factors, kinds
 from mocosfl_mpi.comm.cluster import Cluster
 from mocosfl_mpi.comm.exchange import Exchange
 from mocosfl_mpi.comm.placement import Deal, deal
@@ -61,8 +61,11 @@ class Population:
     clients that are not in the pool, on the rank that used it last, and travels when the client is dealt elsewhere.
     Clients that never took part have no state of their own at all.
 
-    ``initial``: values ``[width]`` of those of ``STATES`` that this method has. ``terms``: what clients add to the
-    gradient at the cut, each with states of its own. ``shield``: what protects smashed data when they leave.
+    ``initial``: values ``[width]`` of those of ``STATES`` that this method has. ``model``: what clients compute with,
+    those with the most layers; ``others``: the further kinds of clients (``wealth.kinds``), whose weights are the first
+    columns of the same rows. What stands behind them in a row of theirs is nobody's, and is not read. ``terms``: what
+    clients add to the gradient at the cut, each with states of its own. ``shield``: what protects smashed data when
+    they leave.
     """
 
     def __init__(
@@ -75,13 +78,17 @@ class Population:
         cluster: Cluster,
         exchange: Exchange,
         meter: Meter,
+        others: Sequence[StackedModel] = (),
         terms: Sequence[CutTerm] = (),
         shield: Shield | None = None,
     ) -> None:
         self._config = config
         self._terms = tuple(terms)
         self.model = model
-        """What all clients compute with: names, places and shapes of its weights."""
+        """What the clients with the most layers compute with: names, places and shapes of its weights."""
+        self.models = (model, *others)
+        """By kind of clients."""
+        self._kinds = kinds(config)
         self._feed = feed
         self._cluster = cluster
         self._exchange = exchange
@@ -123,7 +130,7 @@ class Population:
 
     def enter(self, pool: npt.NDArray[np.int64]) -> None:
         """Deal the epoch's pool to the hosts, in blocks, and bring private state to where it is needed."""
-        self._deal = deal(pool, self._config.block_size, self._cluster.hosts, self._factors[pool])
+        self._deal = deal(pool, self._config.block_size, self._cluster.hosts, self._factors[pool], self._kinds[pool])
         self._exchange.begin(self._deal)
         self.rates = np.zeros(len(pool))
         owners = self._deal.owner_of_clients()
@@ -134,7 +141,13 @@ class Population:
             self._parked |= self._exchange.relocate(self._parked, self._width, self.dtype, moves)
             self._where[pool] = owners
         self.blocks = [
-            Block(clients, self._states(clients), self.model, self._config.client, self._terms)
+            Block(
+                clients,
+                self._states(clients),
+                self.models[self._kinds[clients[0]]],
+                self._config.client,
+                self._terms,
+            )
             for clients, owner in zip(self._deal.blocks, self._deal.owners, strict=True)
             if owner == self._cluster.rank
         ]
@@ -187,6 +200,11 @@ class Population:
                 if keep.state in states and not (keep.lapses and lapsed[keep.state]):
                     states[keep.state][start:stop] = row[begin:end]
                 begin = end
+
+    def having(self, model: StackedModel) -> Mask:
+        """Who of the pool's clients has the last layers of ``model``, one of ``models``, too ``[P]``."""
+        assert self._deal is not None
+        return np.array([len(model.spans) <= len(self.models[kind].spans) for kind in self._kinds[self._deal.pool]])
 
     @property
     def lanes(self) -> list[int]:

@@ -30,14 +30,29 @@ class Exchange:
         self._comm = cluster.comm
         self._rows: dict[tuple[torch.dtype, int], MPI.Datatype] = {}
         self._clients = np.zeros(cluster.size, dtype=np.int64)
-        self._work = np.zeros(cluster.size, dtype=np.int64)
+        self._deal: Deal | None = None
+        self._work: dict[int | None, npt.NDArray[np.int64]] = {}
         self._moved = 0
 
     def begin(self, deal: Deal) -> None:
         """All traffic from here on is that of ``deal``'s clients."""
         ranks = range(self._cluster.size)
         self._clients = np.array([deal.clients_of(rank) for rank in ranks], dtype=np.int64)
-        self._work = np.array([deal.work_of(rank) for rank in ranks], dtype=np.int64)
+        self._deal = deal
+        self._work = {}
+
+    def _work_of(self, kind: int | None) -> npt.NDArray[np.int64]:
+        """What each rank computes of the clients of a kind (None = of all), in batches of the least."""
+        assert self._deal is not None
+        if kind not in self._work:
+            found = [self._deal.work_of(rank, kind) for rank in range(self._cluster.size)]
+            self._work[kind] = np.array(found, dtype=np.int64)
+        return self._work[kind]
+
+    @property
+    def kinds(self) -> list[int]:
+        """Of which kind the clients of each block of this rank are."""
+        return self._deal.kinds_of(self._cluster.rank) if self._deal else []
 
     def take_bytes(self) -> int:
         """Bytes this rank has sent and received since the last call."""
@@ -57,12 +72,14 @@ class Exchange:
         """
         return self._gather(parts, self._clients, shape, dtype)
 
-    def rows_up(self, parts: Sequence[Tensor], rows: int, shape: Sequence[int], dtype: torch.dtype) -> Tensor | None:
+    def rows_up(
+        self, parts: Sequence[Tensor], rows: int, shape: Sequence[int], dtype: torch.dtype, kind: int | None = None
+    ) -> Tensor | None:
         """Batches that may differ: ``[lanes, rows, *shape]`` per block to ``[rows of all, *shape]``, clients in order.
 
-        A client has ``rows`` rows times its weight in the deal.
+        A client has ``rows`` rows times its weight in the deal. Blocks of one ``kind`` of clients, or all.
         """
-        return self._gather([part.flatten(0, 1) for part in parts], rows * self._work, shape, dtype)
+        return self._gather([part.flatten(0, 1) for part in parts], rows * self._work_of(kind), shape, dtype)
 
     def _gather(
         self, parts: Sequence[Tensor], counts: npt.NDArray[np.int64], shape: Sequence[int], dtype: torch.dtype
@@ -89,10 +106,11 @@ class Exchange:
         rows: int,
         shape: Sequence[int],
         dtype: torch.dtype,
+        kind: int | None = None,
     ) -> list[Tensor]:
         """The inverse of ``rows_up``; ``batches``: lanes and rows of each of them, for each block here."""
         sizes = [lanes * own for lanes, own in batches]
-        parts = self._scatter(everything, sizes, rows * self._work, shape, dtype)
+        parts = self._scatter(everything, sizes, rows * self._work_of(kind), shape, dtype)
         return [part.unflatten(0, batch) for part, batch in zip(parts, batches, strict=True)]
 
     def _scatter(
@@ -119,6 +137,8 @@ class Exchange:
     ) -> Tensor:
         """Weighted mean over the pool of one state ``[lanes, width]`` per block: ``[width]`` on every rank.
 
+        Clients whose weight is 0 are left out.
+
         The server adds in float64, client after client, so the sum does not depend on who hosted whom, and the
         mean of equal float32 models is that model. Gathered in slabs of columns to bound the server's memory.
         """
@@ -129,8 +149,8 @@ class Exchange:
             rows = self.up([stack[:, part] for stack in stacks], [part.stop - part.start], dtype)
             if rows is not None:
                 total = torch.zeros(part.stop - part.start, dtype=torch.float64)
-                for weight, row in zip(weights, rows, strict=True):
-                    total.add_(row, alpha=float(weight))
+                for place in np.flatnonzero(weights):  # of others nothing is read: they may have no such numbers
+                    total.add_(rows[place], alpha=float(weights[place]))
                 mean[part] = (total / float(weights.sum())).to(dtype)
         return self.broadcast(mean)
 

@@ -24,11 +24,17 @@ class Deal:
     owners: tuple[int, ...]
     weights: Ids
     """Work of each client of each block, as a multiple of the least ``[blocks]``."""
+    kinds: Ids
+    """Of which kind the clients of each block are ``[blocks]``."""
 
-    def work_of(self, rank: int) -> int:
-        """Clients of the pool that ``rank`` computes, each counted by its weight."""
-        owned = zip(self.blocks, self.weights.tolist(), self.owners, strict=True)
-        return sum(len(block) * weight for block, weight, owner in owned if owner == rank)
+    def work_of(self, rank: int, kind: int | None = None) -> int:
+        """Clients of the pool that ``rank`` computes, each counted by its weight; those of a ``kind``, or all."""
+        owned = zip(self.blocks, self.weights.tolist(), self.owners, self.kinds.tolist(), strict=True)
+        return sum(len(block) * weight for block, weight, owner, its in owned if owner == rank and kind in (None, its))
+
+    def kinds_of(self, rank: int) -> list[int]:
+        """The kind of each block that ``rank`` computes."""
+        return [kind for kind, owner in zip(self.kinds.tolist(), self.owners, strict=True) if owner == rank]
 
     def clients_of(self, rank: int) -> int:
         """How many clients of the pool ``rank`` computes (possibly none)."""
@@ -39,16 +45,21 @@ class Deal:
         return np.repeat(np.asarray(self.owners, dtype=np.int64), [len(block) for block in self.blocks])
 
 
-def deal(pool: Ids, block_size: int, hosts: Sequence[int], weights: Ids | None = None) -> Deal:
+def deal(
+    pool: Ids, block_size: int, hosts: Sequence[int], weights: Ids | None = None, kinds: Ids | None = None
+) -> Deal:
     """Cut the sorted ``pool`` into blocks of ``block_size`` (the last may be smaller) and deal them to ``hosts``.
 
-    ``weights``: batches of the pool's clients ``[P]``, as multiples; a block holds clients with equal ones, and hosts
-    get shares of the work, not of the blocks. None = all are alike.
+    ``weights``: batches of the pool's clients ``[P]``, as multiples; hosts get shares of the work, not of the blocks.
+    ``kinds [P]``: which clients can be computed together at all. A block holds clients with equal ones of both. None =
+    all are alike.
     """
     own = np.ones_like(pool) if weights is None else weights
-    runs = np.split(np.arange(len(pool)), np.flatnonzero(np.diff(own)) + 1)
+    kind = np.zeros_like(pool) if kinds is None else kinds
+    runs = np.split(np.arange(len(pool)), np.flatnonzero((np.diff(own) != 0) | (np.diff(kind) != 0)) + 1)
     places = [run[start : start + block_size] for run in runs for start in range(0, len(run), block_size)]
     work = np.array([own[place[0]] for place in places], dtype=np.int64)
     before = np.cumsum(work) - work
     owners = tuple(hosts[int(done) * len(hosts) // int(work.sum())] for done in before)
-    return Deal(pool, tuple(pool[place] for place in places), owners, work)
+    kept = np.array([kind[place[0]] for place in places], dtype=np.int64)
+    return Deal(pool, tuple(pool[place] for place in places), owners, work, kept)

@@ -102,6 +102,11 @@ class Config(Section):
         return self.defence.resistance > 0 and not self.client.frozen
 
     @property
+    def learns_defence(self) -> bool:
+        """Whether clients add terms of their own to the gradient at the cut."""
+        return self.resists or (self.defence.nopeek > 0 and not self.client.frozen)
+
+    @property
     def mixes_sources(self) -> bool:
         """Whether this is the first stage of a contrastive method: batches of target and auxiliary images."""
         return self.pretraining.expert and not self.supervised

@@ -112,6 +112,9 @@ class Model(Section):
     VGG: convolutions and poolings; MobileNetV2: stem, stages, last convolution; ViT: patches, blocks, last norm.
     Methods whose clients hold the whole network (`fl_...`, `fedu`, `fedema`, `standalone`, `central`, `fedavg`) have no
     cut, and this says nothing there."""
+    rich_cut_layer: Positive | None = None
+    """Entries that live on rich clients (`client.rich_share`), more than `cut_layer`, which counts those of the others;
+    empty = all clients have the same cut. `mocosfl` and `monacosfl` only."""
     head: Literal["V1", "smallV2", "V2", "largeV2"] = "V2"
     """Projector: V1 linear; smallV2, V2 two-layer MLP; largeV2 MLP with 4096 hidden units and BatchNorm. Methods that
     learn from labels have a linear classifier instead, and `head`, `key_dim` and `hidden_dim` say nothing there."""
@@ -125,6 +128,11 @@ class Model(Section):
     """False removes the shortcuts of the blocks that live on clients (`mobilenetv2_published`: of all blocks)."""
     weight_standardization: bool = True
     """False uses plain convolutions (in ResNets inside the blocks only: the stem stays standardised, as published)."""
+
+    @property
+    def between_cuts(self) -> int:
+        """Entries that rich clients have and the others have not; 0 = there is one cut."""
+        return self.rich_cut_layer - self.cut_layer if self.rich_cut_layer else 0
 
 
 class Contrast(Section):
@@ -181,7 +189,8 @@ class Client(Section):
     """`trace` only: rows of 1 (there) and 0 (away), all as long; client i follows row i modulo their number, epoch e
     reads column e modulo their length. For example ["110", "011"]."""
     rich_share: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
-    """Share of the clients, from number 0 on, that are rich: with larger batches or more images. 0 = all are alike."""
+    """Share of the clients, from number 0 on, that are rich: with larger batches, more images or more layers. 0 = all
+    are alike."""
     rich_batch_factor: Positive = 1
     """Batches of rich clients are so many times `batch_size`."""
     lr: Annotated[float, Field(ge=0.0)] = 0.06
@@ -445,6 +454,7 @@ ADDED: Final = (
     "pretraining.auxiliary", "pretraining.auxiliary_images", "pretraining.target_share", "pretraining.epochs",
     "pretraining.batch", "pretraining.lr", "pretraining.choose", "pretraining.expert",
     "client.pretrained", "server.pretrained",
+    "model.rich_cut_layer",
 )  # fmt: skip
 """Settings that files of schema 1.1 and earlier lack. At its default such a setting has no place in the canonical text:
 the hash of an experiment outlives new settings, and a run begun before them can be continued."""

@@ -2,7 +2,8 @@
 
 A multiplication and an addition are 2 FLOPs, so MACs = FLOPs / 2. Counted from operators are convolutions and matrix
 products only (:class:`torch.utils.flop_counter.FlopCounterMode`); normalisation, activations and weight
-standardisation are not. The two element-wise costs that grow with the parameters are added in closed form.
+standardisation are not. Element-wise costs that grow with the parameters, or with what is compressed, are added in
+closed form: EMA and SGD here, mixing and compressed momentum in ``server``, samples at the cut by their codecs.
 
 The published calculator (spec 8.1) counts 1 per MAC and takes a backward pass for one forward pass; compare its
 figures with :attr:`SegmentCost.macs`, not with FLOPs.
@@ -18,11 +19,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from mocosfl_mpi.codecs import codec
+from mocosfl_mpi.config import Config
 from mocosfl_mpi.cost.shapes import Skeleton
-from mocosfl_mpi.record.schema import WORK
+from mocosfl_mpi.methods import MIXING
+from mocosfl_mpi.record.schema import FURTHER_WORK, WORK
 
 Counts = npt.NDArray[np.int64]
 
@@ -91,10 +95,12 @@ def measure(module: nn.Module, input_shape: tuple[int, ...]) -> Costs:
     Nothing is computed and the module is not changed.
     """
     skeleton = Skeleton(module)
-    forward = _forward(skeleton, input_shape)
-    inputs_only = _backward(skeleton, input_shape, learns=False, needs_input_gradient=True)
-    everything = _backward(skeleton, input_shape, learns=True, needs_input_gradient=True)
-    unasked = _backward(skeleton, input_shape, learns=True, needs_input_gradient=False)
+    rows = torch.empty(_ROWS, *input_shape, dtype=skeleton.dtype, device="meta", requires_grad=True)
+    with torch.enable_grad(), FlopCounterMode(display=False) as counter:
+        out = skeleton.bind(learns=True)(rows)
+    forward = int(counter.get_total_flops())
+    learning = [p for p in skeleton.parameters.values() if p.requires_grad]
+    everything, inputs_only, unasked = (_backward(out, wanted) for wanted in ([*learning, rows], [rows], learning))
     weights = everything - inputs_only
     return Costs(
         *(
@@ -129,24 +135,12 @@ def _convolution_backward(
 _CORRECTED: dict[Any, Any] = {torch.ops.aten.convolution_backward: _convolution_backward}
 
 
-def _forward(skeleton: Skeleton, input_shape: tuple[int, ...]) -> int:
-    rows = torch.empty(_ROWS, *input_shape, dtype=skeleton.dtype, device="meta")
-    # The counter sees nothing under inference_mode.
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        skeleton.bind(learns=False)(rows)
-    return int(counter.get_total_flops())
-
-
-def _backward(skeleton: Skeleton, input_shape: tuple[int, ...], learns: bool, needs_input_gradient: bool) -> int:
-    rows = torch.empty(_ROWS, *input_shape, dtype=skeleton.dtype, device="meta", requires_grad=needs_input_gradient)
-    with torch.enable_grad():
-        out = skeleton.bind(learns=learns)(rows)
-    if not out.requires_grad:
+def _backward(out: Tensor, wanted: Sequence[Tensor]) -> int:
+    """FLOPs of the gradients at ``wanted``: autograd computes no others on the way."""
+    if not wanted or not out.requires_grad:
         return 0
-    wanted = [p for p in skeleton.parameters.values() if learns and p.requires_grad]
-    wanted += [rows] if needs_input_gradient else []
     with FlopCounterMode(display=False, custom_mapping=_CORRECTED) as counter:
-        torch.autograd.grad(out, wanted, torch.empty_like(out), allow_unused=True)
+        torch.autograd.grad(out, wanted, torch.empty_like(out), retain_graph=True, allow_unused=True)
     return int(counter.get_total_flops())
 
 
@@ -156,37 +150,63 @@ def per_image(cost: SegmentCost, frozen: bool, momentum: bool = True) -> dict[st
     Without a ``momentum`` model there are no keys.
     """
     key, backward = cost.forward if momentum else 0, 0 if frozen else cost.backward
-    defence = 0 if frozen else cost.defence + cost.attacker
-    return dict(zip(WORK, (cost.forward, key, backward, 0, 0, defence), strict=True))
+    return dict(zip(WORK, (cost.forward, key, backward, 0, 0), strict=True))
 
 
 def per_step(cost: SegmentCost, frozen: bool, momentum: bool = True) -> dict[str, int]:
     """FLOPs per training step by kind that do not depend on the number of images: EMA and SGD."""
     learning = 0 if frozen else cost.parameters
     ema = EMA_FLOPS_PER_PARAMETER * learning if momentum else 0
-    attacker = 0 if frozen else cost.attacker_step
-    return dict(zip(WORK, (0, 0, 0, ema, OPTIMISER_FLOPS_PER_PARAMETER * learning, attacker), strict=True))
+    return dict(zip(WORK, (0, 0, 0, ema, OPTIMISER_FLOPS_PER_PARAMETER * learning), strict=True))
 
 
 def by_client(
-    cost: SegmentCost,
+    costs: Sequence[SegmentCost],
     *,
     steps: Counts,
     learnt: Counts,
-    attacked: Counts,
     rows: Counts,
     frozen: bool,
     momentum: bool,
+    kinds: Counts,
 ) -> Counts:
-    """FLOPs ``[clients, kinds]`` of ``steps [clients]`` with ``rows`` each; in ``learnt`` of them came a gradient.
+    """FLOPs ``[clients, work]`` of ``steps [clients]`` with ``rows`` each; in ``learnt`` of them came a gradient.
+
+    ``kinds [clients]``: whose segment costs which of ``costs``.
+    """
+    image, step = (
+        np.array([list(of(cost, frozen, momentum).values()) for cost in costs])[kinds] for of in (per_image, per_step)
+    )
+    times = np.stack([learnt if work in LEARNING else steps for work in WORK], axis=1)
+    found: Counts = times * (rows[:, None] * image + step)
+    return found
+
+
+def kinds_of_work(config: Config) -> tuple[str, ...]:
+    """Kinds of a client's work, in the order of the record: those of all runs, then what this one has beside them."""
+    asked = {
+        "alignment": config.aligned in MIXING or config.federation.momentum_compression != "none",
+        "codec": (config.communication.smashed, config.communication.gradient) != ("none", "none"),
+        "defence": config.learns_defence,
+    }
+    return *WORK, *(kind for kind in FURTHER_WORK if asked[kind])
+
+
+def defence_work(cost: SegmentCost, *, learnt: Counts, attacked: Counts, rows: Counts) -> Counts:
+    """FLOPs ``[clients]`` of terms at the cut in ``learnt`` steps with ``rows`` each.
 
     ``attacked``: of those the steps in which the client's attacker learnt.
     """
-    image, step = per_image(cost, frozen, momentum), per_step(cost, frozen, momentum)
-    times = {kind: learnt if kind in LEARNING else steps for kind in WORK}
-    found = [times[kind] * (rows * image[kind] + step[kind]) for kind in WORK if kind != "defence"]
-    defence = learnt * rows * cost.defence + attacked * (rows * cost.attacker + cost.attacker_step)
-    return np.stack([*found, 0 * defence if frozen else defence], axis=1)
+    return learnt * rows * cost.defence + attacked * (rows * cost.attacker + cost.attacker_step)
+
+
+def codec_work(config: Config, floats: int) -> dict[str, int]:
+    """FLOPs of a client, by message, to quantise one sample's ``floats`` numbers or to have them again."""
+    settings = config.communication
+    up = codec(settings.smashed, settings.topk).work.quantise(floats)
+    down = codec(settings.gradient, settings.topk).work.restore(floats)
+    found = {"query_up": up, "key_up": up, "gradient_down": down}
+    return {message: flops for message, flops in found.items() if flops}
 
 
 def totals(cost: SegmentCost, *, steps: int, rows: int, frozen: bool, momentum: bool = True) -> dict[str, int]:

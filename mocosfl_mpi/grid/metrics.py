@@ -12,6 +12,7 @@ from mocosfl_mpi.cost.published import GIBI, MEBIBYTE
 from mocosfl_mpi.plan.account import Account
 from mocosfl_mpi.plan.images import image_set
 from mocosfl_mpi.record.reader import Run
+from mocosfl_mpi.record.summary import over_layers
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ def _classifier(run: Run) -> float | None:
 
 def _divergence(run: Run) -> float | None:
     """MocoSFL eq. 4: mean over synchronisations and clients of the L2 distances from the mean, summed over layers."""
-    norms = run["divergence/online_mean"].astype(np.float64).sum(axis=-1)
+    norms = over_layers(run["divergence/online_mean"])
     known = norms[np.isfinite(norms)]  # NaN: of a client that had dropped out
     return float(known.mean()) if known.size else None
 

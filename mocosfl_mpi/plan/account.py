@@ -13,7 +13,7 @@ from functools import cached_property
 import torch
 
 from mocosfl_mpi.config import Config
-from mocosfl_mpi.cost.flops import EMA_FLOPS_PER_PARAMETER, OPTIMISER_FLOPS_PER_PARAMETER
+from mocosfl_mpi.cost.flops import EMA_FLOPS_PER_PARAMETER, OPTIMISER_FLOPS_PER_PARAMETER, kinds_of_work
 from mocosfl_mpi.cost.published import (
     MEBIBYTE,
     PASSES,
@@ -23,10 +23,11 @@ from mocosfl_mpi.cost.published import (
     published_megabytes,
     state,
 )
+from mocosfl_mpi.errors import BadInput
 from mocosfl_mpi.plan.experiment import Elsewhere, Experiment, experiment
 from mocosfl_mpi.plan.images import ImageSet
 from mocosfl_mpi.plan.traffic import traffic
-from mocosfl_mpi.record.schema import MESSAGES, WORK
+from mocosfl_mpi.record.schema import FURTHER_WORK, MESSAGES
 from mocosfl_mpi.split import cut
 from mocosfl_mpi.streams import Streams
 
@@ -91,10 +92,15 @@ class Account:
     Raises
     ------
     BadInput
-        The network does not fit the images, or the partition is impossible.
+        The network does not fit the images or has two cuts, or the partition is impossible.
     """
 
     def __init__(self, config: Config, images: ImageSet) -> None:
+        if config.model.rich_cut_layer:
+            raise BadInput(
+                f"the papers' accounting is about networks with one cut, and model.rich_cut_layer = "
+                f"{config.model.rich_cut_layer} is a second one; leave it out, or ask for a plan"
+            )
         self.config, self._images = config, images
         self._size = config.views.size or images.side
         self._found: Experiment = experiment(config, images, Elsewhere("fp32", fused=True))
@@ -155,7 +161,7 @@ class Account:
         sent, work = traffic(self._found)
         return (
             dict(zip(MESSAGES, sent.mean(axis=0).tolist(), strict=True)),
-            dict(zip(WORK, work.mean(axis=0).tolist(), strict=True)),
+            dict(zip(kinds_of_work(self.config), work.mean(axis=0).tolist(), strict=True)),
         )
 
     @property
@@ -267,6 +273,10 @@ class Account:
         if rows != 1:
             amount *= rows
             steps.append(("both views play both roles (contrast.symmetric)", amount))
+        further = sum(self._ledger[1].get(kind, 0.0) for kind in FURTHER_WORK) / self._passed
+        if further:
+            amount += further
+            steps.append(("compression (federation.momentum_compression, communication)", amount))
         return _ended(steps, self.true.image, "momentum update and SGD, once a step")
 
     # ----------------------------------------------------------------------------------------------- the baseline

@@ -10,7 +10,7 @@ from rich.text import Text
 from mocosfl_mpi.cost.published import GIBI, MEBIBYTE
 from mocosfl_mpi.plan.account import Account, Figures, Steps
 from mocosfl_mpi.plan.accounting import PRINTED, Accounting
-from mocosfl_mpi.record.show import figures, section
+from mocosfl_mpi.record.figures import figures, section
 
 NOTES = (
     "Published: MocoSFL's calculator. MB is 2^20 byte, M 2^20, G 2^30. An operation is a multiply-accumulate (MAC) of "

@@ -8,6 +8,7 @@ import numpy as np
 from rich.console import RenderableType
 
 from mocosfl_mpi.config import parse
+from mocosfl_mpi.cost.flops import kinds_of_work
 from mocosfl_mpi.errors import BadInput
 from mocosfl_mpi.plan.disk import record_bytes
 from mocosfl_mpi.plan.estimate import Plan
@@ -16,9 +17,9 @@ from mocosfl_mpi.plan.images import image_set
 from mocosfl_mpi.plan.profile import Profile, cached
 from mocosfl_mpi.plan.timing import Layout
 from mocosfl_mpi.plan.traffic import traffic
+from mocosfl_mpi.record.figures import figures, operations, section, size
 from mocosfl_mpi.record.reader import Run
-from mocosfl_mpi.record.schema import MESSAGES, WORK
-from mocosfl_mpi.record.show import figures, operations, section, size
+from mocosfl_mpi.record.schema import MESSAGES
 
 TRAINING = ("views", "client_forward", "exchange", "server", "client_backward", "synchronise")
 """Phases whose seconds on rank 0 make up the time of training: where it does not work it waits in one of them."""
@@ -66,7 +67,7 @@ def _exact(found: Experiment, run: Run) -> dict[str, Any]:
     sent, work = traffic(found)
     return {
         "simulated_bytes": dict(zip(MESSAGES, sent.sum(axis=0).tolist(), strict=True)),
-        "client_flops": dict(zip(WORK, work.sum(axis=0).tolist(), strict=True)),
+        "client_flops": dict(zip(kinds_of_work(found.config), work.sum(axis=0).tolist(), strict=True)),
         "record_bytes": record_bytes(found, int(run.attrs["ranks"])),
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mocosfl_mpi.chronicle import ages
+from mocosfl_mpi.cost.flops import kinds_of_work
 from mocosfl_mpi.meter import PHASES
 from mocosfl_mpi.plan.experiment import Experiment
 from mocosfl_mpi.record.attributes import run_attributes, software_versions
@@ -20,9 +21,10 @@ def record_bytes(experiment: Experiment, ranks: int) -> int:
         "client": config.client.count,
         "member": config.pool_size,
         "class": experiment.images.classes,
-        "layer": experiment.network.layers,
+        "layer": experiment.network.cuts[0].layers,
         "rank": ranks,
         "phase": PHASES,
+        "work": kinds_of_work(config),
         "age": ages(config),
     }
     attributes = run_attributes(

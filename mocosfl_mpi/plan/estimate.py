@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from mocosfl_mpi.config import Config
+from mocosfl_mpi.cost.flops import kinds_of_work
 from mocosfl_mpi.errors import BadInput
 from mocosfl_mpi.plan.disk import checkpoint_bytes, record_bytes
 from mocosfl_mpi.plan.experiment import Experiment
@@ -16,7 +17,7 @@ from mocosfl_mpi.plan.profile import Profile
 from mocosfl_mpi.plan.timing import Layout, StepTime, evaluation_seconds, step_time
 from mocosfl_mpi.plan.traffic import traffic
 from mocosfl_mpi.privacy.exposure import protection
-from mocosfl_mpi.record.schema import MESSAGES, WORK
+from mocosfl_mpi.record.schema import MESSAGES
 
 MOST_CLIENTS, MOST_IMAGES = 10**7, 10**6
 """Where a search for the largest number of clients, or of images in a batch, ends."""
@@ -98,7 +99,7 @@ class Plan:
             "seconds": self.seconds,
             "idle_share_server": time.idle[0],
             "idle_share_hosts": time.idle[1],
-            "client_flops": dict(zip(WORK, work.sum(axis=0).tolist(), strict=True)),
+            "client_flops": dict(zip(kinds_of_work(config), work.sum(axis=0).tolist(), strict=True)),
             "client_flops_mean": float(work.sum(axis=1).mean()),
             "server_flops": {kind: steps * count for kind, count in experiment.server_flops.items()},
             "simulated_bytes": dict(zip(MESSAGES, sent.sum(axis=0).tolist(), strict=True)),

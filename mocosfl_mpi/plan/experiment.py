@@ -16,7 +16,7 @@ from mocosfl_mpi.algorithms import ALGORITHMS, Algorithm, alignment
 from mocosfl_mpi.algorithms import network as build_network
 from mocosfl_mpi.clients.participation import pool
 from mocosfl_mpi.clients.reliability import Reliability
-from mocosfl_mpi.clients.wealth import factors
+from mocosfl_mpi.clients.wealth import factors, kinds
 from mocosfl_mpi.config import Communication, Compute, Config
 from mocosfl_mpi.cost.flops import Costs, totals
 from mocosfl_mpi.native import Kernels
@@ -35,6 +35,7 @@ from mocosfl_mpi.split.cut import SplitNetwork
 from mocosfl_mpi.split.engine import ACTIVATIONS, MASTERS, Engine, choose, precision
 from mocosfl_mpi.split.fused import take_apart
 from mocosfl_mpi.split.layers import mixes_rows
+from mocosfl_mpi.split.stacked import filters
 from mocosfl_mpi.streams import Streams
 
 
@@ -47,6 +48,8 @@ class Network:
     layers: tuple[str, ...]
     spans: tuple[tuple[int, int], ...]
     """(start, stop) of each of the bottom's ``layers``."""
+    filters: tuple[tuple[int, int], ...]
+    """Those of the backbone's weights proper, where clients hold the whole network."""
     smashed: int
     input: int
     features: int
@@ -57,6 +60,13 @@ class Network:
     """Numbers in the states of terms at the cut."""
     mixes_rows: bool
     """Whether the server passes all rows of a step at once, since its BatchNorm looks at all of them."""
+    deeper: Network | None = None
+    """The same as rich clients have it, where they have another cut."""
+
+    @property
+    def cuts(self) -> tuple[Network, ...]:
+        """By kind of clients (``wealth.kinds``)."""
+        return (self.deeper, self) if self.deeper else (self,)
 
 
 @dataclass(frozen=True)
@@ -83,25 +93,53 @@ class Experiment:
         return self.config.rows_per_client * (1 if self.config.vertical else self.batches)
 
     @property
+    def rows_by_kind(self) -> list[int]:
+        """The same by kind of the clients whose they are."""
+        *first, _ = self.batches_by_kind
+        rows = [self.config.rows_per_client * batches for batches in first]
+        return [*rows, self.rows - sum(rows)]
+
+    @property
     def batches(self) -> int:
         """Batches of the pool's clients in a step, those of the rich as multiples; of a pool with its share of them."""
         return int(factors(self.config).sum()) * self.config.pool_size // self.config.client.count
 
     @property
+    def batches_by_kind(self) -> list[int]:
+        """The same of each kind of clients."""
+        own, of_kind, config = factors(self.config), kinds(self.config), self.config
+        first = [int(own[of_kind == kind].sum()) * config.pool_size // config.client.count for kind in (0, 1)]
+        return [first[0], self.batches - first[0]][: len(self.network.cuts)]
+
+    @property
     def sizes(self) -> WireSizes:
-        """Bytes of one message of a simulated client."""
+        """Bytes of one message of a simulated client; of poor ones, where the rich have another cut."""
+        return self.sizes_by_kind[-1]
+
+    @property
+    def sizes_by_kind(self) -> list[WireSizes]:
+        """Bytes of one message of each kind of clients."""
         return self._sizes(self.config)
 
-    def _sizes(self, config: Config) -> WireSizes:
+    def _sizes(self, config: Config) -> list[WireSizes]:
         features = config.rows_per_client * self.network.features * self.weight
-        models = self.alignment.traffic(self.weight)
-        return WireSizes.of(config, self.network.smashed, self.activation, features, models)
+        return [
+            WireSizes.of(
+                config,
+                cut.smashed,
+                self.activation,
+                features,
+                self.alignment.traffic(self.weight, cut.bottom.parameters),
+            )
+            for cut in self.network.cuts
+        ]
 
     @property
     def moved_bytes(self) -> int:
-        """Bytes that ranks move for a client in a step: everything in full, whatever simulated clients send."""
-        full = self.config.model_copy(update={"communication": Communication()})
-        return sum(self._sizes(full).step.values())
+        """Bytes that ranks move in a step: everything in full, whatever simulated clients send."""
+        full = self._sizes(self.config.model_copy(update={"communication": Communication()}))
+        each = zip(self.batches_by_kind, full, strict=True)
+        return sum(batches * sum(sizes.step.values()) for batches, sizes in each)
 
     @property
     def smashed_bytes(self) -> int:
@@ -127,8 +165,10 @@ class Experiment:
     @cached_property
     def alignment(self) -> Alignment:
         """What synchronisations make common to all clients. BadInput where it names layers that they do not have."""
-        network = self.network
-        return alignment(self.config, network.layers, network.spans, network.keys, network.beside)
+        deepest = self.network.cuts[0]
+        return alignment(
+            self.config, deepest.layers, deepest.spans, deepest.filters, self.network.keys, self.network.beside
+        )
 
     @property
     def server_memory(self) -> int:
@@ -146,14 +186,14 @@ class Experiment:
         """Numbers in all states of a client at work: its models, its past keys, what it keeps for the alignment."""
         widths, kept = self.alignment.widths, self.alignment.kept
         beside = {keep.state for keep in kept} - set(widths)
-        return sum(widths.values()) + len(beside) * self.network.bottom.parameters
+        return sum(widths.values()) + len(beside) * self.network.cuts[0].bottom.parameters
 
     @property
     def shared(self) -> int:
         """Numbers that are kept once for all clients: as many, and the mean online model where it is not common."""
         average = any(keep.state == "online" and not keep.lapses for keep in self.alignment.kept)
         judged = self.config.pool_size if self.config.vertical else 1
-        return self.working + average * judged * self.network.bottom.parameters
+        return self.working + average * judged * self.network.cuts[0].bottom.parameters
 
     @cached_property
     def owners(self) -> Problem:
@@ -197,12 +237,22 @@ class Experiment:
     @property
     def server_flops(self) -> dict[str, int]:
         """FLOPs of the main server in one step, by kind."""
-        costs = self.network.trunk.costs
-        first = costs.last if self.config.client.frozen else costs.answering
-        work = totals(first, steps=1, rows=self.rows, frozen=False, momentum=self.algorithm.momentum)
+        *deeper, costs = (cut.trunk.costs for cut in self.network.cuts)
+        *more, rows = self.rows_by_kind
+        work = self._passed(costs, rows)
         work["optimiser"] *= self.algorithm.server_updates(self.config)
+        for costs, rows in zip(deeper, more, strict=True):
+            also = self._passed(costs, rows)
+            for kind in WORK[:3]:
+                work[kind] += also[kind]
+        return work
+
+    def _passed(self, costs: Costs, rows: int) -> dict[str, int]:
+        """FLOPs of the main server for ``rows`` of one cut, and one update of the layers behind it."""
+        first = costs.last if self.config.client.frozen else costs.answering
+        work = totals(first, steps=1, rows=rows, frozen=False, momentum=self.algorithm.momentum)
         if symmetry(self.config).server_swap:
-            again = totals(costs.last, steps=1, rows=self.rows, frozen=False)
+            again = totals(costs.last, steps=1, rows=rows, frozen=False)
             for kind in WORK[:3]:
                 work[kind] += again[kind]
         return work
@@ -250,32 +300,42 @@ def experiment(config: Config, images: ImageSet, machine: Kernels | Elsewhere | 
     size = config.views.size or images.side
     split = build_network(config, images.channels, size, len(images.classes), Streams(config.seed), dtype)
     engine = away.engine(config.compute, split) if away else choose(config.compute, kernels, split)
+    network = _network(config, split, engine)
+    found = Experiment(config.computed(engine.precision, engine.backend), images, network)
+    assert found.alignment  # refuses layers that are not there
+    return found
+
+
+def _network(config: Config, split: SplitNetwork, engine: Engine) -> Network:
+    """The network in numbers, as this engine computes it."""
     fused, itemsize = engine.backend == "fused", engine.activations.itemsize
     bottom = segment(split.first, split.input_shape, fused=fused, itemsize=itemsize)
     if split.last is not None:
         shape = (backbones.feature_dim(config.model),)
-        bottom = both_ends(bottom, segment(split.last, shape, fused=False, itemsize=MASTERS[chosen].itemsize))
+        bottom = both_ends(bottom, segment(split.last, shape, fused=False, itemsize=engine.weights.itemsize))
     guarded = guard_cost(config, split)
     bottom = replace(bottom, costs=Costs(*(costs + guarded for costs in bottom.costs)))
     attacker, beside = NO_SEGMENT, {}
     if config.resists:
-        opponent = resistance.attacker(config, split, Streams(config.seed), dtype)
-        attacker = segment(resistance.Opponent(opponent), split.smashed_shape, fused=False, itemsize=dtype.itemsize)
+        opponent, size = (
+            resistance.attacker(config, split, Streams(config.seed), engine.weights),
+            engine.weights.itemsize,
+        )
+        attacker = segment(resistance.Opponent(opponent), split.smashed_shape, fused=False, itemsize=size)
         bottom = replace(bottom, costs=bottom.costs._replace(last=resistance.added(config, split, bottom.costs.last)))
         beside = {resistance.STATE: resistance.width(opponent)}
-    network = Network(
+    return Network(
         bottom=bottom,
         attacker=attacker,
         beside=beside,
         trunk=segment(split.trunk, split.trunk_shape, fused=fused, itemsize=itemsize) if split.trunk else NO_SEGMENT,
         layers=tuple(name for name, _ in split.bottom.named_parameters()),
         spans=tuple(pairwise(accumulate((p.numel() for p in split.bottom.parameters()), initial=0))),
+        filters=tuple(filters(split.bottom)),
         smashed=split.smashed_floats,
         input=math.prod(split.input_shape),
         features=backbones.feature_dim(config.model),
         keys=split.key_dim,
         mixes_rows=split.trunk is not None and mixes_rows(split.trunk),
+        deeper=_network(config, split.deeper, engine) if split.deeper else None,
     )
-    found = Experiment(config.computed(engine.precision, engine.backend), images, network)
-    assert found.alignment  # refuses layers that are not there
-    return found

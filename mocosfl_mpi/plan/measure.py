@@ -59,7 +59,8 @@ def memory_bytes() -> int:
 def rehearsed(planned: Experiment, layout: Layout) -> Experiment:
     """The experiment as it is rehearsed: few steps, everybody takes part, and where a step would be long fewer clients.
 
-    Blocks, rows of a client, memory per client and threads are those of the experiment.
+    Blocks, rows of a client, memory per client and threads are those of the experiment; where clients are rich, one at
+    least is rich and one is not.
     """
     config = planned.config
     clients = config.pool_size
@@ -67,6 +68,10 @@ def rehearsed(planned: Experiment, layout: Layout) -> Experiment:
     if work / GUESS > BUDGET:
         fewer = int(clients * BUDGET * GUESS / work)
         clients = min(clients, max(fewer, layout.hosts, 4))
+    share = config.client.rich_share
+    if config.rich_clients:
+        clients = max(clients, 2)
+        share = min(clients - 1, max(1, round(share * clients))) / clients
     seconds = work * clients / config.pool_size / GUESS
     steps = min(MOST_STEPS, max(FEWEST_STEPS, int(BUDGET / seconds)))
     memory = config.contrast.memory_length
@@ -82,6 +87,7 @@ def rehearsed(planned: Experiment, layout: Layout) -> Experiment:
                 "sampling_ratio": 1.0,
                 "sampling": "uniform",
                 "availability": (),
+                "rich_share": share,
                 "lr": 1e-3,
                 "pretrained": "",
             }

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mocosfl_mpi.clients.wealth import factors
+from mocosfl_mpi.clients.wealth import factors, kinds
 from mocosfl_mpi.comm.exchange import SLAB
 from mocosfl_mpi.comm.placement import deal
 from mocosfl_mpi.objectives.contrast import symmetry
@@ -62,14 +62,16 @@ def rank_memory(experiment: Experiment, ranks: int, *, evaluates: bool = True) -
     """Every rank's memory, rank 0 (the servers) first; ``evaluates``: with reading and evaluation."""
     hosts = [0] if ranks == 1 else list(range(1, ranks))
     config = experiment.config
-    placed = deal(np.arange(config.pool_size), config.block_size, hosts, factors(config)[: config.pool_size])
+    pool = np.arange(config.pool_size)
+    placed = deal(pool, config.block_size, hosts, factors(config)[pool], kinds(config)[pool])
     found = []
     for rank in range(ranks):
         held, moments, clients = _common(experiment), {"nothing": 0}, placed.clients_of(rank)
         shared = 0
         if rank in hosts:
             held |= _client_models(experiment, clients, len(hosts))
-            moments = _client_moments(experiment, clients, placed.work_of(rank))
+            batches = [placed.work_of(rank, kind) for kind in range(len(experiment.network.cuts))]
+            moments = _client_moments(experiment, clients, batches)
         if rank == 0:
             beside = moments["training step"] if ranks == 1 else 0
             held |= _server_models(experiment) | {"smashed data to replay": experiment.replay_bytes}
@@ -100,16 +102,19 @@ def _client_models(x: Experiment, clients: int, hosts: int) -> Uses:
     }
 
 
-def _client_moments(x: Experiment, clients: int, batches: int) -> Uses:
-    rows = batches * x.config.rows_per_client
-    bottom, views = x.network.bottom, x.config.views_each * rows * x.network.input * x.weight
-    smashed = rows * x.network.smashed * x.activation
+def _client_moments(x: Experiment, clients: int, batches: list[int]) -> Uses:
+    """``batches``: of each kind of clients."""
+    each, cuts = [own * x.config.rows_per_client for own in batches], x.network.cuts
+    rows, bottom = sum(each), cuts[0].bottom
+    views = x.config.views_each * rows * x.network.input * x.weight
+    smashed = sum(own * cut.smashed for own, cut in zip(each, cuts, strict=True)) * x.activation
     if x.config.communication.smashed != "none":  # what is sent is no longer what was computed
         smashed = 2 * smashed + min(clients, x.config.block_size) * _workspace(x, x.config.communication.smashed)
     together = min(clients, x.config.block_size)
     passing = min(rows, together * x.config.rows_per_client * x.config.client.rich_batch_factor)
     block = 4 * bottom.largest * passing + 2 * together * bottom.parameters * x.weight
-    saved = rows * bottom.saved + clients * bottom.parameters * x.activation
+    saved = sum(own * cut.bottom.saved for own, cut in zip(each, cuts, strict=True))
+    saved += clients * bottom.parameters * x.activation
     if x.config.client.frozen:
         saved = 0
     attacker = x.network.attacker  # one block at a time: gradient, moments before and after, and its passes
@@ -187,7 +192,8 @@ def _server_moments(x: Experiment, beside: int) -> Uses:
     """``beside``: bytes of the clients' training step where they live on the same rank."""
     trunk, chunk = x.network.trunk, _chunk(x)
     memory = 0 if x.config.supervised else x.config.contrast.memory_length
-    gathered = x.config.pool_size * x.config.rows_per_client * x.network.smashed * x.activation
+    by_kind = zip(x.batches_by_kind, x.network.cuts, strict=True)
+    gathered = sum(own * cut.smashed for own, cut in by_kind) * x.config.rows_per_client * x.activation
     keys = 4 * x.rows * x.network.keys * x.weight
     logits = 4 * chunk * (memory if x.config.contrast.share_features else memory // x.config.client.count) * x.weight
     passes = chunk * (trunk.saved + 4 * trunk.largest) + logits + 2 * trunk.parameters * x.weight
@@ -195,7 +201,7 @@ def _server_moments(x: Experiment, beside: int) -> Uses:
     step = keys + max(3 * gathered + passes, 4 * gathered + answer)
     queries = x.rows * (2 if symmetry(x.config).server_swap else 1)
     hardness = 2 * memory * x.network.keys * (x.weight + DOUBLE) + 3 * queries * memory * DOUBLE
-    wide = min(SLAB, x.config.pool_size * x.network.bottom.parameters)
+    wide = min(SLAB, x.config.pool_size * x.network.cuts[0].bottom.parameters)
     return {
         "training step": step + beside,
         "synchronisation": wide * x.weight + 2 * gathered + beside,

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from mocosfl_mpi.record.show import figures, operations, section, size
+from mocosfl_mpi.record.figures import figures, operations, section, size
 
 SHOWN = 8
 """Ranks that are listed one by one."""

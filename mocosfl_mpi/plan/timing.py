@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mocosfl_mpi.clients.wealth import factors
+from mocosfl_mpi.clients.wealth import factors, kinds
 from mocosfl_mpi.comm.placement import deal
 from mocosfl_mpi.plan.experiment import Experiment
 from mocosfl_mpi.plan.profile import Load, Profile, Rehearsal
@@ -93,21 +93,24 @@ def load(experiment: Experiment, ranks: int) -> Load:
     """What a step asks for."""
     config, network = experiment.config, experiment.network
     hosts = [0] if ranks == 1 else list(range(1, ranks))
-    placed = deal(np.arange(config.pool_size), config.block_size, hosts, factors(config)[: config.pool_size])
+    pool = np.arange(config.pool_size)
+    placed = deal(pool, config.block_size, hosts, factors(config)[pool], kinds(config)[pool])
     batches = max(placed.work_of(rank) for rank in hosts)
     rows = batches * config.rows_per_client
-    bottom, frozen = network.bottom.costs.last, config.client.frozen
-    flops = 2 * bottom.forward + (0 if frozen else bottom.backward + bottom.defence)
-    flops += 0 if frozen else bottom.attacker // config.defence.resistance_every
+    bottoms, frozen = [cut.bottom.costs.last for cut in network.cuts], config.client.frozen
+    every = config.defence.resistance_every
+    learning = [0 if frozen else bottom.backward + bottom.defence + bottom.attacker // every for bottom in bottoms]
+    flops = [2 * bottom.forward + more for bottom, more in zip(bottoms, learning, strict=True)]
+    most = max(sum(placed.work_of(rank, kind) * each for kind, each in enumerate(flops)) for rank in hosts)
     server = sum(experiment.server_flops.values())
     return Load(
         server_flops=server,
-        client_flops=rows * flops,
+        client_flops=config.rows_per_client * most,
         views=config.views_each * batches * config.client.batch_size * network.input,
-        moved=experiment.batches * experiment.moved_bytes or config.pool_size * REPORT,
-        averaged=config.pool_size * network.bottom.parameters * experiment.alignment.means,
+        moved=experiment.moved_bytes or config.pool_size * REPORT,
+        averaged=config.pool_size * network.cuts[0].bottom.parameters * experiment.alignment.means,
         server_row=max(server / experiment.rows, 1.0),  # without a main server there is nothing to compare
-        client_row=flops,
+        client_row=config.rows_per_client * most / rows,
     )
 
 

@@ -6,11 +6,12 @@ import numpy as np
 import numpy.typing as npt
 
 from mocosfl_mpi.clients.reliability import Reliability
-from mocosfl_mpi.clients.wealth import factors
-from mocosfl_mpi.cost.flops import by_client
+from mocosfl_mpi.clients.wealth import factors, kinds
+from mocosfl_mpi.cost.flops import by_client, defence_work, kinds_of_work
 from mocosfl_mpi.plan.experiment import Experiment
-from mocosfl_mpi.record.schema import MESSAGES
+from mocosfl_mpi.record.schema import MESSAGES, WORK
 from mocosfl_mpi.saving import whole
+from mocosfl_mpi.simulated import batch_bytes, codec_flops, models_of
 from mocosfl_mpi.streams import Streams
 
 Counts = npt.NDArray[np.int64]
@@ -23,7 +24,7 @@ def traffic(experiment: Experiment) -> tuple[Counts, Counts]:
     can be where `communication.loss_threshold` saves steps, which nobody knows before.
     """
     config, steps = experiment.config, experiment.steps
-    models = experiment.sizes.models
+    models = models_of(config, experiment.sizes_by_kind)
     reliability = Reliability(config, Streams(config.seed))
     joined, learnt, held = (np.zeros(config.client.count, dtype=np.int64) for _ in range(3))
     messages = {message: np.zeros(config.client.count, dtype=np.int64) for message in experiment.sizes.step}
@@ -45,8 +46,9 @@ def traffic(experiment: Experiment) -> tuple[Counts, Counts]:
             for row, model in enumerate(models):
                 exchanged[row, there] += done % model.every == 0
         held[pool] = done
-    batches = factors(config)
-    sizes = {message: count * batches * experiment.sizes.step[message] for message, count in messages.items()}
+    sizes = {
+        message: messages[message] * size for message, size in batch_bytes(config, experiment.sizes_by_kind).items()
+    }
     for row, model in enumerate(models):
         sizes[f"{model.kind}_up"] = exchanged[row] * model.each_way
         sizes[f"{model.kind}_down"] = exchanged[row] * model.each_way * model.answered + fetched[row] * model.copy
@@ -54,12 +56,25 @@ def traffic(experiment: Experiment) -> tuple[Counts, Counts]:
     for message, size in sizes.items():
         sent[:, MESSAGES.index(message)] = size
     work = by_client(
-        experiment.network.bottom.costs.last,
+        [cut.bottom.costs.last for cut in experiment.network.cuts],
         steps=joined,
         learnt=learnt,
-        attacked=-(-learnt // config.defence.resistance_every),
-        rows=config.rows_per_client * batches,
+        rows=config.rows_per_client * factors(config),
         frozen=config.client.frozen,
         momentum=experiment.algorithm.momentum,
+        kinds=kinds(config),
     )
-    return sent, work
+    codec = codec_flops(config, experiment.sizes_by_kind)
+    passed = {message: learnt if message == "gradient_down" else messages[message] for message in codec}
+    further = {
+        "alignment": sum(exchanged[row] * model.flops for row, model in enumerate(models)),
+        "codec": sum(passed[message] * flops for message, flops in codec.items()),
+        "defence": defence_work(
+            experiment.network.bottom.costs.last,
+            learnt=learnt,
+            attacked=-(-learnt // config.defence.resistance_every),
+            rows=config.rows_per_client * factors(config),
+        ),
+    }
+    more = [further[kind] + np.zeros_like(joined) for kind in kinds_of_work(config)[len(WORK) :]]
+    return sent, np.column_stack([work, *more])

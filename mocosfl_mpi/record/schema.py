@@ -21,7 +21,9 @@ MESSAGES: Final = (
     "query_up", "key_up", "gradient_down", "weights_up", "weights_down", "momentum_up", "momentum_down",
     "velocity_up", "velocity_down", "labels_up", "features_down", "gradient_up",
 )  # fmt: skip
-WORK: Final = ("query_forward", "key_forward", "backward", "ema", "optimiser", "defence")
+WORK: Final = ("query_forward", "key_forward", "backward", "ema", "optimiser")
+FURTHER_WORK: Final = ("alignment", "codec", "defence")
+"""Behind those in ``work``, where a configuration has clients do it."""
 SEGMENTS: Final = ("client", "server")
 MEMORY: Final = ("weights", "momentum_weights", "velocity", "gradients", "input", "activations", "peak")
 GROWING: Final = ("step", "sync", "epoch", "evaluation", "session")
@@ -98,7 +100,7 @@ DIMENSIONS: Final = {
         Dimension("phase", "text", "part of an epoch on which a rank spends its time"),
         Dimension("age", "number", "bin of keys in the feature memory by age, newest first, equal numbers of updates"),
         Dimension("message", "text", "what a simulated client sends (up) or receives (down)", MESSAGES),
-        Dimension("work", "text", "kind of computation", WORK),
+        Dimension("work", "text", f"computation: {', '.join(WORK)}; if there is any, {', '.join(FURTHER_WORK)}"),
         Dimension("segment", "text", "side of the cut", SEGMENTS),
         Dimension("memory", "text", "use of a client's memory; peak is the largest sum at one time", MEMORY),
         Dimension("label_share", "share", "share of the training labels", since=2, setting="evaluation.label_shares"),
@@ -151,7 +153,8 @@ _FEDERATION: Final = (
           "1 = the client's models were averaged, 0 = it missed the synchronisation, or had dropped out", since=2,
           setting="reliability"),
     Entry("divergence/online_mean", ("sync", "member", "layer"), "float32", "1",
-          "L2 norm of online model minus mean of the online models, before averaging", compress=True),
+          "L2 norm of online model minus mean of the online models, before averaging; this and the next two NaN for "
+          "layers that the client has not", compress=True),
     Entry("divergence/online_momentum", ("sync", "member", "layer"), "float32", "1",
           "L2 norm of online model minus own momentum model, before averaging", compress=True),
     Entry("divergence/momentum_mean", ("sync", "member", "layer"), "float32", "1",
@@ -196,7 +199,8 @@ _COST: Final = (
     Entry("partition/counts", ("client", "class"), "int64", "1",
           "training images of the client per class", "fixed"),
     Entry("cost/flops_per_image", ("segment", "work"), "int64", "flop",
-          "work that grows with the images; defence: in steps in which the client's decoder learns", "fixed"),
+          "work that grows with the images; of codecs and defences the clients', these in steps in which the decoder "
+          "learns", "fixed"),
     Entry("cost/macs_per_image", ("segment", "work"), "int64", "mac",
           "multiply-accumulates of convolutions and matrix products in flops_per_image; 1 MAC = 2 FLOPs", "fixed"),
     Entry("cost/flops_per_step", ("segment", "work"), "int64", "flop",
@@ -204,6 +208,12 @@ _COST: Final = (
     Entry("cost/client_memory", ("memory",), "int64", "byte", "memory of one real client", "fixed"),
     Entry("cost/rich_client_memory", ("memory",), "int64", "byte", "memory of one real rich client", "fixed", since=2,
           setting="client.rich_share"),
+    Entry("cost/rich_flops_per_image", ("segment", "work"), "int64", "flop",
+          "cost/flops_per_image of a rich client, which is cut deeper, and of the main server for its images", "fixed",
+          since=2, setting="model.rich_cut_layer"),
+    Entry("cost/rich_flops_per_step", ("work",), "int64", "flop",
+          "the clients' part of cost/flops_per_step, of a rich client", "fixed", since=2,
+          setting="model.rich_cut_layer"),
     Entry("cost/client_feature_memory", (), "int64", "byte",
           "past keys that one real client keeps, beside cost/client_memory", "fixed", since=2),
     Entry("privacy/sends", (), "int64", "1",

@@ -142,14 +142,22 @@ def _models(run: Run) -> dict[str, float | None]:
         row = run.last(name)
         if row is None or "epochs/present" not in run.names:
             return row
-        return np.asarray(row[np.isfinite(row.reshape(len(row), -1)).all(axis=1)])
+        return np.asarray(row[np.isfinite(row.reshape(len(row), -1)).any(axis=1)])
 
     values = {name: _number(last(f"after_sync/{name}")) for name in ("online_momentum_distance", "momentum_spread")}
     values["own_share"] = _number(run.last("after_sync/own_share")) if "after_sync/own_share" in run.names else None
     for name in ("online_mean", "online_momentum", "momentum_mean"):
         norms = last(f"divergence/{name}")
-        values[f"divergence_{name}"] = None if norms is None else _number(norms.astype(np.float64).sum(axis=1))
+        values[f"divergence_{name}"] = None if norms is None else _number(over_layers(norms))
     return values
+
+
+def over_layers(norms: npt.NDArray[np.float32 | np.float64]) -> npt.NDArray[np.float64]:
+    """Norms ``[…, layers]`` summed over the layers that a client has: the others are NaN. NaN where it has none."""
+    known = np.isfinite(norms)
+    total: npt.NDArray[np.float64] = np.where(known, norms, 0).sum(axis=-1, dtype=np.float64)
+    total[~known.any(axis=-1)] = np.nan
+    return total
 
 
 def _failures(run: Run) -> dict[str, Any] | None:

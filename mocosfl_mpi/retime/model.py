@@ -26,6 +26,7 @@ import numpy.typing as npt
 from mocosfl_mpi.errors import BadInput
 from mocosfl_mpi.methods import METHODS
 from mocosfl_mpi.record.reader import Run
+from mocosfl_mpi.record.schema import setting
 from mocosfl_mpi.retime.profiles import Device, Network, Server
 from mocosfl_mpi.streams import Streams
 
@@ -34,6 +35,7 @@ Array = npt.NDArray[np.float64]
 PARTS: Final = ("fetch", "compute", "upload", "server", "download", "latency", "synchronise")
 """Where the slowest client's time goes; they add up to an epoch."""
 ENERGY: Final = ("compute", "idle", "radio")
+RICH: Final = "cost/rich_flops_per_image"
 _MODELS: Final = ("weights", "momentum", "velocity")
 _STEP: Final = {
     "query_up": "up", "key_up": "up", "labels_up": "up", "gradient_up": "up",
@@ -243,16 +245,32 @@ def _server_seconds(run: Run, ledger: _Ledger, steps: npt.NDArray[np.int64], ser
     known = "query_forward" in ledger.work and {"client", "server"} <= set(segments)
     _require(run, known, "labels of another version")
     forward = ledger.work.index("query_forward")
-    image, step = run["cost/flops_per_image"].astype(np.float64), run["cost/flops_per_step"].astype(np.float64)
+    step = run["cost/flops_per_step"].astype(np.float64)
     client, main = segments.index("client"), segments.index("server")
-    _require(run, image[client, forward] > 0, "clients that compute nothing")
-    rows = ledger.flops[:, :, forward].sum(axis=1) / image[client, forward] / steps
-    newest = np.maximum.accumulate(np.where(rows > 0, np.arange(len(rows)), 0))
-    rows = rows[newest]  # an epoch without uploads replays those that were sent last
+    each = _per_image(run)
+    _require(run, bool((each[..., client, forward] > 0).all()), "clients that compute nothing")
+    rows = ledger.flops[:, :, forward] / each[..., client, forward]  # of each member
+    work = (rows * each[..., main, :].sum(axis=-1)).sum(axis=1) / steps
+    newest = np.maximum.accumulate(np.where(work > 0, np.arange(len(work)), 0))
+    work = work[newest]  # an epoch without uploads replays the rows that were sent last
     if (method := METHODS.get(run.attrs["method"])) is not None and method.vertical:
-        rows /= ledger.flops.shape[1]  # the members' rows are pieces of the same images
-    flops: Array = rows * image[main].sum() + step[main].sum()
+        work /= ledger.flops.shape[1]  # the members' rows are pieces of the same images
+    flops: Array = work + step[main].sum()
     return flops / (server.compute_gigaflop_per_second * 1e9)
+
+
+def _per_image(run: Run) -> Array:
+    """FLOPs of an image of each member, ``[epoch, member, segment, work]``: rich ones may have another cut."""
+    clients, each = run["epochs/clients"], run["cost/flops_per_image"].astype(np.float64)
+    found = np.broadcast_to(each, (*clients.shape, *each.shape))
+    config = run.attrs.get("config", {})
+    if not setting(config, "model.rich_cut_layer"):
+        return found
+    share, count = setting(config, "client.rich_share"), setting(config, "client.count")
+    known = isinstance(share, float) and isinstance(count, int) and RICH in run.names
+    _require(run, known, "a second cut, and nothing about rich clients")
+    rich = clients < int(round(share * count, 9))
+    return np.where(rich[:, :, None, None], run[RICH], found)
 
 
 def _energy(

@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from mocosfl_mpi.record.show import clean
+from mocosfl_mpi.record.figures import clean
 from mocosfl_mpi.retime.model import Retimed, Target
 from mocosfl_mpi.retime.profiles import Device, Network, Server
 

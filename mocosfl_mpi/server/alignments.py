@@ -26,16 +26,20 @@ Spans = tuple[tuple[int, int], ...]
 class Means:
     """Means over the pool at one synchronisation, each taken once. Collective."""
 
-    def __init__(self, over: Callable[[Sequence[Tensor]], Tensor], clients: Population) -> None:
+    def __init__(self, over: Callable[[Sequence[Tensor]], Tensor], clients: Population, vacant: Spans = ()) -> None:
         self.over = over
-        """The mean ``[P]`` of rows ``[lanes, P]`` per block."""
+        """The mean ``[P]`` of rows ``[lanes, P]`` per block; 0 in ``vacant`` columns, which nobody present has."""
+        self._vacant = vacant
         self._clients = clients
         self._known: dict[str, Tensor] = {}
 
     def of(self, state: str) -> Tensor:
-        """The mean ``[P]`` of a state, as it was when first asked for."""
+        """The mean ``[P]`` of a state, as it was when first asked for; what is common in vacant columns."""
         if state not in self._known:
-            self._known[state] = self.over([block.state[state] for block in self._clients.blocks])
+            mean = self.over([block.state[state] for block in self._clients.blocks])
+            for start, stop in self._vacant:
+                mean[start:stop] = self._clients.shared[state][start:stop]
+            self._known[state] = mean
         return self._known[state]
 
 
@@ -47,6 +51,8 @@ class Scope:
     parameters: int
     layers: tuple[str, ...] = ()
     """The layer to which each of these tensors belongs."""
+    filters: Spans = ()
+    """The backbone's weights proper, by which divergence is measured, aligned or not."""
 
     def of(self, layer: str) -> Spans:
         """Those of one layer."""
@@ -74,10 +80,16 @@ class Scope:
         """How many numbers are aligned."""
         return sum(stop - start for start, stop in self.spans)
 
+    def first(self, parameters: int) -> Scope:
+        """What is aligned of the network's first ``parameters`` numbers, at which a tensor ends."""
+        within = sum(stop <= parameters for _, stop in self.spans)
+        filters = tuple(span for span in self.filters if span[1] <= parameters)
+        return Scope(self.spans[:within], parameters, self.layers[:within], filters)
+
 
 @dataclass(frozen=True)
 class Traffic:
-    """Messages of one kind: bytes each way at every ``every``-th synchronisation, and of a full copy."""
+    """Messages of one kind: bytes each way at every ``every``-th synchronisation, and of a full copy; and the work."""
 
     kind: str
     each_way: int
@@ -86,6 +98,8 @@ class Traffic:
     every: int
     answered: bool = True
     """Whether what became of it comes back at once: not where the next client is the one that needs it."""
+    flops: int = 0
+    """What a client computes each time, for what it sends and of what comes back."""
 
 
 class Part(Protocol):
@@ -232,9 +246,15 @@ class Compressed:
         return received, left
 
     def traffic(self, scope: Scope, itemsize: int) -> Traffic:
-        """Compressed each way; a copy in full."""
-        size = sum(self.compressor.bytes(stop - start, itemsize) for start, stop in scope.spans)
-        return Traffic(KINDS[self.state], size, scope.numbers * itemsize, self.every)
+        """Compressed each way; a copy in full.
+
+        A client's work is the equations', dense: of a number x - M + e, u - q and M + q are four, beside quantising u,
+        having q_i again for e_i, and having q.
+        """
+        lengths, work = [stop - start for start, stop in scope.spans], self.compressor.work
+        size = sum(self.compressor.bytes(length, itemsize) for length in lengths)
+        flops = sum(4 * length + work.quantise(length) + 2 * work.restore(length) for length in lengths)
+        return Traffic(KINDS[self.state], size, scope.numbers * itemsize, self.every, flops=flops)
 
 
 ONLINE: tuple[Part, ...] = (Averaged("online"),)
@@ -291,9 +311,13 @@ class Alignment:
         own = [Keep(state, self.scope.columns) for part in self.parts for state in part.own]
         return tuple(keep for keep in (*kept, *own) if keep.columns)
 
-    def traffic(self, itemsize: int) -> tuple[Traffic, ...]:
-        """What travels at synchronisations, with weights of ``itemsize`` bytes."""
-        found = [part.traffic(self.scope, itemsize) for part in self.parts]
+    def traffic(self, itemsize: int, parameters: int | None = None) -> tuple[Traffic, ...]:
+        """What travels at synchronisations, with weights of ``itemsize`` bytes.
+
+        ``parameters``: of a client that has only the beginning of the deepest network.
+        """
+        scope = self.scope if parameters is None else self.scope.first(parameters)
+        found = [part.traffic(scope, itemsize) for part in self.parts]
         return tuple(traffic for traffic in found if traffic is not None)
 
     @property
@@ -311,8 +335,15 @@ class Alignment:
         return sum(2 * self.scope.numbers for part in self.parts if part.own) + self.widths.get("scale", 0)
 
 
-def scope(layers: Sequence[str], names: Sequence[str], spans: Sequence[tuple[int, int]]) -> Scope:
+def scope(
+    layers: Sequence[str],
+    names: Sequence[str],
+    spans: Sequence[tuple[int, int]],
+    filters: Sequence[tuple[int, int]] = (),
+) -> Scope:
     """The parameter tensors of ``layers`` (none = all), of a network with tensors of these names and spans.
+
+    ``filters``: those of the backbone's weights proper.
 
     Raises
     ------
@@ -328,7 +359,8 @@ def scope(layers: Sequence[str], names: Sequence[str], spans: Sequence[tuple[int
         )
     chosen = set(layers or known)
     aligned = [(span, _layer(name)) for name, span in zip(names, spans, strict=True) if _layer(name) in chosen]
-    return Scope(tuple(span for span, _ in aligned), spans[-1][1], tuple(layer for _, layer in aligned))
+    spanned, named = tuple(span for span, _ in aligned), tuple(layer for _, layer in aligned)
+    return Scope(spanned, spans[-1][1], named, tuple(filters))
 
 
 def _layer(name: str) -> str:

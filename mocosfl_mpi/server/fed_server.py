@@ -24,7 +24,8 @@ from mocosfl_mpi.split.stacked import StackedModel
 class Drift:
     """Distances at one synchronisation; rows are the pool's clients in order.
 
-    online_mean, online_momentum, momentum_mean : ``[members, layers]`` L2 norms per parameter tensor, before.
+    online_mean, online_momentum, momentum_mean : ``[members, layers]`` L2 norms per parameter tensor, before; NaN for
+        layers that the client has not.
     online_momentum_distance, momentum_spread : ``[members]`` |C-C'|/|C| and |C'-mean C'|/|mean C'|, after.
     kept : ``[members]`` the share of its own model with which each client went on; NaN where all take the common one.
     """
@@ -75,6 +76,17 @@ class FedServer:
             [block.state["online"] for block in clients.blocks], self._model.parameters, clients.dtype
         )
 
+    def _distances(self, models: Tensor, others: Tensor) -> Tensor:
+        """Distances by layer ``[lanes, layers]`` of ``models [lanes, p]`` from ``others``, one or as many of [P] or p.
+
+        NaN for layers behind the first p numbers, which clients with fewer layers than others have not.
+        """
+        width = models.shape[1]
+        spans = [span for span in self._model.spans if span[1] <= width]
+        found = layer_distance(models, others[..., :width], spans)
+        missing = len(self._model.spans) - len(spans)
+        return torch.cat([found, found.new_full((len(found), missing), torch.nan)], dim=1) if missing else found
+
     def synchronise(
         self, clients: Population, images: npt.NDArray[np.int64], number: int, present: npt.NDArray[np.bool_]
     ) -> Drift | None:
@@ -82,24 +94,31 @@ class FedServer:
 
         ``images``: image counts of the pool's clients, the weights where the mean is by data. Clients that are not
         ``present [P]`` neither contribute nor receive; their distances are those from the others' mean. Means of online
-        and momentum models are also taken where they are not aligned, to measure how far these have drifted.
+        and momentum models are also taken where they are not aligned, to measure how far these have drifted. Those of
+        layers that only some clients have are theirs; where none of these is present, what was common of them stays.
         """
         weights = np.where(present, images if self._by_data else 1, 0).astype(np.float64)
         clients.reach(present)
+        stretches = _stretches(clients, weights)
 
         def over(stacks: Sequence[Tensor]) -> Tensor:
-            return self._exchange.mean(stacks, self._model.parameters, clients.dtype, weights)
+            mean = torch.zeros(self._model.parameters, dtype=clients.dtype)
+            for (start, stop), own in stretches:
+                if own.any():
+                    rows = [stack[:, start:stop] for stack in stacks]
+                    mean[start:stop] = self._exchange.mean(rows, stop - start, clients.dtype, own)
+            return mean
 
         with self._meter.phase("synchronise"):
-            means = Means(over, clients)
+            means = Means(over, clients, tuple(span for span, own in stretches if not own.any()))
             online, momentum = means.of("online"), means.of("momentum")
             spans = self._model.spans
             before = [
                 torch.cat(
                     [
-                        layer_distance(block.state["online"], online, spans),
-                        layer_distance(block.state["online"], block.state["momentum"], spans),
-                        layer_distance(block.state["momentum"], momentum, spans),
+                        self._distances(block.own("online"), online),
+                        self._distances(block.own("online"), block.own("momentum")),
+                        self._distances(block.own("momentum"), momentum),
                     ],
                     dim=1,
                 )
@@ -116,8 +135,8 @@ class FedServer:
             after = [
                 torch.stack(
                     [
-                        relative_distance(block.state["online"], block.state["momentum"]),
-                        spread(block.state["momentum"], momentum),
+                        relative_distance(block.own("online"), block.own("momentum")),
+                        spread(block.own("momentum"), momentum[: block.width]),
                         share,
                     ],
                     dim=1,
@@ -139,3 +158,14 @@ class FedServer:
             table[:, -2],
             table[:, -1],
         )
+
+
+def _stretches(
+    clients: Population, weights: npt.NDArray[np.float64]
+) -> list[tuple[tuple[int, int], npt.NDArray[np.float64]]]:
+    """Columns of the clients' states, and the weights ``[P]`` of the clients that have them in the mean over these."""
+    found, start = [], 0
+    for model in reversed(clients.models):
+        found.append(((start, model.parameters), weights * clients.having(model)))
+        start = model.parameters
+    return found

@@ -16,12 +16,13 @@ from mocosfl_mpi.clients.wealth import factors
 from mocosfl_mpi.config import Config
 from mocosfl_mpi.objectives.contrast import info_nce, symmetry
 from mocosfl_mpi.objectives.feature_memory import FeatureMemory
-from mocosfl_mpi.server.passes import passes
 from mocosfl_mpi.server.report import StepReport
+from mocosfl_mpi.server.stretches import Stretches
 from mocosfl_mpi.server.trunk_server import TrunkServer, overwrite
 from mocosfl_mpi.split.cut import Trunk
 from mocosfl_mpi.split.engine import Engine
 from mocosfl_mpi.split.layers import mixes_rows
+from mocosfl_mpi.split.rows import Rows, Smashed, one_after_another
 from mocosfl_mpi.streams import Streams
 
 Ids = npt.NDArray[np.int64]
@@ -49,7 +50,7 @@ class MainServer(TrunkServer):
         self._factors = factors(config)
         self._mixes_rows = mixes_rows(trunk)
         self.momentum = copy.deepcopy(trunk).requires_grad_(False)
-        self._momentum_passes = passes(self.momentum.backbone, engine)
+        self._momentum_passes = Stretches(self.momentum.backbone, engine, config.model.between_cuts)
         self.memory = FeatureMemory(
             config.contrast.memory_length,
             key_dim,
@@ -61,17 +62,18 @@ class MainServer(TrunkServer):
 
     def step(
         self,
-        query: Tensor,
-        key: Tensor,
+        query: Smashed,
+        key: Smashed,
         pool: npt.NDArray[np.int64],
         /,
         *,
         keep_memory: bool = False,
         answer: bool = True,
-    ) -> tuple[Tensor | None, StepReport]:
+    ) -> tuple[Smashed | None, StepReport]:
         """One step on the pool's smashed data; the gradient at the cut, and a report.
 
-        ``query`` and ``key``: ``[rows, C, h, w]`` of the clients of ``pool``, in its order; of the rich as many more.
+        ``query`` and ``key``: ``[rows, C, h, w]`` of the clients of ``pool``, in its order; of the rich as many more,
+        and of another shape where these have another cut.
         Order of work as published: EMA of the trunk, forward and loss, enqueue, backward, SGD. The gradient has
         the shape of ``query``; None unless clients want an ``answer``. Micro-batches sum to the same result:
         negatives come from the memory alone and GroupNorm looks at one sample at a time (BatchNorm: see `_chunk`).
@@ -85,7 +87,8 @@ class MainServer(TrunkServer):
         swapped = self._keys(query, parts) if self._symmetry.server_swap else None
         self.optimiser.zero_grad(set_to_none=True)
         self._online_passes.begin()
-        loss, hits, units, gradients = 0.0, 0, [], []
+        loss, hits, units = 0.0, 0, []
+        gradients: list[Smashed | None] = []
         for part in parts:
             at = part.rows
             term, right, unit, gradient = self._contrast(query[at], keys[at], part, rows, answer)
@@ -100,7 +103,7 @@ class MainServer(TrunkServer):
         fresh = torch.stack([keys] if swapped is None else [swapped, keys])
         self.memory.enqueue(fresh, pool, own.tolist())
         self.optimiser.step()
-        gradient = torch.cat([g for g in gradients if g is not None]) if answer else None
+        gradient = one_after_another([g for g in gradients if g is not None]) if answer else None
         return gradient, StepReport(loss, hits / rows, torch.cat(units), before, fresh.shape[0] * rows)
 
     def _parts(self, pool: Ids, own: Ids, least: int) -> Iterator[Part]:
@@ -133,8 +136,8 @@ class MainServer(TrunkServer):
         return -(-rows // own // parts) * own
 
     def _contrast(
-        self, smashed: Tensor, keys: Tensor, part: Part, rows: int, wants_input: bool
-    ) -> tuple[float, int, Tensor, Tensor | None]:
+        self, smashed: Smashed, keys: Tensor, part: Part, rows: int, wants_input: bool
+    ) -> tuple[float, int, Tensor, Smashed | None]:
         """One micro-batch there and back: its part of the loss, hits, unit queries, gradient at the smashed data."""
         maps, pullback = self._online_passes.forward_with_pullback(smashed, wants_input=wants_input)
         maps.requires_grad_()
@@ -147,7 +150,7 @@ class MainServer(TrunkServer):
         return float(total.detach()), hits, unit.detach(), pullback(maps.grad)
 
     @torch.no_grad()
-    def _keys(self, smashed: Tensor, parts: Sequence[Part]) -> Tensor:
+    def _keys(self, smashed: Tensor | Rows, parts: Sequence[Part]) -> Tensor:
         """Unit keys ``[rows, d]`` of the momentum trunk."""
         trunk = self.momentum
         maps = (self._momentum_passes.forward(smashed[part.rows]) for part in parts)

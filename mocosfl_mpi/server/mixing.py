@@ -29,6 +29,9 @@ class Share(Protocol):
     def layer(self) -> str:
         """The only layer that is mixed, of the others nothing is kept; empty = all layers are."""
 
+    def flops(self, numbers: int) -> int:
+        """What a client computes to know its share and to mix ``numbers`` by it."""
+
     def __call__(self, divergence: Tensor, states: States) -> Tensor:
         """Shares μ in 0 … 1, from the divergences of a block's clients and their states: float64 ``[lanes]`` both."""
 
@@ -39,6 +42,10 @@ class Scaled:
 
     target: float
     layer: ClassVar[str] = ""
+
+    def flops(self, numbers: int) -> int:
+        """λ·d; then mean + μ·(C - mean) of every number. λ's one division in a whole run is left out."""
+        return 1 + 3 * numbers
 
     def __call__(self, divergence: Tensor, states: States) -> Tensor:
         """See ``Share``; sets λ in place, once."""
@@ -54,6 +61,10 @@ class Near:
 
     threshold: float
     layer: ClassVar[str] = "predictor"
+
+    def flops(self, numbers: int) -> int:  # noqa: ARG002 - the protocol's
+        """Nothing: it compares, and takes one or the other."""
+        return 0
 
     def __call__(self, divergence: Tensor, states: States) -> Tensor:  # noqa: ARG002 - the protocol's
         """See ``Share``."""
@@ -83,11 +94,11 @@ class Mixed:
 
     def synchronise(self, clients: Population, means: Means, scope: Scope) -> list[Tensor]:
         """Mix in place; the shares that clients keep."""
-        mean, filters, shares = means.of(self.state), clients.model.filters, []
+        mean, shares = means.of(self.state), []
         clients.share(self.state, mean, scope.columns)
         for block in clients.blocks:
             model = block.state[self.state]
-            kept = self.share(layer_distance(model, mean, filters).mean(dim=1), block.state)
+            kept = self.share(layer_distance(model, mean, scope.filters).mean(dim=1), block.state)
             weights, mixed = kept[:, None].to(model.dtype), mean.expand_as(model).clone()
             for start, stop in self._columns(scope):
                 part = slice(start, stop)
@@ -98,9 +109,14 @@ class Mixed:
         return shares
 
     def traffic(self, scope: Scope, itemsize: int) -> Traffic:
-        """One copy each way."""
-        size = scope.numbers * itemsize
-        return Traffic(KINDS[self.state], size, size, self.every)
+        """One copy each way; the client's work is d_i, and mixing.
+
+        Of d_i: subtraction, square and sum of every number, a root and a term of the mean of every filter, a division.
+        """
+        size, filters = scope.numbers * itemsize, [stop - start for start, stop in scope.filters]
+        mixed = sum(stop - start for start, stop in self._columns(scope))
+        flops = 3 * sum(filters) + 2 * len(filters) + 1 + self.share.flops(mixed)
+        return Traffic(KINDS[self.state], size, size, self.every, flops=flops)
 
 
 @dataclass(frozen=True)

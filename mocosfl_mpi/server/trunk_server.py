@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mocosfl_mpi.config import Config
 from mocosfl_mpi.schedules import learning_rate
-from mocosfl_mpi.server.passes import passes
+from mocosfl_mpi.server.stretches import Stretches
 from mocosfl_mpi.split.cut import Trunk
 from mocosfl_mpi.split.engine import Engine
 
@@ -24,7 +24,7 @@ class TrunkServer:
     def __init__(self, config: Config, trunk: Trunk, engine: Engine) -> None:
         self._config = config
         self.online = trunk.train()
-        self._online_passes = passes(self.online.backbone, engine)
+        self._online_passes = Stretches(self.online.backbone, engine, config.model.between_cuts)
         self.optimiser = torch.optim.SGD(
             self.online.parameters(),
             lr=config.server.lr,
@@ -32,6 +32,8 @@ class TrunkServer:
             weight_decay=config.server.weight_decay,
             fused=True,
         )
+        if config.model.between_cuts:  # torch's fused SGD takes velocities of all parameters or of none
+            self._begin_velocity()
 
     def begin_epoch(self, epoch: int) -> float:
         """Set the epoch's learning rate and return it."""

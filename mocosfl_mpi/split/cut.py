@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections import OrderedDict
 from dataclasses import dataclass, replace
@@ -119,6 +120,13 @@ class SplitNetwork:
     key_dim: int
     merged_shape: tuple[int, ...] = ()
     """Of smashed data that several clients' pieces make together; empty = there are no pieces."""
+    deeper: SplitNetwork | None = None
+    """The same network as rich clients have it: more of it is theirs, and their smashed data enter the trunk later."""
+
+    @property
+    def cuts(self) -> tuple[SplitNetwork, ...]:
+        """The network as each kind of clients has it, the deepest cut first (``clients.wealth.kinds``)."""
+        return (self.deeper, self) if self.deeper else (self,)
 
     @property
     def trunk_shape(self) -> tuple[int, ...]:
@@ -184,7 +192,21 @@ def build(
     trunk = Trunk(nn.Sequential(OrderedDict(above)), head).to(dtype)
     _, *smashed = _shape(bottom, input_shape)
     shape = (smashed[0], smashed[1], smashed[2])
-    return SplitNetwork(bottom, trunk, input_shape, shape, classes or heads.head_dims(model)[1])
+    network = SplitNetwork(bottom, trunk, input_shape, shape, classes or heads.head_dims(model)[1])
+    return replace(network, deeper=_deeper(network, model.between_cuts)) if model.between_cuts else network
+
+
+def _deeper(network: SplitNetwork, entries: int) -> SplitNetwork:
+    """The same network, its client with a copy of the trunk's first ``entries``; what is behind them is the same."""
+    trunk, first = network.trunk, network.bottom
+    assert trunk is not None
+    assert isinstance(first, nn.Sequential)
+    layers = list(trunk.backbone.named_children())
+    named = [*first.named_children(), *layers[:entries]]
+    bottom = copy.deepcopy(nn.Sequential(OrderedDict(named)))
+    _, *smashed = _shape(bottom, network.input_shape)
+    behind = Trunk(nn.Sequential(OrderedDict(layers[entries:])), trunk.head)
+    return replace(network, bottom=bottom, trunk=behind, smashed_shape=tuple(smashed))
 
 
 def u_shaped(network: SplitNetwork) -> SplitNetwork:

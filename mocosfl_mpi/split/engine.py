@@ -58,6 +58,7 @@ def choose(compute: Compute, kernels: Kernels | None, network: SplitNetwork) -> 
 
 
 def _fits(network: SplitNetwork, kernels: Kernels, dtype: torch.dtype) -> bool:
-    return FusedNetwork.supports(network.first, kernels, dtype, library=False) and (
+    clients = (cut.first for cut in network.cuts)
+    return all(FusedNetwork.supports(first, kernels, dtype, library=False) for first in clients) and (
         network.trunk is None or FusedNetwork.supports(network.trunk.backbone, kernels, dtype, library=True)
     )

@@ -43,12 +43,7 @@ class StackedModel:
             self._shapes.append(parameter.shape)
             start += parameter.numel()
         self.parameters = start
-
-    @property
-    def filters(self) -> list[tuple[int, int]]:
-        """(start, stop) of the backbone's weights proper: its tensors of two and more dimensions."""
-        named = zip(self.names, self.spans, self._shapes, strict=True)
-        return [span for name, span, shape in named if name.startswith("backbone.") and len(shape) > 1]
+        self.filters = filters(module)
 
     def flat(self, module: nn.Module) -> Tensor:
         """The weights of ``module`` as one vector ``[P]``, a copy."""
@@ -129,3 +124,17 @@ class StackedModel:
             return prepared.gradient()
 
         return outputs.view(*images.shape[:2], *outputs.shape[1:]), pullback
+
+
+def filters(module: nn.Module) -> list[tuple[int, int]]:
+    """(start, stop) in a network's flat weights of its backbone's weights proper: tensors of two and more dimensions.
+
+    A network that is not whole, and so has no part of that name, has none.
+    """
+    found, start = [], 0
+    for name, parameter in module.named_parameters():
+        stop = start + parameter.numel()
+        if name.startswith("backbone.") and parameter.ndim > 1:
+            found.append((start, stop))
+        start = stop
+    return found

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from mocosfl_mpi.cli import main
 from mocosfl_mpi.launch import environment, find_mpiexec
+from tests import measured
 from tests.mpi.command import clean_environment
 
 
@@ -39,6 +40,7 @@ def carry_out(commands: Sequence[Sequence[str]], ranks: int, file: Path, *, expe
 
 def _as_rank(file: Path) -> int:
     expected, commands = json.loads(file.read_text())
+    measured.once()
     for words in commands:
         code = main(words)
         if code != expected:

@@ -39,6 +39,12 @@ ROWS = {
     ),
     "fedu": ("method=fedu", "federation.divergence_threshold=0.65", "compute.block_size=2", "epochs=4"),
     "split_vertical": ("method=split_vertical", "client.count=4"),
+    "split_vertical, the first holds the labels": (
+        "method=split_vertical",
+        "client.count=4",
+        "client.holds_labels=true",
+        "compute.block_size=1",
+    ),
     "split_vertical, halves, fp32": ("method=split_vertical", "client.count=2", "compute.precision=fp32"),
     "central": ("method=central", "client.count=1", "client.sampling_ratio=1.0", "partition.kind=iid"),
     "private memories": (
@@ -107,6 +113,27 @@ ROWS = {
         "reliability.query_loss=0.3",
         "compute.block_size=2",
         "epochs=3",
+    ),
+    "two cuts": (
+        "client.rich_share=0.34",
+        "model.rich_cut_layer=4",
+        "method=monacosfl",
+        "contrast.share_features=false",
+        "contrast.memory_length=96",
+        "client.sampling_ratio=0.25",
+        "compute.block_size=2",
+        "epochs=4",
+    ),
+    "two cuts, links fail, fp32, stacked": (
+        "client.rich_share=0.5",
+        "client.rich_batch_factor=2",
+        "model.rich_cut_layer=3",
+        "client.velocity_at_sync=averaged",
+        "reliability.gradient_loss=0.3",
+        "reliability.sync_miss=0.4",
+        "compute.precision=fp32",
+        "compute.backend=stacked",
+        "compute.block_size=2",
     ),
     "rich and poor, whole networks, fail": (
         "method=fl_moco",
@@ -182,6 +209,8 @@ EVALUATED = (
     "resistance/ssim",
 )
 """What is computed from models that come from other ranks."""
+LEDGER = ("simulated/bytes", "simulated/messages", "simulated/client_flops")
+"""What every rank knows by itself."""
 
 
 @pytest.fixture(scope="module")
@@ -212,7 +241,7 @@ def test_every_rank_count_gives_the_same_bits(runs, name, ranks):
         assert many["ranks/clients"].shape == (ranks,)
         assert differences(one, many) is None
         assert one.names == many.names
-        for series in set(one.names) & set(EVALUATED):
+        for series in set(one.names) & {*EVALUATED, *LEDGER}:
             np.testing.assert_array_equal(one[series], many[series], err_msg=series)
 
 

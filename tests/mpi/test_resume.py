@@ -104,6 +104,10 @@ CASES = [
         *("--set", "partition.rich_data=0.6", "--set", "reliability.key_loss=0.3"),
     ),
     (
+        *("--set", "client.rich_share=0.5", "--set", "model.rich_cut_layer=4", "--set", "method=monacosfl"),
+        *("--set", "federation.momentum_every=3", "--set", "client.sampling_ratio=0.25"),
+    ),
+    (
         *("--set", "reliability.sync_miss=0.5", "--set", "method=monacosfl", "--set", "federation.momentum_every=3"),
         *("--set", "reliability.query_loss=0.9", "--set", "client.gradient_scale=own_rows"),
     ),

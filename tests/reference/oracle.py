@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -81,6 +82,9 @@ class FedServer:
 
     def __init__(self, bottom: nn.Module) -> None:
         self.number = 0
+        self.common = {state: weights_of(bottom) for state in ("online", "momentum")}
+        """What a client would get that enters now, of every layer that any client has."""
+        self.common["velocity"] = {name: torch.zeros_like(value) for name, value in weights_of(bottom).items()}
         self.momentum = weights_of(bottom)
         """The last momentum model that was common to all clients."""
         self.residual = {name: torch.zeros_like(value) for name, value in self.momentum.items()}
@@ -174,12 +178,33 @@ def squeeze(config: Config, tensor: Tensor) -> Tensor:
     return largest(tensor, config.federation.momentum_topk)
 
 
-def average(models: Sequence[Weights], shares: Sequence[float]) -> Weights:
-    total = sum(shares)
-    return {
-        name: sum((share / total) * model[name] for model, share in zip(models, shares, strict=True))
-        for name in models[0]
-    }
+def average(models: Sequence[Weights], shares: Sequence[float], otherwise: Weights | None = None) -> Weights:
+    """Of each layer over those who have it; ``otherwise`` is there for layers that none of them has."""
+    mean = dict(otherwise or {})
+    for name in {name: None for model in models for name in model}:
+        having = [(model[name], share) for model, share in zip(models, shares, strict=True) if name in model]
+        total = sum(share for _, share in having)
+        mean[name] = sum((share / total) * value for value, share in having)
+    return mean
+
+
+def longer(bottom: nn.Module, trunk: nn.Module, between: int) -> nn.Module:
+    """A bottom with copies of the trunk's first layers, under their names."""
+    layers = [*bottom.named_children(), *list(trunk.backbone.named_children())[:between]]
+    return nn.Sequential(OrderedDict(layers))
+
+
+def projections(server: nn.Module, batches: Sequence[Tensor], rich: Sequence[bool], between: int) -> Tensor:
+    """All clients' batches through the server's layers; those of the rich have passed some of them at home."""
+    if not between:
+        return server(torch.cat(list(batches)))
+    first, last = server.backbone[:between], server.backbone[between:]
+    maps = [batch for batch, there in zip(batches, rich, strict=True) if there]
+    others = [batch for batch, there in zip(batches, rich, strict=True) if not there]
+    assert list(rich) == sorted(rich, reverse=True), "the rich have the lowest numbers"
+    if others:
+        maps.append(first(torch.cat(others)))
+    return server.head(server.pool(last(torch.cat(maps))))
 
 
 def norm(tensors: Sequence[Tensor]) -> float:
@@ -213,7 +238,11 @@ def run(
     """
     saving, defend = config.communication, defended(config)
     tau, temperature = config.contrast.momentum, config.contrast.temperature
-    clients = [Client(bottom, config) for _ in range(config.client.count)]
+    between, rich = 0, int(round(config.client.rich_share * config.client.count, 9))
+    if config.model.rich_cut_layer is not None:
+        between = config.model.rich_cut_layer - config.model.cut_layer
+    deepest = longer(bottom, trunk, between) if between else bottom
+    clients = [Client(deepest if i < rich else bottom, config) for i in range(config.client.count)]
     server, server_momentum = copy.deepcopy(trunk).train(), copy.deepcopy(trunk).train()
     server_optimiser = torch.optim.SGD(
         server.parameters(),
@@ -221,7 +250,7 @@ def run(
         momentum=config.server.momentum,
         weight_decay=config.server.weight_decay,
     )
-    fed_server = FedServer(bottom)
+    fed_server = FedServer(deepest)
     lengths = [len(keys) for keys in memory]
     queues = [list(keys) for keys in memory]
     losses, accuracies, drifts = [], [], []
@@ -273,14 +302,15 @@ def run(
             else:
                 # Server: EMA, forwards, loss.
                 if state == "C":
-                    h_q, h_k, owners = replay[list(order(epoch))[step]]
+                    h_q, h_k, owners, heard = replay[list(order(epoch))[step]]
                 else:
-                    h_q, h_k = torch.cat(smashed_queries), torch.cat(smashed_keys)
-                    replay[step] = h_q.detach(), h_k, owners
+                    h_q, h_k = smashed_queries, smashed_keys
+                    replay[step] = [h.detach() for h in h_q], h_k, owners, heard
+                deep = [i < rich for i in heard]
                 ema(server_momentum, server, tau)
                 with torch.no_grad():
-                    k2 = [unit(z) for z in server_momentum(h_k)]
-                q1 = [unit(z) for z in server(h_q)]
+                    k2 = [unit(z) for z in projections(server_momentum, h_k, deep, between)]
+                q1 = [unit(z) for z in projections(server, h_q, deep, between)]
                 rows = range(len(owners))
                 terms = [nce(q1[j], k2[j], queues[queue_of(owners[j])], temperature) for j in rows]
                 right = [best(q1[j], k2[j], queues[queue_of(owners[j])]) for j in rows]
@@ -288,8 +318,8 @@ def run(
                 keys = [k2]
                 if config.contrast.symmetric == "published":  # l12 + l21; no client hangs on l21
                     with torch.no_grad():
-                        k1 = [unit(z) for z in server_momentum(h_q)]
-                    q2 = [unit(z) for z in server(h_k)]
+                        k1 = [unit(z) for z in projections(server_momentum, h_q, deep, between)]
+                    q2 = [unit(z) for z in projections(server, h_k, deep, between)]
                     terms = [nce(q2[j], k1[j], queues[queue_of(owners[j])], temperature) for j in rows]
                     loss = loss + sum(terms) / len(terms)
                     keys = [k1, k2]
@@ -373,9 +403,10 @@ def synchronise(
     by_data = federation.weighting == "data"
     there = [i for i in pool if i not in missing]
     shares = [float(images[i]) if by_data else 1.0 for i in there]
-    online = average([weights_of(clients[i].online) for i in there], shares)
-    momentum = average([weights_of(clients[i].momentum) for i in there], shares)
-    velocity = average([clients[i].velocity() for i in there], shares)
+    common = fed_server.common
+    online = average([weights_of(clients[i].online) for i in there], shares, common["online"])
+    momentum = average([weights_of(clients[i].momentum) for i in there], shares, common["momentum"])
+    velocity = average([clients[i].velocity() for i in there], shares, common["velocity"])
     layers = {name: name.removeprefix("backbone.").split(".")[0] for name in online}
     aligned = [name for name in online if not federation.aligned_layers or layers[name] in federation.aligned_layers]
     fresh = None  # the momentum model that every client gets
@@ -403,9 +434,15 @@ def synchronise(
     drift = Drift()
     for i in pool:
         own, slow = weights_of(clients[i].online), weights_of(clients[i].momentum)
-        drift.online_mean.append([norm([own[name] - online[name]]) for name in own])
-        drift.online_momentum.append([norm([own[name] - slow[name]]) for name in own])
-        drift.momentum_mean.append([norm([slow[name] - momentum[name]]) for name in own])
+        nothing = [math.nan for name in online if name not in own]
+        drift.online_mean.append([norm([own[name] - online[name]]) for name in own] + nothing)
+        drift.online_momentum.append([norm([own[name] - slow[name]]) for name in own] + nothing)
+        drift.momentum_mean.append([norm([slow[name] - momentum[name]]) for name in own] + nothing)
+    if strategy != "none":
+        common["online"] |= {name: online[name] for name in aligned}
+        common["momentum"] |= {name: fresh[name] for name in aligned} if fresh is not None else {}
+        if config.client.velocity_at_sync == "averaged":
+            common["velocity"] |= {name: velocity[name] for name in aligned}
     for number, client in enumerate(clients):
         if strategy == "none" or number in missing:
             continue
@@ -422,5 +459,5 @@ def synchronise(
         difference = norm([own[name] - slow[name] for name in own])
         drift.online_momentum_distance.append(difference / norm(list(own.values())))
         difference = norm([slow[name] - momentum[name] for name in own])
-        drift.momentum_spread.append(difference / norm(list(momentum.values())))
+        drift.momentum_spread.append(difference / norm([momentum[name] for name in own]))
     return drift

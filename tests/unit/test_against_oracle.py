@@ -8,44 +8,28 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mocosfl_mpi import parts, results
 from mocosfl_mpi.clients.participation import pool as draw_pool
-from mocosfl_mpi.clients.reliability import Reliability
-from mocosfl_mpi.config import apply_settings, parse
-from mocosfl_mpi.cost.flops import Costs, SegmentCost
-from mocosfl_mpi.cost.memory import ClientMemory
-from mocosfl_mpi.networks import BLOCKS, STAGES
-from mocosfl_mpi.privacy.resistance import attacker
-from mocosfl_mpi.record.schema import MEMORY
-from mocosfl_mpi.saving import Trip
-from mocosfl_mpi.simulation import Conduct, Simulation
 from mocosfl_mpi.split import cut
-from mocosfl_mpi.split.engine import MASTERS
 from mocosfl_mpi.streams import Streams
 from tests.reference import oracle
-from tests.reference.resistance_oracle import Opponent
-
-TOLERANCE = 1e-10
-BASE = {
-    "seed": 8,
-    "epochs": 2,
-    "steps_per_epoch": 4,
-    "data": {"train_images": 60, "test_images": 20},
-    "partition": {"kind": "iid"},
-    "views": {"size": 16},
-    "model": {"width": 4, "cut_layer": 2, "key_dim": 8},
-    "contrast": {"memory_length": 20, "momentum": 0.9},
-    "server": {"lr": 0.1, "weight_decay": 0.01},
-    "client": {"count": 4, "batch_size": 2, "lr": 0.3, "weight_decay": 0.01},
-    "federation": {"sync_freq": 2},
-    "evaluation": {"every": 0, "neighbours": 5, "linear_probe": False},
-    "compute": {"precision": "fp64", "backend": "stacked", "server_threads": 1},
-}
-"""Two epochs of four steps with a sync every two; a big client rate makes drift visible."""
+from tests.unit.agreement import (
+    DRIFTS,
+    RESISTING,
+    Watched,
+    batches_of,
+    configuration,
+    flat,
+    happenings,
+    network_of,
+    opponents,
+    quicken,
+    same,
+    same_attackers,
+    same_drifts,
+)
 
 THREE = ["communication.loss_threshold=0.05", "communication.warmup_epochs=1", "epochs=9", "steps_per_epoch=2"]
 BACK = "three states and back, monacosfl, both views, averaged"
-RESISTING = ["defence.resistance=2.0", "defence.resistance_ssim=0.0", "defence.resistance_decoder=conv_normN0C4"]
 CASES = {
     "mocosfl published": ["compute.block_size=3"],
     "mocosfl off": ["contrast.symmetric=off", "compute.block_size=1"],
@@ -450,6 +434,66 @@ CASES = {
         "epochs=5",
         "compute.block_size=2",
     ],
+    "two cuts": ["client.rich_share=0.5", "model.rich_cut_layer=4", "compute.block_size=3"],
+    "two cuts, monacosfl, both views, larger batches, own rows, averaged": [
+        "client.rich_share=0.25",
+        "client.rich_batch_factor=2",
+        "model.rich_cut_layer=3",
+        "method=monacosfl",
+        "contrast.symmetric=both_views",
+        "client.gradient_scale=own_rows",
+        "client.velocity_at_sync=averaged",
+        "compute.backend=loop",
+        "compute.block_size=2",
+    ],
+    "two cuts, sampled, so that often only one kind is there, private memories, by data": [
+        "client.rich_share=0.5",
+        "model.rich_cut_layer=5",
+        "contrast.share_features=false",
+        "client.sampling_ratio=0.34",
+        "client.count=6",
+        "federation.weighting=data",
+        "partition.rich_data=0.7",
+        "client.velocity_at_sync=averaged",
+        "method=monacosfl",
+        "federation.momentum_every=3",
+        "epochs=7",
+        "steps_per_epoch=2",
+    ],
+    "two cuts, everything fails, micro batches": [
+        "client.rich_share=0.34",
+        "client.rich_batch_factor=2",
+        "model.rich_cut_layer=4",
+        "model.cut_layer=1",
+        "reliability.client_dropout=0.3",
+        "reliability.query_loss=0.3",
+        "reliability.gradient_loss=0.2",
+        "reliability.sync_miss=0.5",
+        "server.micro_batch=3",
+        "client.count=6",
+        "epochs=5",
+        "compute.block_size=2",
+    ],
+    "two cuts, a deeper layer alone, momentum reset, codecs, every second download": [
+        "client.rich_share=0.5",
+        "model.rich_cut_layer=4",
+        "federation.alignment=momentum_reset",
+        "federation.aligned_layers=['block2', 'block3']",
+        "communication.smashed=int8",
+        "communication.gradient=topk",
+        "communication.download_every=2",
+        "client.velocity_at_sync=reset",
+        "compute.block_size=2",
+    ],
+    "two cuts, frozen": ["client.rich_share=0.5", "model.rich_cut_layer=3", "client.frozen=true"],
+    "two cuts, batch norm in the head, nothing behind the deeper one": [
+        "client.rich_share=0.5",
+        "model.rich_cut_layer=5",
+        "model.head=largeV2",
+        "model.hidden_dim=8",
+        "contrast.momentum=0.5",
+        "contrast.symmetric=off",
+    ],
     "more keys than memory": ["contrast.memory_length=5"],
     "more keys than private memory": ["contrast.memory_length=12", "contrast.share_features=false"],
 }
@@ -457,133 +501,21 @@ CASES = {
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    """Costs are the matter of other tests, and measuring a network takes longer than training it here."""
-    monkeypatch.setattr(parts, "measure", lambda *_: Costs(SegmentCost(2, 2, 2, 2), SegmentCost(2, 2, 2, 2)))
-    monkeypatch.setattr(results, "measure", lambda *_: Costs(SegmentCost(2, 2, 2, 2), SegmentCost(2, 2, 2, 2)))
-    monkeypatch.setattr(results.memory, "measure", lambda *_, **__: ClientMemory(*[1] * len(MEMORY)))
-    for name in ("resnet18", "resnet50"):
-        monkeypatch.setitem(STAGES, name, (1, 1, 1, 1))  # a stem and four blocks do
-    monkeypatch.setitem(BLOCKS, "vit", 2)
-    torch.set_num_threads(1)
-
-
-def configuration(settings):
-    return parse(apply_settings(BASE, settings), "test")
-
-
-class Watched:
-    """A simulation that has been trained, with the losses and drifts it reported."""
-
-    def __init__(self, config, out):
-        self.sim = Simulation.begin(config, Conduct("test", out, quiet=True))
-        self.losses, self.accuracies, self.drifts = [], [], []
-        step, synchronised = self.sim.chronicle.step, self.sim.chronicle.synchronised
-
-        def see_step(delivery, report, rates):
-            self.losses.append(report.loss)
-            self.accuracies.append(report.accuracy)
-            step(delivery, report, rates)
-
-        def see_drift(epoch, drift, present):
-            self.drifts.append(drift)
-            synchronised(epoch, drift, present)
-
-        memory = getattr(self.sim.main_server, "memory", None)
-        self.initial_memory = [] if memory is None else list(memory.keys.clone())
-        conclude, self.states = self.sim.saving.conclude, ""
-
-        def see_state(epoch, loss):
-            self.states += self.sim.saving._state
-            return conclude(epoch, loss)
-
-        self.sim.saving.conclude = see_state
-        self.sim.chronicle.step, self.sim.chronicle.synchronised = see_step, see_drift
-        with self.sim.speaker:
-            list(self.sim.train())
-
-    def client(self, client, state):
-        """``[P]``: a client's state, its own where it has one, else the common one."""
-        population = self.sim.clients
-        parked = population._parked.get(client)
-        states = population._states(np.array([client]))
-        if parked is not None:
-            population._parked[client] = parked
-        return states[state][0]
+    quicken(monkeypatch)
 
 
 def oracle_for(config, sim, initial_memory):
-    channels, size = sim.problem.pixels.shape[1], config.views.size
-    network = cut.build(config.model, channels, size, Streams(config.seed), MASTERS[config.compute.precision])
-    feed = sim.clients._feed
-
-    def views(epoch, step, client):
-        first, second = feed.draw(np.array([client]), epoch, step)
-        return first[0], second[0]
-
+    network = network_of(config, sim)
     return oracle.run(
         config,
         network.bottom,
         network.trunk,
         initial_memory,
-        views,
+        batches_of(sim),
         *happenings(config, sim),
         lambda epoch: Streams(config.seed).generator("replay order", epoch).permutation(sim.steps).tolist(),
         opponents(config, sim, network),
     )
-
-
-def opponents(config, sim, network):
-    """The attackers of all clients, where they have some."""
-    if not config.resists:
-        return ()
-    decoder = attacker(config, network, Streams(config.seed), torch.float64)
-    mean, std = (torch.tensor(values)[:, None, None].double() for values in (sim.problem.mean, sim.problem.std))
-    found = [Opponent(decoder, config.defence, mean, std) for _ in range(config.client.count)]
-    sim.opponents = found
-    return found
-
-
-def same_attackers(run):
-    """Clients' attackers are those of the oracle; similarity has been on both sides of a hinge that is there."""
-    scores, target = [], run.sim.config.defence.resistance_ssim
-    for client, opponent in enumerate(run.sim.opponents):
-        own = sum(p.numel() for p in opponent.network.parameters())
-        found = run.client(client, "attacker")
-        same(torch.cat([found[:own], found[3 * own : -4]]), opponent.weights(), f"client {client} attacker")
-        assert found[-4] == opponent.batches
-        scores += opponent.scores
-    assert min(scores) < target < max(scores) or target == 0 < max(scores)
-
-
-def happenings(config, sim):
-    """What both sides are told: the pools, image counts, steps, and what fails."""
-    streams = Streams(config.seed)
-    reliability = Reliability(config, streams)
-
-    def pool(epoch):
-        return reliability.survivors(epoch, draw_pool(config, streams, epoch, sim.problem.images)).tolist()
-
-    def arrives(epoch, step, client):
-        delivery = reliability.delivery(Trip(epoch, step), np.array([client]))
-        return bool(delivery.query[0]), bool(delivery.key[0]), bool(delivery.gradient[0])
-
-    def present(epoch, step, pool):
-        return reliability.present(epoch, step, np.array(pool)).tolist()
-
-    return pool, sim.problem.images.tolist(), sim.steps, arrives, present
-
-
-def same(found, expected, what):
-    found, expected = torch.as_tensor(found).double(), torch.as_tensor(expected).double()
-    assert found.shape == expected.shape, what
-    difference = (found - expected).abs().max().item()
-    assert difference <= TOLERANCE * max(1.0, expected.abs().max().item()), f"{what}: {difference}"
-    if expected.norm() > 1e-6:  # a bias before BatchNorm has no gradient but rounding
-        assert ((found - expected).norm() / expected.norm()).item() <= TOLERANCE, f"{what} (relative)"
-
-
-def flat(weights):
-    return torch.cat([value.reshape(-1) for value in weights.values()])
 
 
 @pytest.mark.parametrize("settings", CASES.values(), ids=CASES.keys())
@@ -602,10 +534,9 @@ def test_engine_agrees_with_oracle(settings, tmp_path):
         assert "ABC" in run.states
         assert "CA" in run.states or settings != CASES[BACK]
     for client in range(config.client.count):
-        same(run.client(client, "online"), flat(expected.online[client]), f"client {client} online")
-        same(run.client(client, "momentum"), flat(expected.momentum[client]), f"client {client} momentum")
-        if not config.client.frozen:
-            same(run.client(client, "velocity"), flat(expected.velocity[client]), f"client {client} velocity")
+        for state in ("online", "momentum", *(["velocity"] if not config.client.frozen else [])):
+            wanted = flat(getattr(expected, state)[client])
+            same(run.client(client, state)[: len(wanted)], wanted, f"client {client} {state}")
 
     if config.federation.momentum_compression != "none":
         for client in range(config.client.count):
@@ -632,11 +563,7 @@ def test_engine_agrees_with_oracle(settings, tmp_path):
     if config.client.frozen:
         assert not run.drifts
         return
-    assert len(run.drifts) == len(expected.drifts) >= 2
-    for found, wanted in zip(run.drifts, expected.drifts, strict=True):
-        for name in ("online_mean", "online_momentum", "momentum_mean", "online_momentum_distance", "momentum_spread"):
-            difference = np.abs(getattr(found, name) - np.array(getattr(wanted, name))).max()
-            assert difference <= TOLERANCE, f"{name}: {difference}"
+    same_drifts(run.drifts, expected.drifts)
 
 
 def test_cases_cover_every_option():
@@ -835,7 +762,7 @@ def test_equal_clients_have_zero_divergence(method, tmp_path):
     run = Watched(configuration(settings), tmp_path / "out")
     assert len(run.drifts) == 4
     for drift in run.drifts:
-        for name in ("online_mean", "online_momentum", "momentum_mean", "online_momentum_distance", "momentum_spread"):
+        for name in DRIFTS:
             assert not getattr(drift, name).any(), name
 
 

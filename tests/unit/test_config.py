@@ -56,6 +56,7 @@ def test_all_mistakes_are_named_at_once():
 
 # -------------------------------------------------------------------------------------------- validators
 
+RICHER = {"client.rich_share": 0.5, "model.rich_cut_layer": 3}
 REFUSED = [
     ({"model.cut_layer": 10}, "model.cut_layer = 10 lies beyond resnet18.*choose 1 to 9"),
     ({"model.cut_layer": 18, "model.backbone": "resnet34"}, "choose 1 to 17"),
@@ -266,6 +267,20 @@ REFUSED = [
     ({"partition.alpha": 0}, "partition.alpha = 0"),
     ({"partition.skew": 4}, "partition.skew = 4"),
     ({"views.size": 1000}, "views.size = 1000"),
+    ({"model.rich_cut_layer": 3}, "say how many are with client.rich_share"),
+    ({"client.rich_share": 0.5, "model.rich_cut_layer": 1}, "choose 2 to 9"),
+    ({"client.rich_share": 0.5, "model.rich_cut_layer": 10}, "resnet18 has 9 entries; choose 2 to 9"),
+    ({"client.rich_share": 0.5, "model.cut_layer": 9, "model.rich_cut_layer": 9}, "lower model.cut_layer"),
+    ({**RICHER, "model.bottleneck": "C4S2"}, "compresses the maps of one cut"),
+    ({**RICHER, "model.client_residual": False}, "belong to rich clients and to the main server"),
+    ({**RICHER, "method": "fl_moco"}, "clients hold the whole network; leave it out, or choose method = mocosfl or"),
+    ({**RICHER, "method": "sfl_v2"}, "takes smashed data of one shape; leave it out, or choose method = mocosfl or"),
+    (
+        {**RICHER, "method": "monacosfl", "federation.momentum_compression": "int8"},
+        "must have followed in full; set it to none",
+    ),
+    ({**RICHER, "communication.loss_threshold": 0.1, "epochs": 20}, "replays smashed data of equal shapes"),
+    ({**RICHER, "federation.alignment": "none", "evaluation.own_models": 2}, "clients' own models behind one cut"),
     ({"views.flip_probability": 1.1}, "views.flip_probability = 1.1"),
     ({"views.crop_scale_min": 0}, "views.crop_scale_min = 0"),
     ({"model.width": 6}, "model.width = 6"),
@@ -437,6 +452,7 @@ def other_values():
         "data.folder": "x",
         "model.bottleneck": "C4S2",
         "model.width": 32,
+        "model.rich_cut_layer": 3,
         "data.image_size": 64,
         "views.size": 48,
         "client.pretrained": "expert",
@@ -483,6 +499,7 @@ NEEDS = {
         for name in ("ssim", "decoder", "steps", "every", "lr")
     },
     "pretraining.auxiliary_images": {"pretraining.auxiliary": "cifar100"},
+    "model.rich_cut_layer": {"client.rich_share": 0.5, "client.rich_batch_factor": 2},
 }
 """Without which a setting is refused."""
 

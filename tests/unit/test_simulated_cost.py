@@ -8,6 +8,7 @@ import torch
 
 from mocosfl_mpi.clients.reliability import Reliability
 from mocosfl_mpi.config import apply_settings, parse
+from mocosfl_mpi.networks import STAGES
 from mocosfl_mpi.presets import load
 from mocosfl_mpi.record.reader import open_run
 from mocosfl_mpi.record.schema import MEMORY, MESSAGES, WORK
@@ -36,6 +37,7 @@ def run(tmp_path_factory):
                 "simulated/bytes",
                 "simulated/messages",
                 "simulated/client_flops",
+                "work",
                 "epochs/clients",
                 "cost/client_memory",
                 "steps/loss",
@@ -197,6 +199,52 @@ def test_rich_clients_send_and_compute_multiples_and_need_more_memory(run, symme
     assert images[:4].sum() == images[4:].sum() == images.sum() / 2
 
 
+MEMORIES = ("client_memory", "rich_client_memory")
+DEEPER = (2 * 144 + 16) + (288 + 576 + 32 + 32 + 16)  # a second block, and one of 8 channels with a shortcut
+
+
+@pytest.mark.parametrize("layers", ["", "federation.aligned_layers=['block2', 'block3']"])
+def test_rich_clients_with_a_deeper_cut_send_compute_and_hold_what_they_have(run, layers):
+    """A third of twelve clients have two blocks more, and maps of 8 x 8 x 8; six take part."""
+    rich = ("client.rich_share=0.34", "client.rich_batch_factor=3", "model.rich_cut_layer=4", "epochs=4")
+    same = ("compute.precision=fp32", "contrast.symmetric=off", f"steps_per_epoch={STEPS}", "method=monacosfl")
+    _, found = run(*same, *rich, *([layers] if layers else []))
+    stem, conv = 16 * 16 * 4 * 1 * 9, 16 * 16 * 4 * 4 * 9  # MACs
+    strided = 8 * 8 * (8 * 4 * 9 + 8 * 8 * 9 + 8 * 4)
+    aligned = {True: DEEPER, False: 0} if layers else {True: PARAMETERS + DEEPER, False: PARAMETERS}
+    stale, seen = entries(found["epochs/clients"]), set()
+    for epoch, pool in enumerate(found["epochs/clients"]):
+        for member, client in enumerate(pool):
+            is_rich = bool(client < 4)
+            seen.add((is_rich, bool(stale[epoch, member])))
+            rows = STEPS * BATCH * (3 if is_rich else 1)
+            inner = 4 * conv + strided if is_rich else 2 * conv
+            parameters = PARAMETERS + (DEEPER if is_rich else 0)
+            sent = dict(zip(MESSAGES, found["simulated/bytes"][epoch, member], strict=True))
+            count = dict(zip(MESSAGES, found["simulated/messages"][epoch, member], strict=True))
+            floats = 8 * 8 * 8 if is_rich else SMASHED_FLOATS
+            assert sent["query_up"] == sent["key_up"] == sent["gradient_down"] == rows * floats * FLOAT
+            assert count["query_up"] == STEPS
+            for kind in ("weights", "momentum"):
+                assert sent[f"{kind}_up"] == SYNCS * aligned[is_rich] * FLOAT
+                assert sent[f"{kind}_down"] == (SYNCS + stale[epoch, member]) * aligned[is_rich] * FLOAT
+                assert count[f"{kind}_up"] == SYNCS * (aligned[is_rich] > 0)
+            flops = [rows * 2 * (stem + inner)] * 2 + [rows * (2 * (stem + inner) + 2 * inner)]
+            flops += [STEPS * 3 * parameters, STEPS * 6 * parameters]
+            np.testing.assert_array_equal(found["simulated/client_flops"][epoch, member], flops)
+            nothing = np.isnan(found["divergence/online_mean"][SYNCS * epoch, member])
+            assert nothing.tolist() == [False] * 9 + [not is_rich] * (6 + 9)
+    assert len(seen) == 4
+    memory, rich_memory = (dict(zip(MEMORY, found[f"cost/{whose}"], strict=True)) for whose in MEMORIES)
+    for kind in ("weights", "momentum_weights", "velocity", "gradients"):
+        assert memory[kind] == PARAMETERS * FLOAT
+        assert rich_memory[kind] == (PARAMETERS + DEEPER) * FLOAT
+    assert rich_memory["input"] == 3 * memory["input"] == 3 * 2 * BATCH * 16 * 16 * FLOAT
+    if not layers:
+        _, plain = run(*same, f"client.batch_size={3 * BATCH}", "model.cut_layer=4")
+        np.testing.assert_array_equal(found["cost/rich_client_memory"], plain["cost/client_memory"])
+
+
 TENSORS = (36, 4, 4, 144, 4, 4, 144, 4, 4)
 WHOLE = FLOAT * PARAMETERS
 INT8 = PARAMETERS + FLOAT * len(TENSORS)
@@ -205,38 +253,66 @@ TOPK = (2 + 8 + 8 + 6) * (4 + FLOAT)
 STEM = FLOAT * (36 + 8)
 
 
+STEM_INT8 = 36 + 8 + FLOAT * 3
+
+
 @pytest.mark.parametrize(
-    ("settings", "expected"),
+    ("settings", "expected", "flops"),
     [
-        (("federation.alignment=none",), {}),
-        (("federation.alignment=online", "method=monacosfl"), {"weights": (1, WHOLE, WHOLE)}),
+        (("federation.alignment=none",), {}, None),
+        (("federation.alignment=online", "method=monacosfl"), {"weights": (1, WHOLE, WHOLE)}, None),
         (
             ("federation.alignment=online_and_momentum",),
             {"weights": (1, WHOLE, WHOLE), "momentum": (1, WHOLE, WHOLE)},
+            None,
         ),
-        (("federation.alignment=momentum_reset",), {"weights": (1, WHOLE, WHOLE)}),
+        (("federation.alignment=momentum_reset",), {"weights": (1, WHOLE, WHOLE)}, None),
         (
             ("method=monacosfl", "federation.momentum_every=3"),
             {"weights": (1, WHOLE, WHOLE), "momentum": (3, WHOLE, WHOLE)},
+            None,
         ),
         (
             ("method=monacosfl", "federation.momentum_compression=int8"),
             {"weights": (1, WHOLE, WHOLE), "momentum": (1, INT8, WHOLE)},
+            # x - M + e, / s, · s, u - q, · s, M + q; and max / 127 of each tensor
+            7 * PARAMETERS + len(TENSORS),
         ),
         (
             ("method=monacosfl", "federation.momentum_compression=topk", "federation.momentum_every=5"),
             {"weights": (1, WHOLE, WHOLE), "momentum": (5, TOPK, WHOLE)},
+            4 * PARAMETERS,  # x - M + e, u - q, M + q: what is chosen is chosen by comparisons
+        ),
+        (
+            (
+                "method=monacosfl",
+                "federation.momentum_compression=int8",
+                "federation.momentum_every=2",
+                "federation.aligned_layers=['stem']",
+            ),
+            {"weights": (1, STEM, STEM), "momentum": (2, STEM_INT8, STEM)},
+            7 * (36 + 8) + 3,
         ),
         (
             ("method=monacosfl", "federation.aligned_layers=['stem']", "client.velocity_at_sync=averaged"),
             dict.fromkeys(("weights", "momentum", "velocity"), (1, STEM, STEM)),
+            None,
         ),
     ],
 )
-def test_bytes_of_every_alignment_are_those_worked_out_by_hand(run, settings, expected):
-    """``expected``: by kind, at every so-manieth synchronisation, bytes each way, bytes of a copy."""
+def test_bytes_and_flops_of_every_alignment_are_those_worked_out_by_hand(run, settings, expected, flops):
+    """``expected``: by kind, at every so-manieth synchronisation, bytes each way, bytes of a copy.
+
+    ``flops``: of compression each time that the momentum model is due.
+    """
     _, found = run("compute.precision=fp32", "epochs=5", *settings)
     pools = found["epochs/clients"]
+    assert found["work"].tolist() == [*WORK, *(["alignment"] if flops else [])]
+    if flops:
+        every = expected["momentum"][0]
+        syncs = [sum(number % every == 0 for number in (2 * epoch + 1, 2 * epoch + 2)) for epoch in range(len(pools))]
+        work = found["simulated/client_flops"][:, :, -1]
+        np.testing.assert_array_equal(work, np.broadcast_to(flops * np.array(syncs)[:, None], work.shape))
     for kind in ("weights", "momentum", "velocity"):
         every, each_way, copy = expected.get(kind, (10**9, 0, 0))
         version, held = 0, {}
@@ -257,26 +333,37 @@ def test_bytes_of_every_alignment_are_those_worked_out_by_hand(run, settings, ex
 
 BACKBONE = (
     (36 + 8)  # stem
-    + 2 * (2 * 144 + 16)  # 4 channels
-    + (288 + 576 + 32 + 32 + 16) + (2 * 576 + 32)  # 8, first with a shortcut
-    + (1152 + 2304 + 64 + 128 + 32) + (2 * 2304 + 64)  # 16
-    + (4608 + 9216 + 128 + 512 + 64) + (2 * 9216 + 128)  # 32
-)  # fmt: skip
+    + (2 * 144 + 16)  # 4 channels
+    + (288 + 576 + 32 + 32 + 16)  # 8, with a shortcut
+    + (1152 + 2304 + 64 + 128 + 32)  # 16
+    + (4608 + 9216 + 128 + 512 + 64)  # 32
+)
+"""Of a ResNet with a block in each stage."""
+FILTERS = 36 + 2 * 144 + (288 + 576 + 32) + (1152 + 2304 + 128) + (4608 + 9216 + 512)
+"""Weights of its 12 convolutions, shortcuts included."""
+DIVERGENCE = 3 * FILTERS + 2 * 12 + 1
+"""Subtraction, square and sum of every weight; a root and a term of the mean of every convolution; a division."""
 HEAD = (32 * 16 + 16) + (16 * 16 + 16)
 PREDICTOR = 2 * (16 * 16 + 16)
 
 
 @pytest.mark.parametrize(
-    ("method", "parameters", "beside"),
+    ("method", "parameters", "beside", "mixing"),
     [
-        ("fl_byol", BACKBONE + HEAD + PREDICTOR, 0),
-        ("fedu", BACKBONE + HEAD + PREDICTOR, 0),
-        ("fedema", BACKBONE + HEAD + PREDICTOR, FLOAT),
-        ("standalone", 0, 0),
+        ("fl_byol", BACKBONE + HEAD + PREDICTOR, 0, None),
+        ("fedu", BACKBONE + HEAD + PREDICTOR, 0, DIVERGENCE),
+        ("fedema", BACKBONE + HEAD + PREDICTOR, FLOAT, DIVERGENCE + 1 + 3 * (BACKBONE + HEAD + PREDICTOR)),
+        ("standalone", 0, 0, None),
     ],
 )
-def test_bytes_of_methods_that_keep_own_models_are_those_worked_out_by_hand(run, method, parameters, beside):
-    """Everything up and down at every synchronisation, once more down with an old model; and nothing else."""
+def test_cost_of_methods_that_keep_own_models_is_that_worked_out_by_hand(
+    run, monkeypatch, method, parameters, beside, mixing
+):
+    """Everything up and down at every synchronisation, once more down with an old model; and nothing else.
+
+    ``mixing``: FLOPs of divergence and mixture at each.
+    """
+    monkeypatch.setitem(STAGES, "resnet18", (1, 1, 1, 1))
     _, found = run("compute.precision=fp32", "epochs=4", f"method={method}", "evaluation.every=0")
     sent, stale = found["simulated/bytes"], entries(found["epochs/clients"])
     up, down = (MESSAGES.index(f"weights_{way}") for way in ("up", "down"))
@@ -287,30 +374,45 @@ def test_bytes_of_methods_that_keep_own_models_are_those_worked_out_by_hand(run,
     assert memory["momentum_weights"] == memory["weights"] + beside
     assert memory["weights"] == FLOAT * (parameters or BACKBONE + HEAD)
     assert stale.any()
+    assert found["work"].tolist() == [*WORK, *(["alignment"] if mixing else [])]
+    if mixing:
+        assert (found["simulated/client_flops"][:, :, -1] == SYNCS * mixing).all()
 
 
 SAMPLES = STEPS * BATCH
+QUANTISED = 2 * (SMASHED_FLOATS + 1)
+"""x / s of queries and of keys, and max / 127 of each."""
 
 
 @pytest.mark.parametrize(
-    ("settings", "up", "down"),
+    ("settings", "up", "down", "flops"),
     [
-        (("communication.smashed=int8",), SMASHED_FLOATS + 4, SMASHED_FLOATS * FLOAT),  # and a scale
-        (("communication.gradient=int8",), SMASHED_FLOATS * FLOAT, SMASHED_FLOATS + 4),
-        (("communication.smashed=bf16", "communication.gradient=bf16"), SMASHED_FLOATS * 2, SMASHED_FLOATS * 2),
-        (("communication.smashed=topk",), 52 * (4 + FLOAT), SMASHED_FLOATS * FLOAT),  # 5 % of 1024 are 51.2
-        (("communication.gradient=topk", "communication.topk=0.25"), SMASHED_FLOATS * FLOAT, 256 * (4 + FLOAT)),
+        (("communication.smashed=int8",), SMASHED_FLOATS + 4, SMASHED_FLOATS * FLOAT, QUANTISED),  # and a scale
+        (("communication.gradient=int8",), SMASHED_FLOATS * FLOAT, SMASHED_FLOATS + 4, SMASHED_FLOATS),
+        (("communication.smashed=bf16", "communication.gradient=bf16"), SMASHED_FLOATS * 2, SMASHED_FLOATS * 2, 0),
+        (("communication.smashed=topk",), 52 * (4 + FLOAT), SMASHED_FLOATS * FLOAT, 0),  # 5 % of 1024 are 51.2
+        (("communication.gradient=topk", "communication.topk=0.25"), SMASHED_FLOATS * FLOAT, 256 * (4 + FLOAT), 0),
         (
             ("communication.smashed=int8", "communication.gradient=topk", "compute.precision=bf16"),
             SMASHED_FLOATS + 4,  # the scale of bfloat16 rows is a float32
             52 * (4 + 2),
+            QUANTISED,
         ),
-        (("communication.smashed=int8", "compute.precision=fp64"), SMASHED_FLOATS + 8, SMASHED_FLOATS * 8),
-        (("communication.smashed=int8", "client.frozen=true"), SMASHED_FLOATS + 4, 0),
+        (("communication.smashed=int8", "compute.precision=fp64"), SMASHED_FLOATS + 8, SMASHED_FLOATS * 8, QUANTISED),
+        (("communication.smashed=int8", "client.frozen=true"), SMASHED_FLOATS + 4, 0, QUANTISED),
+        (
+            ("communication.smashed=int8", "communication.gradient=int8"),
+            SMASHED_FLOATS + 4,
+            SMASHED_FLOATS + 4,
+            QUANTISED + SMASHED_FLOATS,
+        ),
     ],
 )
-def test_bytes_of_compressed_samples_are_those_worked_out_by_hand(run, settings, up, down):
+def test_bytes_and_flops_of_compressed_samples_are_those_worked_out_by_hand(run, settings, up, down, flops):
+    """Bytes of a sample up and down; FLOPs of the client for a sample, of queries, keys and gradients together."""
     _, found = run("compute.precision=fp32", *settings)
+    assert found["work"].tolist() == [*WORK, "codec"]
+    assert (found["simulated/client_flops"][:, :, -1] == SAMPLES * flops).all()
     for name, each in (("query_up", up), ("key_up", up), ("gradient_down", down)):
         assert (found["simulated/bytes"][:, :, MESSAGES.index(name)] == SAMPLES * each).all(), name
         assert (found["simulated/messages"][:, :, MESSAGES.index(name)] == STEPS * (each > 0)).all(), name
@@ -330,6 +432,23 @@ def test_gradients_that_come_down_every_third_step(run):
     flops = found["simulated/client_flops"]
     np.testing.assert_array_equal(flops[:, :, same], plain["simulated/client_flops"][:, :, same])
     np.testing.assert_array_equal(flops[:, :, fewer] * STEPS, plain["simulated/client_flops"][:, :, fewer])
+
+
+def test_a_client_restores_what_reached_it_and_quantises_what_it_sends(run):
+    """Gradients in every other step, some lost; who is rich has three times as many samples."""
+    _, found = run(
+        *("compute.precision=fp32", "contrast.symmetric=off", "epochs=3", f"steps_per_epoch={STEPS}"),
+        *("communication.smashed=int8", "communication.gradient=int8", "communication.download_every=2"),
+        *("reliability.client_dropout=0.2", "reliability.query_loss=0.2", "reliability.gradient_loss=0.4"),
+        *("client.rich_share=0.34", "client.rich_batch_factor=3"),
+    )
+    sent, lost = (found[f"simulated/{name}"][..., MESSAGES.index("gradient_down")] for name in ("messages", "lost"))
+    samples = BATCH * np.where(found["epochs/clients"] < 4, 3, 1)
+    there = found["epochs/present"] == 1
+    expected = samples * (there * STEPS * QUANTISED + (sent - lost) * SMASHED_FLOATS)
+    np.testing.assert_array_equal(found["simulated/client_flops"][..., -1], expected)
+    assert 0 < lost.sum() < sent.sum() < there.sum() * STEPS // 2
+    assert not there.all()
 
 
 def test_three_states(run):

@@ -4,22 +4,28 @@ import numpy as np
 import pytest
 import torch
 
-from mocosfl_mpi import parts, results
-from mocosfl_mpi.algorithms import network as build_network
 from mocosfl_mpi.clients.participation import pool as draw_pool
 from mocosfl_mpi.comm.exchange import Exchange
-from mocosfl_mpi.cost.flops import Costs, SegmentCost
-from mocosfl_mpi.cost.memory import ClientMemory
 from mocosfl_mpi.errors import BadInput
-from mocosfl_mpi.networks import STAGES
 from mocosfl_mpi.record.reader import open_run
-from mocosfl_mpi.record.schema import MEMORY
 from mocosfl_mpi.server.copies import Copies
 from mocosfl_mpi.simulation import Conduct, Simulation
 from mocosfl_mpi.split.ends import StackedEnds
 from mocosfl_mpi.streams import Streams
 from tests.reference import label_oracle
-from tests.unit.test_against_oracle import RESISTING, Watched, configuration, flat, opponents, same, same_attackers
+from tests.unit.agreement import (
+    RESISTING,
+    Watched,
+    batches_of,
+    configuration,
+    flat,
+    network_of,
+    opponents,
+    quicken,
+    same,
+    same_attackers,
+    same_drifts,
+)
 
 CASES = {
     "fedavg": ["compute.block_size=3", "epochs=3"],
@@ -115,12 +121,7 @@ CASES = {
 
 @pytest.fixture
 def _quick(monkeypatch):
-    nothing = Costs(SegmentCost(2, 2, 2, 2), SegmentCost(2, 2, 2, 2))
-    monkeypatch.setattr(parts, "measure", lambda *_: nothing)
-    monkeypatch.setattr(results, "measure", lambda *_: nothing)
-    monkeypatch.setattr(results.memory, "measure", lambda *_, **__: ClientMemory(*[1] * len(MEMORY)))
-    monkeypatch.setitem(STAGES, "resnet18", (1, 1, 1, 1))
-    torch.set_num_threads(1)
+    quicken(monkeypatch)
 
 
 def trainable(sim):
@@ -129,21 +130,14 @@ def trainable(sim):
 
 
 def oracle_for(config, sim):
-    channels, size = sim.problem.pixels.shape[1], config.views.size
-    network = build_network(config, channels, size, sim.problem.classes, Streams(config.seed), torch.float64)
-    feed = sim.clients._feed
-
-    def batches(epoch, step, client):
-        images, labels = feed.draw(np.array([client]), epoch, step)
-        return images[0], labels[0]
-
+    network = network_of(config, sim)
     if config.vertical:  # what the method says, in words that the oracle knows
         config = config.model_copy(update={"federation": config.federation.model_copy(update={"alignment": "none"})})
     return label_oracle.run(
         config,
         network.bottom,
         network.trunk,
-        batches,
+        batches_of(sim),
         lambda epoch: draw_pool(config, Streams(config.seed), epoch, sim.problem.images).tolist(),
         sim.problem.images.tolist(),
         sim.steps,
@@ -176,10 +170,7 @@ def test_engine_agrees_with_oracle(name, settings, tmp_path):
         else:
             same(flat(server.state()["velocity"]), velocity, "server velocity")
         same(flat(dict(server.online.named_parameters())).detach(), weights.detach(), "server")
-    assert len(run.drifts) == len(expected.drifts) >= 2
-    for found, wanted in zip(run.drifts, expected.drifts, strict=True):
-        for kind in ("online_mean", "online_momentum", "momentum_mean", "online_momentum_distance", "momentum_spread"):
-            assert np.abs(getattr(found, kind) - np.array(getattr(wanted, kind))).max() <= 1e-10, kind
+    same_drifts(run.drifts, expected.drifts)
 
 
 @pytest.mark.usefixtures("_quick")

@@ -7,21 +7,25 @@ import pytest
 import torch
 from rich.console import Console
 
-from mocosfl_mpi import parts, results
 from mocosfl_mpi.algorithms import ALGORITHMS
-from mocosfl_mpi.algorithms import network as build_network
 from mocosfl_mpi.clients.wealth import factors
-from mocosfl_mpi.cost.flops import Costs, SegmentCost
-from mocosfl_mpi.cost.memory import ClientMemory
-from mocosfl_mpi.networks import STAGES
 from mocosfl_mpi.objectives.feature_memory import noise
 from mocosfl_mpi.record.reader import open_run
-from mocosfl_mpi.record.schema import MEMORY
 from mocosfl_mpi.record.show import show
 from mocosfl_mpi.simulation import Conduct, Simulation
 from mocosfl_mpi.streams import Streams
 from tests.reference import local_oracle
-from tests.unit.test_against_oracle import Watched, configuration, flat, happenings, same
+from tests.unit.agreement import (
+    Watched,
+    batches_of,
+    configuration,
+    flat,
+    happenings,
+    network_of,
+    quicken,
+    same,
+    same_drifts,
+)
 
 CASES = {
     "fl_moco": ["compute.block_size=3"],
@@ -175,26 +179,14 @@ CASES = {
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    nothing = Costs(SegmentCost(2, 2, 2, 2), SegmentCost(2, 2, 2, 2))
-    monkeypatch.setattr(parts, "measure", lambda *_: nothing)
-    monkeypatch.setattr(results, "measure", lambda *_: nothing)
-    monkeypatch.setattr(results.memory, "measure", lambda *_, **__: ClientMemory(*[1] * len(MEMORY)))
-    monkeypatch.setitem(STAGES, "resnet18", (1, 1, 1, 1))
-    torch.set_num_threads(1)
+    quicken(monkeypatch)
 
 
 def oracle_for(config, sim):
-    channels, size = sim.problem.pixels.shape[1], config.views.size
-    network = build_network(config, channels, size, sim.problem.classes, Streams(config.seed), torch.float64)
+    network = network_of(config, sim)
     memory = noise(1, config.contrast.memory_length, network.key_dim, Streams(config.seed), torch.float64)[0]
-    feed = sim.clients._feed
-
-    def views(epoch, step, client):
-        first, second = feed.draw(np.array([client]), epoch, step)
-        return first[0], second[0]
-
     pools, images, steps, _, present = happenings(config, sim)
-    return local_oracle.run(config, network.bottom, memory, views, pools, images, steps, present)
+    return local_oracle.run(config, network.bottom, memory, batches_of(sim), pools, images, steps, present)
 
 
 @pytest.mark.parametrize(("name", "settings"), CASES.items(), ids=CASES)
@@ -220,10 +212,7 @@ def test_engine_agrees_with_oracle(name, settings, tmp_path):
             same(run.client(number, "scale"), expected_scale, f"client {number} scale")
         if config.federation.momentum_compression != "none":
             same(run.client(number, "residual"), flat(client.residual), f"client {number} residual")
-    assert len(run.drifts) == len(expected.drifts) >= 2
-    for found, wanted in zip(run.drifts, expected.drifts, strict=True):
-        for kind in ("online_mean", "online_momentum", "momentum_mean", "online_momentum_distance", "momentum_spread"):
-            assert np.abs(getattr(found, kind) - np.array(getattr(wanted, kind))).max() <= 1e-10, kind
+    same_drifts(run.drifts, expected.drifts)
     if expected.shares:
         same(np.array([drift.kept for drift in run.drifts]), np.array(expected.shares), "shares of own models")
     else:

@@ -59,6 +59,19 @@ def test_a_block_holds_clients_with_equal_batches(pool, size, ranks, rich, facto
     assert sum(found.work_of(rank) for rank in ranks) == weights.sum()
 
 
+@given(pool=pools, size=st.integers(1, 20), ranks=hosts, rich=st.integers(0, 500))
+def test_a_block_holds_clients_of_one_kind(pool, size, ranks, rich):
+    kinds = np.where(pool < rich, 0, 1)
+    found = deal(pool, size, ranks, kinds=kinds)
+    assert np.array_equal(np.concatenate(found.blocks), pool)
+    for block, kind in zip(found.blocks, found.kinds, strict=True):
+        assert set(np.where(block < rich, 0, 1)) == {kind}
+    assert [kind for rank in ranks for kind in found.kinds_of(rank)] == sorted(found.kinds)
+    for rank in ranks:
+        assert found.work_of(rank, 0) + found.work_of(rank, 1) == found.work_of(rank)
+    assert sum(found.work_of(rank, 0) for rank in ranks) == (pool < rich).sum()
+
+
 def test_hosts_share_the_work_not_the_blocks():
     found = deal(np.arange(8), 1, [1, 2], np.array([4, 4, 1, 1, 1, 1, 1, 1]))
     assert [found.work_of(rank) for rank in (1, 2)] == [8, 6]

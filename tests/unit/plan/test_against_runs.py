@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mocosfl_mpi.config import apply_settings, parse
+from mocosfl_mpi.cost.flops import kinds_of_work
 from mocosfl_mpi.native import NoKernelsError
 from mocosfl_mpi.native import load as kernels
 from mocosfl_mpi.plan.compare import actual
@@ -48,6 +49,15 @@ def machine():
             *("reliability.gradient_loss=0.3", "method=monacosfl", "federation.momentum_every=3", "epochs=4"),
         ),
         ("client.rich_share=0.5", "client.rich_batch_factor=3", "partition.rich_data=0.7", "client.sampling_ratio=1.0"),
+        (
+            *("client.rich_share=0.5", "client.rich_batch_factor=3", "model.rich_cut_layer=4"),
+            *("client.sampling_ratio=1.0", "method=monacosfl", "client.velocity_at_sync=averaged"),
+        ),
+        (
+            *("client.rich_share=0.5", "model.rich_cut_layer=5", "federation.aligned_layers=['block1', 'block3']"),
+            *("client.sampling_ratio=1.0", "communication.smashed=int8", "reliability.query_loss=0.3"),
+            *("contrast.symmetric=both_views", "reliability.sync_miss=0.4"),
+        ),
         ("reliability.sync_miss=0.5", "epochs=4", "method=monacosfl"),
         ("method=sfl_v2", "epochs=3"),
         ("method=sfl_v1", "client.velocity_at_sync=averaged"),
@@ -57,6 +67,11 @@ def machine():
         ("method=fedu", "epochs=3"),
         ("method=standalone", "client.sampling=round_robin"),
         ("communication.download_every=3", "communication.smashed=int8", "communication.gradient=topk"),
+        (
+            *("communication.smashed=int8", "communication.gradient=int8", "communication.download_every=2"),
+            *("method=monacosfl", "federation.momentum_compression=int8", "federation.momentum_every=3", "epochs=3"),
+            *("reliability.client_dropout=0.3", "reliability.query_loss=0.2", "reliability.gradient_loss=0.3"),
+        ),
         ("communication.smashed=topk", "communication.topk=0.3", "client.frozen=true"),
         ("method=split_vertical", "client.count=4"),
         (
@@ -83,14 +98,18 @@ def test_bytes_flops_and_sizes_are_those_of_the_run(tmp_path, settings):
         found = actual(run)
         pools, rows, flops = run["epochs/clients"], run["simulated/bytes"], run["simulated/client_flops"]
         per_image, per_step = run["cost/flops_per_image"][1], run["cost/flops_per_step"][1]
+        by_kind = [run["cost/rich_flops_per_image"][1]] if config.model.rich_cut_layer else []
         assert run.attrs["config"]["compute"]["backend"] == planned.config.compute.backend
     assert dict(zip(MESSAGES, sent.sum(axis=0).tolist(), strict=True)) == found["simulated_bytes"]
-    assert dict(zip(WORK, work.sum(axis=0).tolist(), strict=True)) == found["client_flops"]
+    assert dict(zip(kinds_of_work(config), work.sum(axis=0).tolist(), strict=True)) == found["client_flops"]
     for client in range(config.client.count):  # who, not only how much
         took_part = pools == client
         np.testing.assert_array_equal(sent[client], rows[took_part].sum(axis=0))
         np.testing.assert_array_equal(work[client], flops[took_part].sum(axis=0))
-    assert list(planned.server_flops.values()) == (per_image * planned.rows + per_step).tolist()
+    images = sum(flops * rows for flops, rows in zip([*by_kind, per_image], planned.rows_by_kind, strict=True))
+    server = images + per_step
+    assert list(planned.server_flops.values()) == server[: len(WORK)].tolist()
+    assert not server[len(WORK) :].any()
     assert record_bytes(planned, 1) == pytest.approx(found["record_bytes"], rel=0.1)
     newest = sorted((tmp_path / "run" / "checkpoints").iterdir())[-1]
     size = sum(file.stat().st_size for file in newest.iterdir())

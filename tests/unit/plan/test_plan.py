@@ -12,6 +12,7 @@ from mocosfl_mpi.errors import BadInput
 from mocosfl_mpi.plan.estimate import Plan, best_layout, changes, largest_batch, most_clients
 from mocosfl_mpi.plan.experiment import Elsewhere, experiment
 from mocosfl_mpi.plan.images import image_set
+from mocosfl_mpi.plan.measure import rehearsed
 from mocosfl_mpi.plan.memory import rank_memory
 from mocosfl_mpi.plan.profile import Machine, Profile, Rehearsal, cached, read_profile, remember, write_profile
 from mocosfl_mpi.plan.timing import Layout, explained, load, step_time
@@ -68,6 +69,16 @@ def test_a_rehearsed_step_takes_what_it_took():
     wanted = 0.2 + 0.5 + views / steps + 0.05 + 0.02 * found.experiment.syncs / steps
     assert found.time.seconds == pytest.approx(wanted)
     assert found.time.idle[0] < found.time.idle[1]
+
+
+@pytest.mark.parametrize(
+    ("share", "ratio", "clients", "rich"), [(0.1, 0.5, 6, 1), (0.95, 0.5, 6, 5), (0.1, 0.09, 2, 1)]
+)
+def test_a_rehearsal_has_rich_clients_and_others(share, ratio, clients, rich):
+    settings = (f"client.rich_share={share}", f"client.sampling_ratio={ratio}", "model.rich_cut_layer=3")
+    small = rehearsed(planned("smoke", *settings), Layout(1, 1, 1)).config
+    again = parse(small.model_dump(), "rehearsal")
+    assert (again.client.count, again.rich_clients) == (clients, rich)
 
 
 def test_layers_that_are_not_there_are_refused_before_any_rehearsal():

@@ -10,7 +10,7 @@ import numpy as np
 from mocosfl_mpi.config import Config, parse
 from mocosfl_mpi.record.attributes import run_attributes, software_versions
 from mocosfl_mpi.record.layout import row_shape, scale_values
-from mocosfl_mpi.record.schema import COMMITTED, ENTRIES, present
+from mocosfl_mpi.record.schema import COMMITTED, ENTRIES, WORK, present
 from mocosfl_mpi.record.writer import Recorder
 
 SIZES = {
@@ -21,6 +21,7 @@ SIZES = {
     "rank": 2,
     "phase": ["client_forward", "server"],
     "age": 5,
+    "work": WORK,
 }
 FURTHER = {
     "label_shares": [0.01, 0.1],

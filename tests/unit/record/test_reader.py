@@ -18,11 +18,12 @@ from rich.console import Console
 from mocosfl_mpi.config import apply_settings, parse
 from mocosfl_mpi.errors import BadInput
 from mocosfl_mpi.record import integrity
+from mocosfl_mpi.record.figures import size
 from mocosfl_mpi.record.layout import encode
 from mocosfl_mpi.record.output import prepare_output
 from mocosfl_mpi.record.reader import differences, open_run
 from mocosfl_mpi.record.schema import MESSAGES, SCHEMA_VERSION
-from mocosfl_mpi.record.show import render, size
+from mocosfl_mpi.record.show import render
 from tests.unit.record.samples import CONFIG, PRESENT, SIZES, STATE, create, row
 
 ROOT = Path(__file__).parents[3]

@@ -265,6 +265,44 @@ class Recorded(dict):
         return {"epoch": 1}
 
 
+@pytest.mark.parametrize(
+    ("count", "each", "flops"),
+    [(16, (50, 10), 2 * 100 + 3 * 7), (8, (10, 10), 5 * 7), (40, (50, 50), 5 * 100)],
+    ids=["one of them", "neither", "both"],
+)
+def test_the_server_computes_less_for_clients_with_a_deeper_cut(count, each, flops):
+    """Clients 3 and 8 with 2 and 3 rows, where a quarter of the ``count`` clients are rich."""
+    work = np.zeros((1, 2, 5), int)
+    work[0, :, 0] = 2 * each[0], 3 * each[1]
+    per_image = {"cost/flops_per_image": (10, 7), "cost/rich_flops_per_image": (50, 100)}
+    segments = {
+        name: np.array([[client, 0, 0, 0, 0], [server, 0, 0, 0, 0]]) for name, (client, server) in per_image.items()
+    }
+    messages = np.zeros((1, 2, len(MESSAGES)), int)
+    run = Recorded(
+        {
+            "epochs/clients": np.array([[3, 8]]),
+            "steps/epoch": np.zeros(1, int),
+            "syncs/epoch": np.zeros(1, int),
+            "simulated/messages": messages,
+            "simulated/bytes": messages,
+            "simulated/client_flops": work,
+            "message": np.array(MESSAGES, dtype=object),
+            "work": np.array(WORK, dtype=object),
+            "segment": np.array(["client", "server"], dtype=object),
+            "cost/flops_per_step": np.zeros((2, 5), int),
+            **segments,
+        },
+        "mocosfl",
+    )
+    run.attrs["config"] = {"model": {"rich_cut_layer": 3}, "client": {"rich_share": 0.25, "count": count}}
+    run.names = list(run)
+    assert retime(run, DEVICE, NETWORK, SERVER).parts["server"] == pytest.approx(flops / 40e9)
+    del run.attrs["config"]["client"]["rich_share"]
+    with pytest.raises(BadInput, match="nothing about rich clients"):
+        retime(run, DEVICE, NETWORK, SERVER)
+
+
 @given(data=st.data(), steps=st.integers(1, 20), syncs=st.integers(1, 5), members=st.integers(1, 4))
 def test_conservation(data, steps, syncs, members):
     """Whatever clients sent is timed, once: bytes used are bytes recorded, and no time is negative."""

@@ -19,7 +19,7 @@ WHOLE = ("backbone.stem.conv.weight", "backbone.stem.norm.weight", "head.0.weigh
 
 def aligned(*settings):
     config = parse(apply_settings({}, settings), "x")
-    return alignment(config, WHOLE if config.whole_network else NAMES, SPANS, 8)
+    return alignment(config, WHOLE if config.whole_network else NAMES, SPANS, SPANS[:1], 8)
 
 
 @pytest.mark.parametrize(
@@ -86,8 +86,8 @@ def test_clients_keep_what_is_not_aligned(settings, kept):
         (("method=monacosfl",), (Traffic("weights", 400, 400, 1), Traffic("momentum", 400, 400, 1)), 2),
         (("federation.alignment=none",), (), 2),
         (("method=standalone",), (), 2),
-        (("method=fedema",), (Traffic("weights", 400, 400, 1),), 2),
-        (("method=fedu",), (Traffic("weights", 400, 400, 1),), 2),
+        (("method=fedema",), (Traffic("weights", 400, 400, 1, flops=3 * 30 + 2 + 1 + 1 + 3 * 100),), 2),
+        (("method=fedu",), (Traffic("weights", 400, 400, 1, flops=3 * 30 + 2 + 1),), 2),
         (("federation.alignment=momentum_reset",), (Traffic("weights", 400, 400, 1),), 2),
         (
             ("client.velocity_at_sync=averaged", "federation.aligned_layers=['block10', 'stem']"),
@@ -96,12 +96,12 @@ def test_clients_keep_what_is_not_aligned(settings, kept):
         ),
         (
             ("method=monacosfl", "federation.momentum_compression=int8", "federation.momentum_every=4"),
-            (Traffic("weights", 400, 400, 1), Traffic("momentum", 100 + 4 * 4, 400, 4)),
+            (Traffic("weights", 400, 400, 1), Traffic("momentum", 100 + 4 * 4, 400, 4, flops=7 * 100 + 4)),
             2.25,
         ),
         (
             ("method=monacosfl", "federation.momentum_compression=topk", "federation.momentum_topk=0.1"),
-            (Traffic("weights", 400, 400, 1), Traffic("momentum", (3 + 1 + 5 + 1) * 8, 400, 1)),
+            (Traffic("weights", 400, 400, 1), Traffic("momentum", (3 + 1 + 5 + 1) * 8, 400, 1, flops=4 * 100)),
             3,
         ),
     ],
@@ -130,7 +130,7 @@ def test_parts_are_due_at_every_so_manieth_synchronisation():
 def test_layers_of_a_whole_network_are_named_like_those_of_its_beginning():
     config = parse(apply_settings({}, ["method=fl_byol", "federation.aligned_layers=['stem', 'head']"]), "x")
     names = ("backbone.stem.conv.weight", "backbone.block1.conv.weight", "head.0.weight", "predictor.0.weight")
-    assert alignment(config, names, SPANS, 8).scope.columns == ((0, 30), (40, 90))
+    assert alignment(config, names, SPANS, (), 8).scope.columns == ((0, 30), (40, 90))
 
 
 def test_a_layer_that_is_not_there_is_refused_with_those_that_are():

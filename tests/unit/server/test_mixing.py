@@ -11,7 +11,7 @@ from mocosfl_mpi.split.stacked import StackedModel
 
 COLUMNS = 9 + 1 + 2
 """backbone.weight, which counts for the divergence, its bias and the predictor."""
-SCOPE = Scope(((0, 9), (9, 10), (10, 12)), COLUMNS, ("0", "0", "predictor"))
+SCOPE = Scope(((0, 9), (9, 10), (10, 12)), COLUMNS, ("0", "0", "predictor"), ((0, 9),))
 
 
 class Network(nn.Module):

@@ -1,5 +1,6 @@
 """The fused backend is the same function, with the same gradients, as the layers it takes apart."""
 
+import os
 import subprocess
 import sys
 
@@ -199,5 +200,8 @@ for passes in (FusedPasses(backbone, here.engine("fp32")), TorchPasses(backbone,
         pullback(torch.randn_like(y))
         passes.end()
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
+    patient = os.environ | {"OMP_WAIT_POLICY": "passive"}  # threads that spin would keep each other off a busy core
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False, env=patient
+    )
     assert done.returncode == 0, done.stderr

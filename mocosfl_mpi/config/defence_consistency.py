@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mocosfl_mpi.config.sections import Defence
+from mocosfl_mpi.methods import METHODS
 
 if TYPE_CHECKING:
     from mocosfl_mpi.config.experiment import Config
@@ -13,7 +14,7 @@ FEWEST = 3
 """Rows for a distance correlation that says something: of one it is 0/0, of two always 1."""
 
 
-def check(config: Config) -> None:
+def check_defence(config: Config) -> None:
     """Refuse defences that this experiment cannot have (ValueError)."""
     defence, fields = config.defence, Defence.model_fields
     changed = [name for name in fields if getattr(defence, name) != fields[name].default and name[:6] != "resist"]
@@ -23,7 +24,13 @@ def check(config: Config) -> None:
             f"method = {config.method} sends nothing at a cut, since clients hold the whole network: {named} has "
             f"nothing to protect there; leave it out, or choose a method with a cut such as mocosfl or sfl_v2"
         )
+    if defence.anything and config.model.rich_cut_layer:
+        raise ValueError(
+            f"model.rich_cut_layer = {config.model.rich_cut_layer} makes smashed data of two shapes, and defences are "
+            f"for one; leave it out, or everything in [defence]"
+        )
     _check_noise(defence)
+    _check_resistance(config)
     if defence.keep != "per_sample" and defence.keep_share == 1.0:
         raise ValueError(
             f"defence.keep = {defence.keep!r} chooses among what defence.keep_share = 1.0 sends, which is everything; "
@@ -96,4 +103,25 @@ def _check_nopeek(config: Config) -> None:
             f"defence.nopeek = {weight} correlates the distances within a client's batch, and client.batch_size = "
             f"{config.client.batch_size} gives {config.rows_per_client} row(s): of one there is none, of two it is "
             f"always 1; set client.batch_size to at least {FEWEST} (better many: small batches overstate it)"
+        )
+
+
+def _check_resistance(config: Config) -> None:
+    """Refuse a resistance term that nobody computes, or settings of one that is off (ValueError)."""
+    settings, method = config.defence, METHODS[config.method]
+    changed = [name for name, field in Defence.model_fields.items() if getattr(settings, name) != field.default]
+    resistance = [name for name in changed if name.startswith("resistance")]
+    if not resistance:
+        return
+    named = " and ".join(f"defence.{name} = {getattr(settings, name)!r}" for name in resistance)
+    if not settings.resistance:
+        raise ValueError(f"{named} of a term that is off (defence.resistance = 0); set resistance, or leave it out")
+    if config.whole_network:
+        raise ValueError(
+            f"{named}: clients of method = {config.method} hold the whole network and send no smashed data; leave it "
+            f"out, or choose a method with a cut"
+        )
+    if config.client.frozen and not method.pretrained:
+        raise ValueError(
+            f"{named}, and client.frozen = true: clients that never learn cannot learn to resist; leave one out"
         )
