@@ -48,7 +48,7 @@ def population(terms, **client):
     widths |= {name: len(value) for term in terms for name, value in term.initial.items()}
     kept = [Keep(state, ((0, width),)) for state, width in widths.items()]
     states = {"online": flat, "momentum": flat.clone(), "velocity": torch.zeros_like(flat)}
-    return Population(config, model, states, kept, Noise(), cluster, Exchange(cluster), Meter(1, 1), terms)
+    return Population(config, model, states, kept, Noise(), cluster, Exchange(cluster), Meter(1, 1), terms=terms)
 
 
 def step(clients, answered, number=0, pull=0.0):
