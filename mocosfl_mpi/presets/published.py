@@ -44,6 +44,19 @@ def _values(dataset: str, clients: int, cut: int, *, iid: bool) -> dict[str, Any
     }
 
 
+def _taressfl(name: str, cut: int, share: float) -> dict[str, Any]:
+    """Both stages of MocoSFL table 4: 100 frozen clients with CIFAR-10, of which the expert has a share."""
+    values = _values("cifar10", 100, cut, iid=True)
+    values["client"] |= {"frozen": True, "pretrained": f"experts/{name}"}
+    values["model"] |= {"bottleneck": "C4S2"}
+    return values | {
+        "method": "taressfl",
+        "server": {"lr": 0.001},
+        "defence": {"resistance": 2.0},
+        "pretraining": {"auxiliary": "cifar100", "target_share": share},
+    }
+
+
 def published() -> dict[str, tuple[str, dict[str, Any]]]:
     """Every published row: name to (title, values)."""
     rows: dict[str, tuple[str, dict[str, Any]]] = {}
@@ -58,6 +71,11 @@ def published() -> dict[str, tuple[str, dict[str, Any]]]:
                     mix = "IID" if iid else "non-IID"
                     title = f"MocoSFL {table}: MocoSFL-{2 * cut - 1}, {dataset}, {clients} clients, {mix}"
                     rows[name] = (title, _values(dataset, clients, cut, iid=iid))
+    for cut in (1, 2):
+        for share in (0, 0.5, 1):
+            name = f"taressfl-cifar10-cut{cut}-target{share}"
+            title = f"MocoSFL table 4: TAResSFL, MocoSFL-{2 * cut - 1}, {share} % target data in experts/{name}"
+            rows[name] = (title, _taressfl(name, cut, share / 100))
     for dataset in ("cifar10", "cifar100"):
         for clients in (5, 20, 200):
             for cut in range(1, 10):

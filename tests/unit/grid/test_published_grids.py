@@ -23,6 +23,7 @@ CELLS = {
     "evidence/common": 1, "evidence/alignment": 9, "evidence/whole-network": 6, "evidence/frequency": 3,
     "evidence/clients": 3, "evidence/recipe": 3,
     "small/table2": 4, "small/table3": 12, "small/fig3a": 9, "small/fig5": 10, "small/monacosfl": 12,
+    "table4": 6, "small/table4": 2,
 }  # fmt: skip
 
 
