@@ -1,0 +1,8 @@
+"""All attacks, by name."""
+
+from __future__ import annotations
+
+from mocosfl_mpi.attacks.attack import Attack
+from mocosfl_mpi.attacks.reconstruction.ridge import Ridge
+
+ATTACKS: dict[str, Attack] = {attack.name: attack for attack in (Ridge(),)}
