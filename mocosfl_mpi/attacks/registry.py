@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mocosfl_mpi.attacks.attack import Attack
+from mocosfl_mpi.attacks.published import PublishedDecoder
 from mocosfl_mpi.attacks.reconstruction.decoder import Decoder
 from mocosfl_mpi.attacks.reconstruction.hijacking import Hijacking
 from mocosfl_mpi.attacks.reconstruction.optimisation import WhiteBox
@@ -19,6 +20,7 @@ RECONSTRUCTION: tuple[Attack, ...] = (
     WhiteBox(),
     UnSplit(),
     Hijacking(),
+    PublishedDecoder(),
 )
 """Of decoders, the four that ResSFL takes the worst case of, and one of equal cost at every cut."""
 
