@@ -14,7 +14,7 @@ from mocosfl_mpi.privacy.decoders import decoder
 from mocosfl_mpi.split.layers import seeded
 
 ITERATIONS = 10_000
-PACE, PILOT, CRITIC = 1e-3, 1e-4, 1e-4
+PACE, PILOT, CRITIC = 1e-3, 2e-4, 2e-4
 """How far a gradient leads the client in a step, and Adam's learning rates, in 10,000 iterations. In fewer they are
 larger by as much, up to the limits below."""
 MOST_PACE, MOST_PILOT, MOST_CRITIC = 6e-3, 1e-3, 1e-3

@@ -14,8 +14,9 @@ STEPS = 5000
 """He et al. 2019; with an effort of less than 1 the steps are fewer, and no longer."""
 LEARNING_RATE = 0.05
 """On logits of pixels; He et al. have 0.01 on pixels."""
-SMOOTHNESS = 0.1
-"""Weight of total variation beside a feature error that is 1 for a guess whose smashed data are all zero."""
+SHALLOW, DEEP = 0.1, 1.0
+"""Weights of total variation beside a feature error that is 1 for a guess whose smashed data are all zero. Behind more
+layers pixels are held by their features more loosely, and smoothness must say more (He et al.: 0 and 10)."""
 START = 1.0
 """Standard deviation of the first logits. A grey start would stay pale behind a layer that normalises contrast away."""
 MEMORY = 0.9
@@ -25,7 +26,6 @@ MEMORY = 0.9
 class WhiteBox:
     """Regularised maximum likelihood (rMLE): what could have been sent, and is smooth."""
 
-    name: ClassVar[str] = "white_box"
     kind: ClassVar[Kind] = "reconstruction"
     needs: ClassVar[frozenset[Sight]] = frozenset({"smashed", "weights"})
     source: ClassVar[str] = (
@@ -33,8 +33,9 @@ class WhiteBox:
         "a sigmoid; expectation over a defence's draws after Athalye et al., ICML 2018"
     )
 
-    def __init__(self, smoothness: float = SMOOTHNESS) -> None:
+    def __init__(self, smoothness: float = SHALLOW, name: str = "white_box") -> None:
         self.smoothness = smoothness
+        self.name = name
 
     def run(self, view: View, seed: int, effort: Effort) -> Guess:
         """Pixels of all images at once: an image's loss has no part of another.
