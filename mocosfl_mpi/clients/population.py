@@ -53,6 +53,17 @@ class Keep:
         return sum(stop - start for start, stop in self.columns)
 
 
+def lay(private: Sequence[Keep], row: Tensor, lapsed: Mapping[str, bool], states: Mapping[str, Tensor]) -> None:
+    """Lay what a client has kept ``[width]`` over its ``states``, in place, but for what has lapsed of it."""
+    begin = 0
+    for keep in private:
+        for start, stop in keep.columns:
+            end = begin + stop - start
+            if keep.state in states and not (keep.lapses and lapsed[keep.state]):
+                states[keep.state][start:stop] = row[begin:end]
+            begin = end
+
+
 class Population:
     """The clients of this run; this rank holds the blocks that were dealt to it.
 
@@ -193,13 +204,8 @@ class Population:
 
     def _lay(self, row: Tensor, client: int, states: Mapping[str, Tensor]) -> None:
         """Lay what a client has kept ``[width]``, and what of it still counts, over its ``states``, in place."""
-        lapsed, begin = dict(zip(self._lapsing, self._left[:, client] != self._loads, strict=True)), 0
-        for keep in self.private:
-            for start, stop in keep.columns:
-                end = begin + stop - start
-                if keep.state in states and not (keep.lapses and lapsed[keep.state]):
-                    states[keep.state][start:stop] = row[begin:end]
-                begin = end
+        lapsed = dict(zip(self._lapsing, self._left[:, client] != self._loads, strict=True))
+        lay(self.private, row, lapsed, states)
 
     def having(self, model: StackedModel) -> Mask:
         """Who of the pool's clients has the last layers of ``model``, one of ``models``, too ``[P]``."""

@@ -28,7 +28,7 @@ LAYERS = [
     {"results", "checkpoints"},
     {"simulation"},
     {"session"},
-    {"plan"},
+    {"plan", "attacks"},
     {"grid"},
     {"commands"},
     {"cli"},

@@ -1,0 +1,1 @@
+"""Attacks that learn something about images without rebuilding them."""

@@ -1,0 +1,28 @@
+"""All attacks, by name."""
+
+from __future__ import annotations
+
+from mocosfl_mpi.attacks.attack import Attack
+from mocosfl_mpi.attacks.published import PublishedDecoder
+from mocosfl_mpi.attacks.reconstruction.decoder import Decoder
+from mocosfl_mpi.attacks.reconstruction.hijacking import Hijacking
+from mocosfl_mpi.attacks.reconstruction.optimisation import DEEP, WhiteBox
+from mocosfl_mpi.attacks.reconstruction.ridge import Ridge
+from mocosfl_mpi.attacks.reconstruction.unsplit import UnSplit
+
+RECONSTRUCTION: tuple[Attack, ...] = (
+    Ridge(),
+    Decoder("conv", 0, 16),
+    Decoder("res", 0, 16),
+    Decoder("res", 2, 32),
+    Decoder("res", 4, 64),
+    Decoder("res", 1, None),
+    WhiteBox(),
+    WhiteBox(DEEP, "white_box_smooth"),
+    UnSplit(),
+    Hijacking(),
+    PublishedDecoder(),
+)
+"""Of decoders, the four that ResSFL takes the worst case of, and one of equal cost at every cut."""
+
+ATTACKS: dict[str, Attack] = {attack.name: attack for attack in RECONSTRUCTION}

@@ -1,0 +1,153 @@
+"""What a run has left behind: its networks as they were at the last checkpoint, and its images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from mocosfl_mpi.algorithms import ALGORITHMS, alignment, network
+from mocosfl_mpi.clients.population import lay
+from mocosfl_mpi.config import Config, parse
+from mocosfl_mpi.errors import BadInput
+from mocosfl_mpi.problem import Source, read
+from mocosfl_mpi.record.checkpoint import DIRECTORY, Checkpoint, newest
+from mocosfl_mpi.record.reader import open_run
+from mocosfl_mpi.split.cut import SplitNetwork, Trunk
+from mocosfl_mpi.split.engine import Engine
+from mocosfl_mpi.split.stacked import StackedModel
+from mocosfl_mpi.streams import Streams
+
+PLAIN = Engine("fp32", "stacked")
+"""Attacks compute in float32, whatever the run did: what is attacked are its weights."""
+
+
+@dataclass(frozen=True)
+class Client:
+    """The models of one client as it went out of the run: ``online`` first layers, and their ``momentum`` copy."""
+
+    number: int
+    online: nn.Module
+    momentum: nn.Module | None
+    """None where clients have no momentum model."""
+
+
+class Victim:
+    """A run under attack.
+
+    ``trained``: False takes the networks as they were before the first step, from the same seed: the control.
+
+    Raises
+    ------
+    BadInput
+        No run, no good checkpoint, data that cannot be read, or a method without one network in two parts.
+    """
+
+    def __init__(self, run: Path, data_dir: Path | None, *, trained: bool = True) -> None:
+        self.directory = run if run.is_dir() else run.parent
+        with open_run(run) as record:
+            self.config: Config = parse(record.attrs["config"], str(record.path))
+            self.verdict = {name: record.result(name) for name in ("knn_top1", "linear_top1")}
+            self.state_sha256 = record.state_sha256
+        if self.config.vertical:
+            raise BadInput(
+                f"{run}: attacks need whole images on a client, and each client of split_vertical has a piece of them; "
+                f"attack a run of another method"
+            )
+        self.trained = trained
+        self.saved = self._checkpoint()
+        self.streams = Streams(self.config.seed)
+        self.source: Source = read(self.config, data_dir, self.streams)
+        self.network: SplitNetwork = self.fresh()
+        self._model = StackedModel(self.network.bottom, PLAIN)
+        aligned = alignment(self.config, self._model.names, self._model.spans, self.network.key_dim)
+        self._kept = tuple(aligned.kept)
+
+    def fresh(self, seed: int | None = None) -> SplitNetwork:
+        """The network with initial weights: those of the run, or of another ``seed``."""
+        streams = self.streams if seed is None else Streams(seed)
+        return network(
+            self.config, self.source.data.channels, self.size, self.source.data.class_count, streams, torch.float32
+        )
+
+    def architecture(self, seed: int) -> nn.Module:
+        """The client's first layers with fresh weights, never those that a run of the same seed began with."""
+        return self.fresh(self.streams.torch_seed("stranger", seed)).first
+
+    @property
+    def size(self) -> int:
+        """Pixels per side of what clients see."""
+        return self.config.views.size or self.source.data.image_size
+
+    def _checkpoint(self) -> Checkpoint:
+        saved, _ = newest(self.directory / DIRECTORY)
+        if saved is None:
+            raise BadInput(
+                f"{self.directory} has no checkpoint to attack; finish the run, or save one: --checkpoint-every 1epochs"
+            )
+        return saved
+
+    @cached_property
+    def _shared(self) -> dict[str, Tensor]:
+        return _tensors(self.saved, "shared")
+
+    @cached_property
+    def _rows(self) -> dict[int, Tensor]:
+        """What clients keep for themselves, by client."""
+        rows: dict[int, Tensor] = {}
+        for name in self.saved.names("parked-"):
+            part = _tensors(self.saved, name)
+            rows |= dict(zip(part["clients"].tolist(), part["rows"], strict=True))
+        return rows
+
+    def client(self, number: int) -> Client:
+        """The models with which client ``number`` went out of the run, or of the untrained control."""
+        initial = self._model.flat(self.network.bottom)
+        has_momentum = ALGORITHMS[self.config.method].momentum
+        if not self.trained:
+            return Client(number, self._module(initial), self._module(initial) if has_momentum else None)
+        states: dict[str, Tensor] = {
+            name: self._shared[name].clone().float() for name in ("online", "momentum") if name in self._shared
+        }
+        row = self._rows.get(number)
+        if row is not None:
+            names = dict.fromkeys(keep.state for keep in self._kept if keep.lapses)
+            gone = [True] * len(names)
+            if names:
+                left, loads = self._shared["left"].view(len(names), -1)[:, number], self._shared["loads"]
+                gone = (left != loads).tolist()
+            lay(self._kept, row, dict(zip(names, gone, strict=True)), states)
+        momentum = self._module(states["momentum"]) if has_momentum else None
+        return Client(number, self._module(states["online"]), momentum)
+
+    @cached_property
+    def trunk(self) -> Trunk | None:
+        """The main server's part, if there is one."""
+        return self._server("server-online")
+
+    @cached_property
+    def momentum_trunk(self) -> Trunk | None:
+        """Its momentum copy, where the method has one."""
+        return self._server("server-momentum")
+
+    def _server(self, name: str) -> Trunk | None:
+        trunk = self.fresh().trunk
+        if trunk is None or (self.trained and name not in self.saved):
+            return None
+        if self.trained:
+            trunk.load_state_dict(_tensors(self.saved, name))
+        return trunk.eval().requires_grad_(False)
+
+    def memory(self) -> Tensor | None:
+        """The feature memory's keys, as saved; None where the method has none."""
+        return _tensors(self.saved, "server-memory")["keys"].float() if "server-memory" in self.saved else None
+
+    def _module(self, flat: Tensor) -> nn.Module:
+        return self._model.module(flat).eval().requires_grad_(False)
+
+
+def _tensors(saved: Checkpoint, name: str) -> dict[str, Tensor]:
+    return {key: torch.from_numpy(value) for key, value in saved.arrays(name).items()}
