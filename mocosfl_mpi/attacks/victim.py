@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -65,6 +66,14 @@ class Victim:
         self._model = StackedModel(self.network.bottom, PLAIN)
         aligned = alignment(self.config, self._model.names, self._model.spans, self.network.key_dim)
         self._kept = tuple(aligned.kept)
+
+    def control(self) -> Victim:
+        """The same run with its networks as they were before the first step; the data are not read again."""
+        other = copy.copy(self)
+        other.trained = False
+        for name in ("trunk", "momentum_trunk"):
+            other.__dict__.pop(name, None)  # what was kept of the trained one
+        return other
 
     def fresh(self, seed: int | None = None) -> SplitNetwork:
         """The network with initial weights: those of the run, or of another ``seed``."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+import numpy.typing as npt
 
 from mocosfl_mpi.errors import BadInput, RunFailed
 from mocosfl_mpi.record.integrity import damage
@@ -34,10 +35,15 @@ def carry(record: Record, rows: Mapping[str, int], file: h5py.File) -> None:
         if dim is not None:
             _carry_rows(record, name, rows.get(dim, 0), file[name])
         elif entry and entry.when == "result":
-            value = record.stored(name)
-            # numpy forgets that bytes are UTF-8, and HDF5 converts from no other
-            file[name][...] = np.asarray(bytes(value[()]), dtype=file[name].dtype) if value.dtype.kind == "S" else value
+            file[name][...] = as_stored(record.stored(name), file[name])
     file[COMMITTED][...] = [rows.get(dim, 0) for dim in growing]
+
+
+def as_stored(values: npt.NDArray[Any], target: h5py.Dataset) -> npt.NDArray[Any]:
+    """``values`` in the type of ``target``: numpy forgets that bytes are UTF-8, and HDF5 converts from no other."""
+    if values.dtype.kind != "S":
+        return values
+    return np.array(values.tolist(), dtype=target.dtype)
 
 
 def _carry_rows(record: Record, name: str, rows: int, target: h5py.Dataset) -> None:
@@ -46,7 +52,7 @@ def _carry_rows(record: Record, name: str, rows: int, target: h5py.Dataset) -> N
     step = max(1, SLAB // width)
     for start in range(0, rows, step):
         part = record.part(name, start, min(start + step, rows))
-        target[(slice(start, start + len(part)), *(slice(0, length) for length in part.shape[1:]))] = part
+        target[(slice(start, start + len(part)), *(slice(0, length) for length in part.shape[1:]))] = as_stored(part, target)
 
 
 def recover(path: Path) -> dict[str, int]:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mocosfl_mpi.errors import BadInput, RunFailed
-from mocosfl_mpi.record.carry import carry
+from mocosfl_mpi.record.carry import as_stored, carry
 from mocosfl_mpi.record.layout import Size, check, create_datasets, row_shape, scale_values, write_attributes
 from mocosfl_mpi.record.reader import Record
 from mocosfl_mpi.record.schema import COMMITTED, RUN, Form, present
@@ -202,7 +202,7 @@ class Writer:
     def _extend(self, name: str, start: int, values: npt.NDArray[Any]) -> None:
         dataset = self._datasets[name]
         dataset.resize(start + len(values), axis=0)
-        dataset[start:] = values
+        dataset[start:] = as_stored(values, dataset)
 
     def _put(self, name: str, values: npt.NDArray[Any]) -> None:
         self._datasets[name][...] = values

@@ -1,0 +1,116 @@
+"""Which attacks, by whom, on what: a list of jobs, each of which is done once and for all."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import product
+from typing import Literal
+
+from mocosfl_mpi.attacks.attack import Attack, adversaries
+from mocosfl_mpi.attacks.view import SEES, TITLES, Role
+from mocosfl_mpi.errors import BadInput
+
+ALL = "all"
+Protocol = Literal["ours", "published"]
+UNDEFENDED, NAIVE, ADAPTIVE = -1, 0, 1
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What a person asks for."""
+
+    attacks: tuple[str, ...] = (ALL,)
+    adversaries: tuple[str, ...] = (ALL,)
+    seeds: int = 3
+    effort: float = 1.0
+    images: int = 128
+    """Images of the victim's, at most."""
+    client: int = 0
+    protocol: Protocol = "ours"
+    naive: bool = True
+    adaptive: bool = True
+    trained: bool = True
+    control: bool = True
+    """Whether the untrained networks are attacked too."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One attack by one adversary in one scene with one seed: what decides its numbers, beside the checkpoint."""
+
+    attack: str
+    adversary: Role
+    seed: int
+    adaptive: int
+    """1: it knows the defence, 0: it does not, -1: there is none."""
+    trained: bool
+    client: int
+    images: int
+    effort: float
+    protocol: Protocol
+
+    def key(self, state: str) -> str:
+        """Hash of the job on the checkpoint with hash ``state``: a recorded one is not done again."""
+        return hashlib.sha256(json.dumps([state, asdict(self)], sort_keys=True).encode()).hexdigest()
+
+    def name(self) -> str:
+        """In one line for a person."""
+        what = ("", ", naive", "")[self.adaptive + 1]
+        return f"{self.attack} by {self.adversary}{what}, seed {self.seed}{'' if self.trained else ', untrained'}"
+
+
+def check(orders: Orders, known: Mapping[str, Attack]) -> None:
+    """Refuse what no run could have (BadInput): names that do not exist, adversaries that cannot mount any attack."""
+    attacks, roles = chosen(orders.attacks, known, "attack"), chosen(orders.adversaries, SEES, "adversary")
+    if orders.seeds < 1:
+        raise BadInput(f"--seeds {orders.seeds}: at least one is needed; three tell a spread")
+    if not (math.isfinite(orders.effort) and orders.effort > 0):
+        raise BadInput(f"--effort {orders.effort}: expected a number above 0; 1 is each attack's own setting")
+    if orders.images < 1:
+        raise BadInput(f"--images {orders.images}: at least one is needed")
+    for role in roles:
+        if orders.adversaries != (ALL,) and not any(role in adversaries(known[name]) for name in attacks):
+            raise BadInput(f"--adversary {role}: {_cannot(role, [known[name] for name in attacks])}")
+    for name in attacks:
+        if orders.attacks != (ALL,) and not set(adversaries(known[name])) & set(roles):
+            can = ", ".join(adversaries(known[name]))
+            raise BadInput(f"--attacks {name}: {', '.join(roles)} cannot mount it; these can: {can}")
+
+
+def _cannot(role: str, attacks: Sequence[Attack]) -> str:
+    lacks = sorted(attacks[0].needs - SEES[role])  # type: ignore[index]
+    if len(attacks) > 1:
+        return f"{TITLES[role]} can mount none of these attacks"  # type: ignore[index]
+    can = ", ".join(adversaries(attacks[0]))
+    return f"{TITLES[role]} cannot mount {attacks[0].name}, for it does not see {', '.join(lacks)}; these can: {can}"  # type: ignore[index]
+
+
+def chosen(names: Sequence[str], known: Collection[str], what: str) -> list[str]:
+    """The names that are meant, in the order in which they are known. BadInput for one that is not."""
+    if ALL in names:
+        return list(known)
+    for name in names:
+        if name not in known:
+            close = difflib.get_close_matches(name, list(known), n=1)
+            hint = f"did you mean {close[0]!r}? " if close else ""
+            raise BadInput(f"there is no {what} {name!r}; {hint}choose from {', '.join(known)}, or {ALL}")
+    return [name for name in known if name in names]
+
+
+def plan(orders: Orders, known: Mapping[str, Attack], *, defended: bool) -> list[Job]:
+    """All jobs, those of one seed together: a list cut short has whole tables."""
+    knowing = [NAIVE] * orders.naive + [ADAPTIVE] * orders.adaptive if defended else [UNDEFENDED]
+    roles = chosen(orders.adversaries, SEES, "adversary")
+    states = [True] * orders.trained + [False] * orders.control
+    return [
+        Job(name, role, seed, adaptive, trained, orders.client, orders.images, orders.effort, orders.protocol)
+        for seed, trained, name in product(range(orders.seeds), states, chosen(orders.attacks, known, "attack"))
+        for role in adversaries(known[name])
+        if role in roles
+        for adaptive in knowing
+    ]

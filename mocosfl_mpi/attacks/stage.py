@@ -1,0 +1,157 @@
+"""Setting the scene of a job, letting the attack loose, and noting what came of it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mocosfl_mpi.attacks.attack import Attack, Effort, Guess, Kind
+from mocosfl_mpi.attacks.jobs import ADAPTIVE, NAIVE, Job
+from mocosfl_mpi.attacks.pictures import png
+from mocosfl_mpi.attacks.registry import ATTACKS
+from mocosfl_mpi.attacks.scenes import Reconstruction, Scene
+from mocosfl_mpi.attacks.victim import Victim
+from mocosfl_mpi.attacks.view import TITLES, Guard, View, unguarded
+from mocosfl_mpi.codecs import Full, codec, of_samples
+from mocosfl_mpi.errors import BadInput
+from mocosfl_mpi.record.attacks import Outcome
+
+WORDS = {
+    "smashed": "no smashed data travel in this method",
+    "keys": "no smashed keys travel in this method",
+    "trunk": "this method has no main server",
+    "weights": "no client model is there to be seen",
+}
+"""Why a view lacks what an attack needs, by sight."""
+
+
+def guard_of(victim: Victim) -> Guard | None:
+    """What clients of the run do to smashed data before they leave; None for nothing."""
+    settings = victim.config.communication
+    coding = codec(settings.smashed, settings.topk)
+    if isinstance(coding, Full):
+        return None
+
+    def coded(smashed: torch.Tensor, generator: torch.Generator) -> torch.Tensor:  # noqa: ARG001
+        return of_samples(coding, smashed)
+
+    return coded
+
+
+def _reconstruction(victim: Victim, job: Job, guard: Guard) -> Scene:
+    return Reconstruction(
+        victim, job.adversary, job.client, job.images, seed=job.seed, guard=guard, adaptive=job.adaptive != NAIVE
+    )
+
+
+SCENES: dict[Kind, Callable[[Victim, Job, Guard], Scene]] = {"reconstruction": _reconstruction}
+"""By the kind of attack that is set in them."""
+
+
+@dataclass(eq=False)
+class Stage:
+    """A run under attack, and the control: its networks as they were before the first step."""
+
+    victim: Victim
+
+    @classmethod
+    def of(cls, run: Path, data_dir: Path | None) -> Stage:
+        """Raises what ``Victim`` does."""
+        return cls(Victim(run, data_dir))
+
+    @cached_property
+    def control(self) -> Victim:
+        """The untrained victim."""
+        return self.victim.control()
+
+    @cached_property
+    def guard(self) -> Guard | None:
+        """What clients do to smashed data before they leave."""
+        return guard_of(self.victim)
+
+    @cached_property
+    def state(self) -> str:
+        """Hash of the attacked checkpoint's files."""
+        files = {name: part.sha256 for name, part in self.victim.saved.manifest.files.items()}
+        return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+
+    def check(self, job: Job) -> None:
+        """Refuse a client that the run has not (BadInput)."""
+        count = self.victim.config.client.count
+        if not 0 <= job.client < count:
+            raise BadInput(f"--client {job.client}: the run has {count} clients; choose 0 to {count - 1}")
+
+    def perform(self, job: Job) -> dict[str, Any]:
+        """What came of one job, ready for JSON: seconds, and scores, or the reason why it cannot be mounted."""
+        attack, victim = ATTACKS[job.attack], self.victim if job.trained else self.control
+        torch.manual_seed(job.seed)  # no attack should draw from it; one that did would depend on its neighbours
+        start = time.perf_counter()
+        try:
+            scene = SCENES[attack.kind](victim, job, self.guard or unguarded)
+            reason = _lacking(attack, scene.view)
+            if reason:
+                return {"seconds": time.perf_counter() - start, "reason": reason}
+            guess = attack.run(scene.view, job.seed, Effort(job.effort))
+            scores, floors = scene.score(guess), scene.floors()
+        except BadInput as error:
+            return {"seconds": time.perf_counter() - start, "reason": str(error)}
+        seconds = time.perf_counter() - start
+        return {
+            "seconds": seconds,
+            "scores": scores,
+            "floors": floors,
+            "notes": {name: float(value) for name, value in guess.notes.items()},
+            "picture": self._picture(job, scene, guess),
+        }
+
+    def outcome(self, job: Job, found: dict[str, Any], picture: str) -> Outcome:
+        """The row of a job that was done; ``picture``: the file of its samples."""
+        notes = dict(found.get("notes", {}))
+        return Outcome(
+            key=job.key(self.state),
+            state=self.state,
+            steps=self.victim.saved.manifest.steps,
+            trained=job.trained,
+            attack=job.attack,
+            kind=ATTACKS[job.attack].kind,
+            adversary=job.adversary,
+            adaptive=job.adaptive,
+            protocol=job.protocol,
+            client=job.client,
+            images=job.images,
+            effort=job.effort,
+            seed=job.seed,
+            seconds=found["seconds"],
+            macs=notes.pop("macs", math.nan),
+            reason=found.get("reason", ""),
+            notes=notes,
+            picture=picture,
+            scores=found.get("scores", {}),
+            floors=found.get("floors", {}),
+        )
+
+    def _picture(self, job: Job, scene: Scene, guess: Guess) -> str | None:
+        """Samples of a reconstruction as a PNG in base64."""
+        truth = getattr(scene, "truth", None)
+        if not isinstance(truth, torch.Tensor) or truth.shape != guess.values.shape:
+            return None
+        knows = {ADAPTIVE: ", knows the defence", NAIVE: ", does not know the defence"}.get(job.adaptive, "")
+        state = "trained" if job.trained else "untrained control"
+        title = f"{job.attack} by {TITLES[job.adversary]}{knows}; {state}; client {job.client}; seed {job.seed}"
+        return base64.b64encode(png(truth, guess.values, title)).decode()
+
+
+def _lacking(attack: Attack, view: View) -> str:
+    """Why the view of an adversary lacks what the attack needs in this run; empty = it lacks nothing."""
+    lacking = [sight for sight in sorted(attack.needs) if sight in WORDS and getattr(view, sight) is None]
+    return "; ".join(WORDS[sight] for sight in lacking)

@@ -1,0 +1,109 @@
+"""The one table of what attacks on a run record; writer, reader, documentation, commands and tests derive from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from mocosfl_mpi.record.schema import COMMITTED, Dimension, Entry, Form
+
+SCHEMA: Final = "mocosfl-attacks"
+SCHEMA_VERSION: Final = "1.0"
+FILE_NAME: Final = "attacks.h5"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number that says how much was learnt."""
+
+    title: str
+    units: str
+    more: int
+    """1: more of it = more was learnt; -1: less of it; 0: it says nothing of that."""
+    long_name: str
+    digits: int = 3
+
+
+METRICS: Final[dict[str, Metric]] = {
+    "mse": Metric("MSE", "1", -1, "mean squared error of pixels in [0, 1], mean over images", 4),
+    "psnr": Metric("PSNR", "dB", 1, "peak signal-to-noise ratio, mean over images", 2),
+    "ssim": Metric("SSIM", "1", 1, "structural similarity without padding, mean over images"),
+}
+"""By the name under which scenes return it."""
+
+FLOORS: Final[dict[str, str]] = {
+    "constant_mean": "one mean colour for every image, that of the adversary's own images",
+    "own_mean": "each image's own mean colour, given by an oracle that knows no structure",
+}
+"""Guessers who see nothing of what was sent, by name."""
+
+DIMENSIONS: Final = {
+    dimension.name: dimension
+    for dimension in (
+        Dimension("job", "number", "one attack by one adversary with one seed, in the order of their ends",
+                  growing=True),
+        Dimension("metric", "text", "how much was learnt", tuple(METRICS)),
+        Dimension("floor", "text", "guesser who sees nothing of what was sent", tuple(FLOORS)),
+        Dimension("series", "text", "dimension along which rows are appended", ("job",)),
+    )
+}  # fmt: skip
+
+ENTRIES: Final = {
+    entry.name: entry
+    for entry in (
+        Entry("jobs/key", ("job",), "sha256", "1", "hash of everything that decides the job's numbers"),
+        Entry("jobs/state", ("job",), "sha256", "1", "hash of the attacked checkpoint's files"),
+        Entry("jobs/steps", ("job",), "int64", "1", "training steps completed at that checkpoint"),
+        Entry("jobs/trained", ("job",), "uint8", "1",
+              "1 = the checkpoint's networks, 0 = the control: those before the first step"),
+        Entry("jobs/attack", ("job",), "text", "1", "name of the attack", width=40),
+        Entry("jobs/kind", ("job",), "text", "1", "what it tries to learn", width=40),
+        Entry("jobs/adversary", ("job",), "text", "1", "who attacks", width=40),
+        Entry("jobs/adaptive", ("job",), "int64", "1",
+              "1 = the adversary knows the defence, 0 = it does not, -1 = there is none"),
+        Entry("jobs/protocol", ("job",), "text", "1", "`ours`, or `published` for the papers' protocol", width=40),
+        Entry("jobs/client", ("job",), "int64", "1", "number of the attacked client"),
+        Entry("jobs/images", ("job",), "int64", "1", "images of the victim's that are asked for, at most"),
+        Entry("jobs/effort", ("job",), "float64", "1", "effort over that of the attack's own settings"),
+        Entry("jobs/seed", ("job",), "int64", "1", "seed of the scene and of the attack"),
+        Entry("jobs/seconds", ("job",), "float64", "s", "wall time of the attack, measured"),
+        Entry("jobs/macs", ("job",), "float64", "mac", "what the attack computed, where it counts that"),
+        Entry("jobs/reason", ("job",), "text", "1", "why it cannot be mounted here; empty = it was", width=600),
+        Entry("jobs/notes", ("job",), "text", "1", "JSON object of the attack's own numbers", width=2000),
+        Entry("jobs/picture", ("job",), "text", "1", "file of sample pictures below `attacks/`; empty = none",
+              width=200),
+        Entry("scores/value", ("job", "metric"), "float64", "1",
+              "how much was learnt, in the metric's own unit; NaN where the metric does not apply"),
+        Entry("scores/floor", ("job", "floor", "metric"), "float64", "1",
+              "the same of a guesser who sees nothing of what was sent"),
+        Entry(COMMITTED, ("series",), "int64", "1", "whole rows in the file; ignore later ones", "fixed"),
+    )
+}  # fmt: skip
+
+ATTRIBUTES: Final[dict[str, tuple[type[str] | type[int], str]]] = {
+    "schema": (str, f"always `{SCHEMA}`"),
+    "schema_version": (str, "major.minor; a reader accepts its own major version"),
+    "software": (str, "always `mocosfl_mpi`"),
+    "software_version": (str, "version of this package"),
+    "versions": (str, "JSON object: Python, libraries and MPI library"),
+    "date": (str, "when the latest command began, ISO 8601 with time zone; so are the next five about it"),
+    "host": (str, "machine of rank 0"),
+    "ranks": (int, "MPI ranks"),
+    "launcher": (str, "what started the ranks"),
+    "command": (str, "command line"),
+    "threads": (int, "torch threads of each rank"),
+    "config": (str, "configuration of the attacked run, canonical JSON"),
+    "config_hash": (str, "sha256 of `config`"),
+}
+
+ATTACKS: Final = Form(
+    SCHEMA,
+    SCHEMA_VERSION,
+    FILE_NAME,
+    "file of attacks",
+    "Attacks recorded before are safe; free some space and give the same command again: it does what is missing",
+    DIMENSIONS,
+    ENTRIES,
+    ATTRIBUTES,
+    {"config": dict, "versions": dict},
+)
