@@ -1,0 +1,1 @@
+"""What smashed data give away of images, and what clients do against it."""
