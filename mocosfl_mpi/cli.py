@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from mocosfl_mpi import __version__
 from mocosfl_mpi.comm.environment import LAST_WORDS, launcher
 from mocosfl_mpi.commands import (
+    attack,
     diff,
     doctor,
     download,
@@ -26,7 +27,7 @@ from mocosfl_mpi.commands import (
 )
 from mocosfl_mpi.errors import BadInput, RunFailed
 
-COMMANDS = (run, plan, slurm, grid, presets, inspect, retime, diff, recover, partition, doctor, download)
+COMMANDS = (run, plan, slurm, grid, presets, inspect, attack, retime, diff, recover, partition, doctor, download)
 """In the order of ``mocosfl --help``."""
 
 

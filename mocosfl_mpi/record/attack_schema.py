@@ -31,11 +31,25 @@ METRICS: Final[dict[str, Metric]] = {
 }
 """By the name under which scenes return it."""
 
-FLOORS: Final[dict[str, str]] = {
-    "constant_mean": "one mean colour for every image, that of the adversary's own images",
-    "own_mean": "each image's own mean colour, given by an oracle that knows no structure",
+PRINCIPAL: Final[dict[str, str]] = {"reconstruction": "ssim"}
+"""By kind of attack, the metric by which attacks are compared."""
+
+
+@dataclass(frozen=True)
+class Floor:
+    """A guesser to compare with."""
+
+    title: str
+    long_name: str
+    blind: bool = True
+    """It sees nothing of what was sent and is told nothing; False: a reference that has been told something."""
+
+
+FLOORS: Final[dict[str, Floor]] = {
+    "constant_mean": Floor("mean colour", "one mean colour for every image, that of the adversary's own images"),
+    "own_mean": Floor("own mean colour", "each image's own mean colour, told by an oracle that knows no structure", False),
 }
-"""Guessers who see nothing of what was sent, by name."""
+"""By the name under which scenes return them."""
 
 DIMENSIONS: Final = {
     dimension.name: dimension
@@ -43,7 +57,7 @@ DIMENSIONS: Final = {
         Dimension("job", "number", "one attack by one adversary with one seed, in the order of their ends",
                   growing=True),
         Dimension("metric", "text", "how much was learnt", tuple(METRICS)),
-        Dimension("floor", "text", "guesser who sees nothing of what was sent", tuple(FLOORS)),
+        Dimension("floor", "text", "guesser to compare with, who has seen nothing of what was sent", tuple(FLOORS)),
         Dimension("series", "text", "dimension along which rows are appended", ("job",)),
     )
 }  # fmt: skip
@@ -75,7 +89,7 @@ ENTRIES: Final = {
         Entry("scores/value", ("job", "metric"), "float64", "1",
               "how much was learnt, in the metric's own unit; NaN where the metric does not apply"),
         Entry("scores/floor", ("job", "floor", "metric"), "float64", "1",
-              "the same of a guesser who sees nothing of what was sent"),
+              "the same of a guesser to compare with"),
         Entry(COMMITTED, ("series",), "int64", "1", "whole rows in the file; ignore later ones", "fixed"),
     )
 }  # fmt: skip
