@@ -12,6 +12,7 @@ from mocosfl_mpi import __version__
 from mocosfl_mpi.comm.environment import LAST_WORDS, launcher
 from mocosfl_mpi.commands import (
     attack,
+    audit,
     diff,
     doctor,
     download,
@@ -27,7 +28,7 @@ from mocosfl_mpi.commands import (
 )
 from mocosfl_mpi.errors import BadInput, RunFailed
 
-COMMANDS = (run, plan, slurm, grid, presets, inspect, attack, retime, diff, recover, partition, doctor, download)
+COMMANDS = (run, plan, slurm, grid, presets, inspect, attack, audit, retime, diff, recover, partition, doctor, download)
 """In the order of ``mocosfl --help``."""
 
 

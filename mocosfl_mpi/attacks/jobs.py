@@ -16,6 +16,8 @@ from mocosfl_mpi.attacks.view import SEES, TITLES, Role
 from mocosfl_mpi.errors import BadInput
 
 ALL = "all"
+WEAKEST = "weakest"
+"""Of adversaries: each attack once, by the one that sees least of those who can mount it. The others can do the same."""
 Protocol = Literal["ours", "published"]
 UNDEFENDED, NAIVE, ADAPTIVE = -1, 0, 1
 
@@ -25,7 +27,7 @@ class Orders:
     """What a person asks for."""
 
     attacks: tuple[str, ...] = (ALL,)
-    adversaries: tuple[str, ...] = (ALL,)
+    adversaries: tuple[str, ...] = (WEAKEST,)
     seeds: int = 3
     effort: float = 1.0
     images: int = 128
@@ -66,28 +68,43 @@ class Job:
 
 def check(orders: Orders, known: Mapping[str, Attack]) -> None:
     """Refuse what no run could have (BadInput): names that do not exist, adversaries that cannot mount any attack."""
-    attacks, roles = chosen(orders.attacks, known, "attack"), chosen(orders.adversaries, SEES, "adversary")
+    attacks, roles = chosen(orders.attacks, known, "attack"), roles_of(orders)
+    if not attacks:
+        raise BadInput(f"--attacks names none; choose from {', '.join(known)}, or {ALL}")
+    if not roles:
+        raise BadInput(f"--adversary names none; choose from {', '.join(SEES)}, {WEAKEST} or {ALL}")
     if orders.seeds < 1:
         raise BadInput(f"--seeds {orders.seeds}: at least one is needed; three tell a spread")
     if not (math.isfinite(orders.effort) and orders.effort > 0):
         raise BadInput(f"--effort {orders.effort}: expected a number above 0; 1 is each attack's own setting")
     if orders.images < 1:
         raise BadInput(f"--images {orders.images}: at least one is needed")
+    if orders.adversaries in ((ALL,), (WEAKEST,)):
+        return
     for role in roles:
-        if orders.adversaries != (ALL,) and not any(role in adversaries(known[name]) for name in attacks):
+        if not any(role in adversaries(known[name]) for name in attacks):
             raise BadInput(f"--adversary {role}: {_cannot(role, [known[name] for name in attacks])}")
     for name in attacks:
         if orders.attacks != (ALL,) and not set(adversaries(known[name])) & set(roles):
-            can = ", ".join(adversaries(known[name]))
-            raise BadInput(f"--attacks {name}: {', '.join(roles)} cannot mount it; these can: {can}")
+            raise BadInput(f"--attacks {name}: {_cannot(roles[0], [known[name]])}")
 
 
-def _cannot(role: str, attacks: Sequence[Attack]) -> str:
-    lacks = sorted(attacks[0].needs - SEES[role])  # type: ignore[index]
+def _cannot(role: Role, attacks: Sequence[Attack]) -> str:
     if len(attacks) > 1:
-        return f"{TITLES[role]} can mount none of these attacks"  # type: ignore[index]
-    can = ", ".join(adversaries(attacks[0]))
-    return f"{TITLES[role]} cannot mount {attacks[0].name}, for it does not see {', '.join(lacks)}; these can: {can}"  # type: ignore[index]
+        return f"{TITLES[role]} can mount none of these attacks: {', '.join(attack.name for attack in attacks)}"
+    lacks, can = sorted(attacks[0].needs - SEES[role]), ", ".join(adversaries(attacks[0]))
+    return f"{TITLES[role]} does not see {', '.join(lacks)} and cannot mount {attacks[0].name}; these can: {can}"
+
+
+def roles_of(orders: Orders) -> list[Role]:
+    """Who may attack."""
+    names = (ALL,) if orders.adversaries == (WEAKEST,) else orders.adversaries
+    return [role for role in SEES if role in chosen(names, SEES, "adversary")]
+
+
+def weakest(attack: Attack) -> Role:
+    """Who sees least of those that can mount it."""
+    return min(adversaries(attack), key=lambda role: len(SEES[role]))
 
 
 def chosen(names: Sequence[str], known: Collection[str], what: str) -> list[str]:
@@ -105,12 +122,12 @@ def chosen(names: Sequence[str], known: Collection[str], what: str) -> list[str]
 def plan(orders: Orders, known: Mapping[str, Attack], *, defended: bool) -> list[Job]:
     """All jobs, those of one seed together: a list cut short has whole tables."""
     knowing = [NAIVE] * orders.naive + [ADAPTIVE] * orders.adaptive if defended else [UNDEFENDED]
-    roles = chosen(orders.adversaries, SEES, "adversary")
+    roles = roles_of(orders)
     states = [True] * orders.trained + [False] * orders.control
     return [
         Job(name, role, seed, adaptive, trained, orders.client, orders.images, orders.effort, orders.protocol)
         for seed, trained, name in product(range(orders.seeds), states, chosen(orders.attacks, known, "attack"))
-        for role in adversaries(known[name])
+        for role in ([weakest(known[name])] if orders.adversaries == (WEAKEST,) else adversaries(known[name]))
         if role in roles
         for adaptive in knowing
     ]

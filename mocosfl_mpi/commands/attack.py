@@ -37,7 +37,11 @@ def add(commands: Subcommands) -> None:
 
 def add_orders(command: argparse.ArgumentParser) -> None:
     """The arguments of every command that attacks."""
-    command.add_argument("--adversary", default="all", metavar="A,B", help="who attacks, or all who can (default)")
+    command.add_argument("--adversary",
+        default="weakest",
+        metavar="A,B",
+        help="who attacks; all = everybody who can; weakest (default) = each attack once, by who sees least of those",
+    )
     command.add_argument("--seeds", type=int, default=3, metavar="N", help="seeds of each attack (default: 3)")
     command.add_argument(
         "--effort", type=float, default=1.0, metavar="X", help="optimisation steps over an attack's own (default: 1)"
