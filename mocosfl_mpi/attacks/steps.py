@@ -20,11 +20,14 @@ ROWS = 250
 """Rows that pass a trunk together: its layers look at one row at a time."""
 
 
-def at_cut(victim: Victim, smashed: Tensor, beside: Tensor, negatives: Tensor | None = None) -> Tensor:
+def at_cut(
+    victim: Victim, smashed: Tensor, beside: Tensor, negatives: Tensor | None = None, head: nn.Module | None = None
+) -> Tensor:
     """Gradients at the cut ``[n, c, h, w]`` that the main server sends down, each of its row's own loss.
 
     ``beside``: smashed keys of the same shape, or labels ``[n]``; ``negatives`` ``[K, d]``: the feature memory where
-    there are keys. A server that sends the gradient of the mean sends these over the number of rows.
+    there are keys; ``head``: the classifier, where it is not the trunk's. A server that sends the gradient of the mean
+    sends these over the number of rows.
     """
     trunk, momentum = victim.trunk, victim.momentum_trunk
     assert trunk is not None
@@ -32,7 +35,8 @@ def at_cut(victim: Victim, smashed: Tensor, beside: Tensor, negatives: Tensor | 
     for part, other in zip(smashed.split(ROWS), beside.split(ROWS), strict=True):
         rows = part.detach().requires_grad_()
         if victim.config.supervised:
-            loss = F.cross_entropy(trunk(rows), other, reduction="sum")
+            logits = trunk(rows) if head is None else head(trunk(rows))
+            loss = F.cross_entropy(logits, other, reduction="sum")
         else:
             assert momentum is not None
             assert negatives is not None
@@ -64,17 +68,18 @@ def keys_of(victim: Victim, smashed: Tensor) -> Tensor:
 
 def gradients_at_cut(victim: Victim, client: Client, views: Tensor, labels: Tensor | None) -> Tensor:
     """What the server sends a client for the batch ``views`` (see ``local_gradient``), of the mean over its rows."""
+    query, key = _roles(victim, views, labels)
     with torch.no_grad():
-        query, key = _roles(victim, views, labels)
         smashed = client.online(query)
-        if labels is not None:
-            return at_cut(victim, smashed, labels) / len(smashed)
-        assert client.momentum is not None
-        memory = victim.memory()
-        assert memory is not None
-        own = memory[0 if victim.config.contrast.share_features else client.number]
-        with torch.enable_grad():
-            return at_cut(victim, smashed, client.momentum(key), own) / len(smashed)
+        keys = None if client.momentum is None else client.momentum(key)
+    if labels is not None:
+        head = client.online.head if isinstance(client.online, Ends) else None
+        return at_cut(victim, smashed, labels, head=head) / len(smashed)
+    memory = victim.memory()
+    assert keys is not None
+    assert memory is not None
+    own = memory[0 if victim.config.contrast.share_features else client.number]
+    return at_cut(victim, smashed, keys, own) / len(smashed)
 
 
 def local_gradient(

@@ -34,10 +34,13 @@ SEES: dict[Role, frozenset[Sight]] = {
     "server": frozenset({"smashed", "keys", "architecture", "trunk", "answers", "weights", "update"}),
     "malicious_server": frozenset({"smashed", "keys", "architecture", "trunk", "answers", "weights", "steering"}),
     "fed_server": frozenset({"architecture", "weights", "update"}),
-    "client": frozenset({"architecture", "weights", "received"}),
+    "client": frozenset({"architecture", "weights", "received", "answers"}),
     "encoder_holder": frozenset({"architecture", "weights", "encoder"}),
 }
-"""``server``: main server and fed server in one, as rank 0 is here and in the published code: more than either."""
+"""``server``: main server and fed server in one, as rank 0 is here and in the published code: more than either.
+
+``client`` sees ``answers`` of other clients' images where they are its own too, in pieces (split_vertical).
+"""
 
 TITLES: dict[Role, str] = {
     "wire": "an eavesdropper on the wire",
