@@ -38,7 +38,16 @@ def pixels_of(images: Images, size: int) -> Tensor:
     return evaluation_images(raw, size, *plain, torch.float32)
 
 
-def look(victim: Victim, role: Role, client: int, own: Tensor, sent: Tensor, guard: Guard, *, adaptive: bool) -> View:
+def look(
+    victim: Victim,
+    role: Role,
+    client: int,
+    own: Tensor,
+    sent: Tensor | None,
+    guard: Guard = unguarded,
+    *,
+    adaptive: bool = True,
+) -> View:
     """What ``role`` sees while ``client`` sends the pixels ``sent`` once; ``own`` are the adversary's images."""
     sees = SEES[role]
     models = victim.client(client)
@@ -47,7 +56,7 @@ def look(victim: Victim, role: Role, client: int, own: Tensor, sent: Tensor, gua
     bare = View(role, data.mean, data.std, (data.channels, victim.size, victim.size), own)
 
     def smashed(module: torch.nn.Module | None) -> Tensor | None:
-        if module is None or victim.config.whole_network:
+        if sent is None or module is None or victim.config.whole_network:
             return None  # whole networks send nothing at a cut
         with torch.no_grad():
             return guard(module(bare.normalise(sent)), generator)
@@ -55,6 +64,11 @@ def look(victim: Victim, role: Role, client: int, own: Tensor, sent: Tensor, gua
     def fresh(seed: int) -> torch.nn.Module:
         found = victim.fresh(seed).bottom
         return found.backbone if isinstance(found, Ends) else found
+
+    def encode(pixels: Tensor) -> Tensor:
+        encoder = victim.encoder(client)
+        with torch.no_grad():
+            return torch.cat([encoder(bare.normalise(part)) for part in pixels.split(250)])
 
     return View(
         role, data.mean, data.std, bare.image_shape, own,
@@ -64,6 +78,8 @@ def look(victim: Victim, role: Role, client: int, own: Tensor, sent: Tensor, gua
         weights=models.online if "weights" in sees else None,
         momentum_weights=models.momentum if "weights" in sees else None,
         trunk=victim.trunk if "trunk" in sees else None,
+        encoder=encode if "encoder" in sees else None,
+        network=victim.fresh if "encoder" in sees else None,
         guard=guard if adaptive else unguarded,
     )  # fmt: skip
 
