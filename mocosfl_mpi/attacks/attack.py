@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol
+from typing import Literal, Protocol
 
 from torch import Tensor
 
@@ -42,17 +42,26 @@ class Guess:
 class Attack(Protocol):
     """One attack. It is given a view, and never the truth."""
 
-    name: ClassVar[str]
-    kind: ClassVar[Kind]
-    needs: ClassVar[frozenset[Sight]]
-    """What its adversary must see."""
-    source: ClassVar[str]
-    """The paper that it is from, or that it is our own."""
+    @property
+    def name(self) -> str:
+        """What it is called."""
+
+    @property
+    def kind(self) -> Kind:
+        """What it learns."""
+
+    @property
+    def needs(self) -> frozenset[Sight]:
+        """What its adversary must see."""
+
+    @property
+    def source(self) -> str:
+        """The paper that it is from, or that it is our own."""
 
     def run(self, view: View, seed: int, effort: Effort) -> Guess:
         """Attack. All randomness comes from ``seed``."""
 
 
-def adversaries(attack: type[Attack] | Attack) -> list[Role]:
+def adversaries(attack: Attack) -> list[Role]:
     """Who can mount an attack."""
     return [role for role, sees in SEES.items() if attack.needs <= sees]

@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
 import torch
 from torch import Tensor
+
+from mocosfl_mpi.privacy import ssim as zero_padded
+
+Standing = Literal["at the floor", "colour", "structure"]
+"""at the floor : no better than the mean colour of images of one's own: nothing was learnt
+colour       : no better than a guesser who is told each image's mean colour
+structure    : better than both
+"""
 
 
 def mse(guess: Tensor, truth: Tensor) -> Tensor:
@@ -17,10 +29,14 @@ def psnr(guess: Tensor, truth: Tensor) -> Tensor:
 
 
 def ssim(guess: Tensor, truth: Tensor) -> Tensor:
-    """Structural similarity of each image ``[n]``, without padding (pytorch-msssim; Wang et al. 2004)."""
+    """Structural similarity of each image ``[n]``, without padding (pytorch-msssim; Wang et al. 2004).
+
+    Images of less than 11 pixels a side have the largest odd window that fits.
+    """
     from pytorch_msssim import ssim as library
 
-    return library(guess, truth, data_range=1.0, size_average=False)  # type: ignore[no-any-return]
+    window = min(11, (min(truth.shape[2:]) - 1) // 2 * 2 + 1)
+    return library(guess, truth, data_range=1.0, size_average=False, win_size=window)  # type: ignore[no-any-return]
 
 
 def constant_mean(own: Tensor, count: int) -> Tensor:
@@ -33,12 +49,51 @@ def own_mean(truth: Tensor) -> Tensor:
     return truth.mean(dim=(2, 3), keepdim=True).expand_as(truth)
 
 
+def floors(own: Tensor, truth: Tensor) -> dict[str, dict[str, float]]:
+    """Constant mean colour (sees nothing), and each image's own mean colour (an oracle without structure)."""
+    return {
+        "constant_mean": score(constant_mean(own, len(truth)), truth),
+        "own_mean": score(own_mean(truth), truth),
+    }
+
+
 @torch.no_grad()
 def score(guess: Tensor, truth: Tensor) -> dict[str, float]:
-    """Means over images of MSE, PSNR and SSIM."""
+    """Means over images of MSE, PSNR and SSIM, and what a mean hides.
+
+    ``psnr_of_mean_mse`` is never above ``psnr``, the mean of the images' own; ``mse_worst_decile`` is what the tenth of
+    the images that is rebuilt best has at most; ``ssim_published`` is on the papers' scale, zero-padded.
+    """
     guess = guess.clamp(0.0, 1.0)
+    errors = mse(guess, truth)
     return {
-        "mse": float(mse(guess, truth).mean()),
+        "mse": float(errors.mean()),
+        "mse_worst_decile": float(errors.quantile(0.1)),
         "psnr": float(psnr(guess, truth).mean()),
+        "psnr_of_mean_mse": float(-10.0 * errors.mean().clamp(min=1e-10).log10()),
         "ssim": float(ssim(guess, truth).mean()),
+        "ssim_published": float(zero_padded.ssim(guess, truth).mean()),
     }
+
+
+def standing(errors: Sequence[float], floors: Mapping[str, Mapping[str, float]]) -> Standing:
+    """Whether an attack has learnt anything, from its MSE with each of several seeds and its scene's floors.
+
+    A floor counts as left behind when the mean over seeds is below it by more than their standard deviation. With one
+    seed there is none, and the answer is worth little.
+    """
+    spread = statistics.stdev(errors) if len(errors) > 1 else 0.0
+    reached = statistics.fmean(errors) + spread
+    if reached >= floors["constant_mean"]["mse"]:
+        return "at the floor"
+    return "colour" if reached >= floors["own_mean"]["mse"] else "structure"
+
+
+def best(errors: Mapping[str, Sequence[float]], floor: float) -> tuple[str, float]:
+    """The strongest attack and its MSE, a mean over seeds, out of each attack's; never worse than ``floor``.
+
+    An attack above the floor has fitted its own images too well; whoever mounts it can say the mean colour instead.
+    """
+    means = {name: statistics.fmean(values) for name, values in errors.items()}
+    name = min(means, key=lambda found: means[found])
+    return (name, means[name]) if means[name] < floor else ("constant_mean", floor)

@@ -9,21 +9,36 @@ from mocosfl_mpi.attacks.inference.gradients import Direction, Norm
 from mocosfl_mpi.attacks.inference.inversion import DLG, InvertingGradients
 from mocosfl_mpi.attacks.inference.linkage import Closest
 from mocosfl_mpi.attacks.inference.probing import Returned
+from mocosfl_mpi.attacks.reconstruction.decoder import Decoder
+from mocosfl_mpi.attacks.reconstruction.hijacking import Hijacking
+from mocosfl_mpi.attacks.reconstruction.optimisation import WhiteBox
 from mocosfl_mpi.attacks.reconstruction.ridge import Ridge
+from mocosfl_mpi.attacks.reconstruction.unsplit import UnSplit
 
-ATTACKS: dict[str, Attack] = {
-    attack.name: attack
-    for attack in (
-        Ridge(),
-        Closest(),
-        Threshold(),
-        Vector(),
-        Rows(),
-        RowsBehindTrunk(),
-        Norm(),
-        Direction(),
-        DLG(),
-        InvertingGradients(),
-        Returned(),
-    )
-}
+RECONSTRUCTION: tuple[Attack, ...] = (
+    Ridge(),
+    Decoder("conv", 0, 16),
+    Decoder("res", 0, 16),
+    Decoder("res", 2, 32),
+    Decoder("res", 4, 64),
+    Decoder("res", 1, None),
+    WhiteBox(),
+    UnSplit(),
+    Hijacking(),
+)
+"""Of decoders, the four that ResSFL takes the worst case of, and one of equal cost at every cut."""
+
+INFERENCE: tuple[Attack, ...] = (
+    Closest(),
+    Threshold(),
+    Vector(),
+    Rows(),
+    RowsBehindTrunk(),
+    Norm(),
+    Direction(),
+    DLG(),
+    InvertingGradients(),
+    Returned(),
+)
+
+ATTACKS: dict[str, Attack] = {attack.name: attack for attack in (*RECONSTRUCTION, *INFERENCE)}

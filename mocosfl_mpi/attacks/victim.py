@@ -96,6 +96,10 @@ class Victim:
             self.config, self.source.data.channels, self.size, self.source.data.class_count, streams, torch.float32
         )
 
+    def architecture(self, seed: int) -> nn.Module:
+        """The client's first layers with fresh weights, which are never those that a run of the same seed began with."""
+        return self.fresh(self.streams.torch_seed("stranger", seed)).first
+
     @property
     def size(self) -> int:
         """Pixels per side of what clients see."""

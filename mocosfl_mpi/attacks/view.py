@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -67,6 +67,19 @@ def unguarded(smashed: Tensor, generator: torch.Generator) -> Tensor:  # noqa: A
     return smashed
 
 
+class Steering(Protocol):
+    """A client in training, as a main server has it in hand that chooses what comes down."""
+
+    def send(self) -> Tensor:
+        """The smashed data ``[b, c, h, w]`` of the client's next batch; which images they are stays with the client."""
+
+    def answer(self, gradient: Tensor) -> None:
+        """The client takes ``gradient [b, c, h, w]`` for the loss's, at what it has just sent, and makes its step."""
+
+    def look(self) -> Tensor:
+        """What the client sends at present of the images that are to be rebuilt ``[n, c, h, w]``; no step."""
+
+
 @dataclass(frozen=True, eq=False)
 class View:
     """What one adversary has in hand. None = it does not see that.
@@ -114,6 +127,7 @@ class View:
     """The gradient that views in pixels ``[u, C, H, W]`` would have given; differentiable."""
     unknowns: int = 0
     """``u``: how many views an update is of."""
+    steering: Steering | None = None
     guard: Guard = field(default=unguarded)
     """The defence as the adversary knows it: ``unguarded`` for one that does not know (naive)."""
 

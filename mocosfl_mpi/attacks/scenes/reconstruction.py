@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -14,7 +15,6 @@ from mocosfl_mpi.attacks.attack import Guess
 from mocosfl_mpi.attacks.victim import Victim
 from mocosfl_mpi.attacks.view import SEES, Guard, Role, View, unguarded
 from mocosfl_mpi.data.images import Images
-from mocosfl_mpi.split.cut import Ends
 
 
 class Scene(Protocol):
@@ -36,6 +36,15 @@ def pixels_of(images: Images, size: int) -> Tensor:
     raw = torch.from_numpy(images.pixels)
     plain = (0.0,) * raw.shape[1], (1.0,) * raw.shape[1]
     return evaluation_images(raw, size, *plain, torch.float32)
+
+
+def drawn(victim: Victim, client: int, own: int, seed: int) -> tuple[npt.NDArray[np.int64], Tensor]:
+    """A client's training images in a random order, and pixels of ``own`` test images for the adversary."""
+    draw = victim.streams.generator("attack", seed)
+    chosen = draw.permutation(victim.source.parts[client])
+    test = victim.source.data.test
+    others = np.sort(draw.permutation(len(test))[:own])
+    return chosen, pixels_of(test.take(others), victim.size)
 
 
 def look(
@@ -61,10 +70,6 @@ def look(
         with torch.no_grad():
             return guard(module(bare.normalise(sent)), generator)
 
-    def fresh(seed: int) -> torch.nn.Module:
-        found = victim.fresh(seed).bottom
-        return found.backbone if isinstance(found, Ends) else found
-
     def encode(pixels: Tensor) -> Tensor:
         encoder = victim.encoder(client)
         with torch.no_grad():
@@ -74,7 +79,7 @@ def look(
         role, data.mean, data.std, bare.image_shape, own,
         smashed=smashed(models.online) if "smashed" in sees else None,
         keys=smashed(models.momentum) if "keys" in sees else None,
-        architecture=fresh if "architecture" in sees else None,
+        architecture=victim.architecture if "architecture" in sees else None,
         weights=models.online if "weights" in sees else None,
         momentum_weights=models.momentum if "weights" in sees else None,
         trunk=victim.trunk if "trunk" in sees else None,
@@ -101,13 +106,8 @@ class Reconstruction:
     adaptive: bool = True
 
     def __post_init__(self) -> None:
-        draw = self.victim.streams.generator("attack", self.seed)
-        train, test = self.victim.source.train, self.victim.source.data.test
-        mine = self.victim.source.parts[self.client]
-        chosen = draw.permutation(mine)[: self.count]
-        others = np.sort(draw.permutation(len(test))[: self.own])
-        self.truth = pixels_of(train.take(chosen), self.victim.size)
-        public = pixels_of(test.take(others), self.victim.size)
+        chosen, public = drawn(self.victim, self.client, self.own, self.seed)
+        self.truth = pixels_of(self.victim.source.train.take(chosen[: self.count]), self.victim.size)
         self.view = look(self.victim, self.role, self.client, public, self.truth, self.guard, adaptive=self.adaptive)
 
     def score(self, guess: Guess) -> dict[str, float]:
@@ -116,7 +116,4 @@ class Reconstruction:
 
     def floors(self) -> dict[str, dict[str, float]]:
         """Constant mean colour (sees nothing), and each image's own mean colour (an oracle without structure)."""
-        return {
-            "constant_mean": metrics.score(metrics.constant_mean(self.view.own, len(self.truth)), self.truth),
-            "own_mean": metrics.score(metrics.own_mean(self.truth), self.truth),
-        }
+        return metrics.floors(self.view.own, self.truth)

@@ -1,0 +1,96 @@
+"""Feature-space hijacking: a main server that teaches a client to send what it can decode."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mocosfl_mpi.attacks.attack import Effort, Guess, Kind
+from mocosfl_mpi.attacks.view import Sight, View
+from mocosfl_mpi.privacy.decoders import decoder
+from mocosfl_mpi.split.layers import seeded
+
+ITERATIONS = 10_000
+PENALTY = 500.0
+"""Weight of the critic's gradient penalty."""
+MOST_PILOT, MOST_CRITIC = 1e-3, 1e-3
+PILOT, CRITIC = 1e-5, 1e-4
+"""Learning rates of 10,000 iterations; in fewer they are larger by as much, up to the limits above."""
+CRITIC_WIDTH = 64
+DECODER = "conv_normN0C32"
+
+
+class Hijacking:
+    """FSHA: a critic drives the client's smashed data to look like a pilot's, whose inverse the attacker trains.
+
+    Frozen clients cannot be hijacked: what they send stays what it was, and the inverse was not trained on that.
+    """
+
+    name: ClassVar[str] = "fsha"
+    kind: ClassVar[Kind] = "reconstruction"
+    needs: ClassVar[frozenset[Sight]] = frozenset({"architecture", "steering"})
+    source: ClassVar[str] = (
+        "Pasquini, Ateniese & Bernaschi, Unleashing the Tiger: Inference Attacks on Split Learning, CCS 2021"
+    )
+
+    def run(self, view: View, seed: int, effort: Effort) -> Guess:
+        """Pixels of the images that the client is watched with, after its training was hijacked."""
+        assert view.steering is not None
+        assert view.architecture is not None
+        generator = torch.Generator().manual_seed(seed)
+        steps = effort.steps(ITERATIONS)
+        faster = ITERATIONS / steps
+        shape = tuple(view.steering.look().shape[1:])
+        with seeded(seed):
+            pilot = view.architecture(seed)
+            inverse = decoder(DECODER, shape, view.image_shape, "group")
+            judge = critic(shape)
+        pair = torch.optim.Adam([*pilot.parameters(), *inverse.parameters()], min(PILOT * faster, MOST_PILOT))
+        judging = torch.optim.Adam(judge.parameters(), min(CRITIC * faster, MOST_CRITIC))
+        error = torch.tensor(torch.nan)
+        for _ in range(steps):
+            private = view.steering.send()
+            own = view.own[torch.randint(len(view.own), (len(private),), generator=generator)]
+            view.steering.answer(steered(judge, private))
+            public = view.guard(pilot(view.normalise(own)), generator)
+            error = F.mse_loss(inverse(public), own)
+            pair.zero_grad()
+            error.backward()
+            pair.step()
+            public = public.detach()
+            loss = judge(private).mean() - judge(public).mean() + PENALTY * slope(judge, private, public, generator)
+            judging.zero_grad()
+            loss.backward()
+            judging.step()
+        with torch.no_grad():
+            guess = inverse.eval()(view.steering.look())
+        return Guess(guess, {"own_mse": error.item()})
+
+
+def steered(judge: nn.Module, private: Tensor) -> Tensor:
+    """The gradient that leads a client's smashed data to where the critic takes them for the pilot's."""
+    at = private.detach().requires_grad_()
+    gradient: Tensor = torch.autograd.grad(-judge(at).mean(), at)[0]
+    return gradient
+
+
+def slope(judge: nn.Module, private: Tensor, public: Tensor, generator: torch.Generator) -> Tensor:
+    """Gradient penalty of a Wasserstein critic (Gulrajani et al. 2017), between what is told apart."""
+    share = torch.rand(len(private), 1, 1, 1, generator=generator)
+    between = (private + share * (public - private)).requires_grad_()
+    (gradient,) = torch.autograd.grad(judge(between).sum(), between, create_graph=True)
+    return (gradient.flatten(1).norm(dim=1) - 1.0).square().mean()
+
+
+def critic(smashed_shape: tuple[int, ...]) -> nn.Sequential:
+    """Three convolutions and a linear layer: maps ``[n, *smashed_shape]`` to a number each ``[n, 1]``."""
+    channels, height, width = smashed_shape
+    layers: list[nn.Module] = []
+    for _ in range(3):
+        stride = 2 if min(height, width) > 4 else 1
+        layers += [nn.Conv2d(channels, CRITIC_WIDTH, 3, stride, padding=1), nn.LeakyReLU(0.2)]
+        channels, height, width = CRITIC_WIDTH, -(-height // stride), -(-width // stride)
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels * height * width, 1))
