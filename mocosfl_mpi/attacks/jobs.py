@@ -11,13 +11,19 @@ from dataclasses import asdict, dataclass
 from itertools import product
 from typing import Literal
 
-from mocosfl_mpi.attacks.attack import Attack, adversaries
+from mocosfl_mpi.attacks.attack import Attack, Kind, adversaries
 from mocosfl_mpi.attacks.view import SEES, TITLES, Role
 from mocosfl_mpi.errors import BadInput
 
 ALL = "all"
 WEAKEST = "weakest"
 """Of adversaries: each attack once, by the one that sees least of those who can mount it. The others can do the same."""
+BY_ROLE: frozenset[Kind] = frozenset({"labels", "inversion"})
+"""Kinds of attack whose scene depends on who looks: nobody's result stands for another's."""
+STANDARD = "standard"
+"""Of attacks: those of every kind that a single core does in minutes."""
+COSTLY = frozenset({"decoder_res_n0c16", "decoder_res_n2c32", "decoder_res_n4c64", "unsplit", "fsha", "dlg"})
+"""Attacks that are not among them."""
 Protocol = Literal["ours", "published"]
 UNDEFENDED, NAIVE, ADAPTIVE = -1, 0, 1
 
@@ -68,9 +74,9 @@ class Job:
 
 def check(orders: Orders, known: Mapping[str, Attack]) -> None:
     """Refuse what no run could have (BadInput): names that do not exist, adversaries that cannot mount any attack."""
-    attacks, roles = chosen(orders.attacks, known, "attack"), roles_of(orders)
+    attacks, roles = attacks_of(orders, known), roles_of(orders)
     if not attacks:
-        raise BadInput(f"--attacks names none; choose from {', '.join(known)}, or {ALL}")
+        raise BadInput(f"--attacks names none; choose from {', '.join(known)}, {STANDARD} or {ALL}")
     if not roles:
         raise BadInput(f"--adversary names none; choose from {', '.join(SEES)}, {WEAKEST} or {ALL}")
     if orders.seeds < 1:
@@ -85,7 +91,7 @@ def check(orders: Orders, known: Mapping[str, Attack]) -> None:
         if not any(role in adversaries(known[name]) for name in attacks):
             raise BadInput(f"--adversary {role}: {_cannot(role, [known[name] for name in attacks])}")
     for name in attacks:
-        if orders.attacks != (ALL,) and not set(adversaries(known[name])) & set(roles):
+        if orders.attacks not in ((ALL,), (STANDARD,)) and not set(adversaries(known[name])) & set(roles):
             raise BadInput(f"--attacks {name}: {_cannot(roles[0], [known[name]])}")
 
 
@@ -94,6 +100,13 @@ def _cannot(role: Role, attacks: Sequence[Attack]) -> str:
         return f"{TITLES[role]} can mount none of these attacks: {', '.join(attack.name for attack in attacks)}"
     lacks, can = sorted(attacks[0].needs - SEES[role]), ", ".join(adversaries(attacks[0]))
     return f"{TITLES[role]} does not see {', '.join(lacks)} and cannot mount {attacks[0].name}; these can: {can}"
+
+
+def attacks_of(orders: Orders, known: Mapping[str, Attack]) -> list[str]:
+    """Names of the attacks."""
+    if orders.attacks == (STANDARD,):
+        return [name for name in known if name not in COSTLY]
+    return chosen(orders.attacks, known, "attack")
 
 
 def roles_of(orders: Orders) -> list[Role]:
@@ -119,6 +132,18 @@ def chosen(names: Sequence[str], known: Collection[str], what: str) -> list[str]
     return [name for name in known if name in names]
 
 
+def _mounting(attack: Attack, orders: Orders) -> list[Role]:
+    """Who is to mount it."""
+    if orders.adversaries == (WEAKEST,) and attack.kind not in BY_ROLE:
+        return [weakest(attack)]
+    return adversaries(attack)
+
+
+def represents(attack: Attack, mounted_by: str, role: Role) -> bool:
+    """Whether what came of an attack ``mounted_by`` somebody is also what ``role`` would get by it."""
+    return role == mounted_by if attack.kind in BY_ROLE else role in adversaries(attack)
+
+
 def plan(orders: Orders, known: Mapping[str, Attack], *, defended: bool) -> list[Job]:
     """All jobs, those of one seed together: a list cut short has whole tables."""
     knowing = [NAIVE] * orders.naive + [ADAPTIVE] * orders.adaptive if defended else [UNDEFENDED]
@@ -126,8 +151,8 @@ def plan(orders: Orders, known: Mapping[str, Attack], *, defended: bool) -> list
     states = [True] * orders.trained + [False] * orders.control
     return [
         Job(name, role, seed, adaptive, trained, orders.client, orders.images, orders.effort, orders.protocol)
-        for seed, trained, name in product(range(orders.seeds), states, chosen(orders.attacks, known, "attack"))
-        for role in ([weakest(known[name])] if orders.adversaries == (WEAKEST,) else adversaries(known[name]))
+        for seed, trained, name in product(range(orders.seeds), states, attacks_of(orders, known))
+        for role in _mounting(known[name], orders)
         if role in roles
         for adaptive in knowing
     ]

@@ -7,7 +7,6 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,17 +14,26 @@ from typing import Any
 
 import torch
 
-from mocosfl_mpi.attacks.attack import Attack, Effort, Guess, Kind
+from mocosfl_mpi.attacks.attack import Attack, Effort, Guess, NotApplicable
 from mocosfl_mpi.attacks.jobs import ADAPTIVE, NAIVE, Job
 from mocosfl_mpi.attacks.pictures import png
 from mocosfl_mpi.attacks.registry import ATTACKS
 from mocosfl_mpi.attacks.scenes import Reconstruction, Scene
+from mocosfl_mpi.attacks.scenes.composition import Composition
+from mocosfl_mpi.attacks.scenes.inversion import Inversion
+from mocosfl_mpi.attacks.scenes.labels import Labels
+from mocosfl_mpi.attacks.scenes.linkage import Linkage
+from mocosfl_mpi.attacks.scenes.membership import Membership
+from mocosfl_mpi.attacks.scenes.probing import Probing
+from mocosfl_mpi.attacks.steered import Steered
 from mocosfl_mpi.attacks.victim import Victim
 from mocosfl_mpi.attacks.view import TITLES, Guard, View, unguarded
 from mocosfl_mpi.codecs import Full, codec, of_samples
 from mocosfl_mpi.errors import BadInput
 from mocosfl_mpi.record.attacks import Outcome
 
+SENT_EACH = 100
+"""Most images that each of several clients sends."""
 WORDS = {
     "smashed": "no smashed data travel in this method",
     "keys": "no smashed keys travel in this method",
@@ -48,14 +56,34 @@ def guard_of(victim: Victim) -> Guard | None:
     return coded
 
 
-def _reconstruction(victim: Victim, job: Job, guard: Guard) -> Scene:
-    return Reconstruction(
-        victim, job.adversary, job.client, job.images, seed=job.seed, guard=guard, adaptive=job.adaptive != NAIVE
-    )
+def scene_of(attack: Attack, victim: Victim, job: Job, guard: Guard) -> Scene:
+    """The scene in which an attack of its kind is set.
 
-
-SCENES: dict[Kind, Callable[[Victim, Job, Guard], Scene]] = {"reconstruction": _reconstruction}
-"""By the kind of attack that is set in them."""
+    Raises
+    ------
+    NotApplicable
+        It means nothing in this run, or to this adversary.
+    """
+    who, client, seed, adaptive = job.adversary, job.client, job.seed, job.adaptive != NAIVE
+    if victim.config.vertical and attack.kind != "labels":
+        raise NotApplicable(f"each client of {victim.config.method} has a piece of the images, and no whole one")
+    if "steering" in attack.needs:
+        return Steered(victim, client, job.images, seed=seed, guard=guard, adaptive=adaptive)
+    if attack.kind == "reconstruction":
+        return Reconstruction(victim, who, client, job.images, seed=seed, guard=guard, adaptive=adaptive)
+    if attack.kind == "linkage":
+        return Linkage(victim, who, client, sent=job.images, seed=seed, guard=guard, adaptive=adaptive)
+    if attack.kind == "composition":
+        return Composition(victim, who, images=min(job.images, SENT_EACH), seed=seed, guard=guard, adaptive=adaptive)
+    if attack.kind == "membership":
+        return Membership(victim, who, client=client, seed=seed)
+    if attack.kind == "labels":
+        return Labels(victim, who, seed=seed)
+    if attack.kind == "inversion":
+        return Inversion(victim, who, client, seed=seed)
+    if attack.kind == "probing":
+        return Probing(victim, who, client, seed=seed)
+    raise NotApplicable(f"there is no scene for attacks on {attack.kind}")
 
 
 @dataclass(eq=False)
@@ -67,7 +95,7 @@ class Stage:
     @classmethod
     def of(cls, run: Path, data_dir: Path | None) -> Stage:
         """Raises what ``Victim`` does."""
-        return cls(Victim(run, data_dir))
+        return cls(Victim(run, data_dir, pieces=True))
 
     @cached_property
     def control(self) -> Victim:
@@ -97,13 +125,13 @@ class Stage:
         torch.manual_seed(job.seed)  # no attack should draw from it; one that did would depend on its neighbours
         start = time.perf_counter()
         try:
-            scene = SCENES[attack.kind](victim, job, self.guard or unguarded)
+            scene = scene_of(attack, victim, job, self.guard or unguarded)
             reason = _lacking(attack, scene.view)
             if reason:
                 return {"seconds": time.perf_counter() - start, "reason": reason}
             guess = attack.run(scene.view, job.seed, Effort(job.effort))
             scores, floors = scene.score(guess), scene.floors()
-        except BadInput as error:
+        except NotApplicable as error:
             return {"seconds": time.perf_counter() - start, "reason": str(error)}
         seconds = time.perf_counter() - start
         return {

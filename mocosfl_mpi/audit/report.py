@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
-from mocosfl_mpi.attacks.attack import Attack, adversaries
+from mocosfl_mpi.attacks.attack import Attack
 from mocosfl_mpi.attacks.findings import KNOWS, Finding, gather, strongest, told
+from mocosfl_mpi.attacks.jobs import represents
 from mocosfl_mpi.attacks.view import SEES, TITLES, Role
 from mocosfl_mpi.audit.document import Bullets, Heading, Paragraph, Part, Picture, Table, html, markdown
 from mocosfl_mpi.audit.material import Material
@@ -68,7 +70,7 @@ def audit(
 
 def mountable(role: Role, findings: Sequence[Finding], attacks: Mapping[str, Attack]) -> list[Finding]:
     """What was found with attacks that ``role`` can mount, whoever it was that mounted them."""
-    return [finding for finding in findings if role in adversaries(attacks[finding.first.attack])]
+    return [found for found in findings if represents(attacks[found.first.attack], found.first.adversary, role)]
 
 
 def _judge(one: Requirement, material: Material, findings: Sequence[Finding], attacks: Mapping[str, Attack]) -> Verdict:
@@ -77,12 +79,12 @@ def _judge(one: Requirement, material: Material, findings: Sequence[Finding], at
         return Verdict(one, value, "these weights", value is not None and one.met(value))
     asked = [finding for finding in findings if finding.first.trained and finding.first.kind == one.kind]
     if one.adversary is not None:
-        asked = [found for found in asked if one.adversary in adversaries(attacks[found.first.attack])]
+        asked = mountable(cast(Role, one.adversary), asked, attacks)
     best = strongest(asked, one.metric)
     if best is None:
         return Verdict(one, None, "no such attack can be mounted here", met=True)
     value = best.mean(one.metric)
-    return Verdict(one, value, f"{best.first.attack} by {TITLES[best.first.adversary]}", one.met(value))  # type: ignore[index]
+    return Verdict(one, value, f"{best.first.attack} by {TITLES[cast(Role, best.first.adversary)]}", one.met(value))
 
 
 def write(directory: Path, found: Audit) -> list[Path]:
@@ -257,7 +259,7 @@ def _pictures(found: Audit) -> Iterator[Part]:
     yield Paragraph("Above: images of the client. Below: what the adversary made of what it saw. First seed.")
     for finding, one in there:
         state = "trained networks" if one.trained else "untrained networks"
-        caption = f"{_name(finding)}, {TITLES[one.adversary]}, {state}"  # type: ignore[index]
+        caption = f"{_name(finding)}, {TITLES[cast(Role, one.adversary)]}, {state}"
         yield Picture(found.pictures / one.picture, f"{PICTURES}/{one.picture}", caption)
 
 
@@ -266,7 +268,7 @@ def _not_mounted(found: Audit) -> Iterator[Part]:
     if not failed:
         return
     yield Heading(2, "What could not be mounted here")
-    rows = [[_name(finding), TITLES[finding.first.adversary], finding.reason] for finding in failed]  # type: ignore[index]
+    rows = [[_name(finding), TITLES[cast(Role, finding.first.adversary)], finding.reason] for finding in failed]
     yield Table(["attack", "by", "reason"], rows)
 
 

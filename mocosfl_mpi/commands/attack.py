@@ -27,7 +27,7 @@ def add(commands: Subcommands) -> None:
         "pictures in RUN/attacks. What is recorded there already is not done again.",
     )
     attack.add_argument("run", type=Path, metavar="RUN", help="a run's directory")
-    attack.add_argument("--attacks", default="all", metavar="A,B", help="names of attacks, or all (default)")
+    attack.add_argument("--attacks", default="standard", metavar="A,B", help="names of attacks, all, or standard (default)")
     add_orders(attack)
     state = attack.add_mutually_exclusive_group()
     state.add_argument("--trained", action="store_true", help="the checkpoint's networks only")

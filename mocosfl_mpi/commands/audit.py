@@ -27,13 +27,13 @@ def add(commands: Subcommands) -> None:
         help="a bound on the strongest attack, as reconstruction.ssim<=0.3, linkage.top1@wire<=0.1 or "
         "utility.knn_top1>=40; may be repeated",
     )
-    audit.add_argument("--attacks", default="all", metavar="A,B", help="names of attacks, or all (default)")
+    audit.add_argument("--attacks", default="standard", metavar="A,B", help="names of attacks, all, or standard (default)")
     add_orders(audit)
     audit.set_defaults(action=_run)
 
 
 def _run(options: argparse.Namespace) -> int:
-    from mocosfl_mpi.attacks.jobs import chosen
+    from mocosfl_mpi.attacks.jobs import attacks_of
     from mocosfl_mpi.attacks.registry import ATTACKS
     from mocosfl_mpi.attacks.stage import Stage
     from mocosfl_mpi.attacks.view import SEES
@@ -43,7 +43,7 @@ def _run(options: argparse.Namespace) -> int:
 
     wanted = orders(options, options.attacks)
     asked = [requirements.read(text, SEES) for text in options.require]
-    attacks = {name: ATTACKS[name] for name in chosen(wanted.attacks, ATTACKS, "attack")}
+    attacks = {name: ATTACKS[name] for name in attacks_of(wanted, ATTACKS)}
     requirements.check_measured(asked, {attack.kind for attack in attacks.values()})
 
     def afterwards(stage: Stage, outcomes: list[Outcome]) -> int:

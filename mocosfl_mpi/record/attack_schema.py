@@ -26,12 +26,31 @@ class Metric:
 
 METRICS: Final[dict[str, Metric]] = {
     "mse": Metric("MSE", "1", -1, "mean squared error of pixels in [0, 1], mean over images", 4),
+    "mse_worst_decile": Metric("MSE, worst tenth", "1", -1,
+                               "what the tenth of the images that is rebuilt best has at most", 4),
     "psnr": Metric("PSNR", "dB", 1, "peak signal-to-noise ratio, mean over images", 2),
+    "psnr_of_mean_mse": Metric("PSNR of the mean", "dB", 1, "the same of the mean MSE: never above the former", 2),
     "ssim": Metric("SSIM", "1", 1, "structural similarity without padding, mean over images"),
-}
+    "ssim_published": Metric("SSIM, published", "1", 1, "structural similarity on the papers' scale, zero-padded"),
+    "top1": Metric("first", "1", 1, "share of what was sent whose own candidate comes first"),
+    "top10": Metric("first ten", "1", 1, "share whose own candidate is among the first ten"),
+    "mrr": Metric("MRR", "1", 1, "mean of one over the own candidate's place"),
+    "auc": Metric("AUC", "1", 1, "area under the ROC curve: the chance that one inside scores above one outside"),
+    "tpr_at_1e-2": Metric("found at 1 %", "1", 1, "share found of those inside, with 1 % false alarms"),
+    "tpr_at_1e-3": Metric("found at 0.1 %", "1", 1, "share found of those inside, with 0.1 % false alarms"),
+    "top2": Metric("classes named", "1", 1, "share of each client's two most frequent classes that were named"),
+    "distance": Metric("distance", "1", -1, "total variation between the classes' true shares and those inferred"),
+    "auc_error": Metric("error of AUC", "1", 0, "standard error of the area with so many inside and outside"),
+    "smallest_fpr": Metric("smallest share", "1", 0, "smallest share of false alarms that so many outside can show", 4),
+    "positives": Metric("inside", "1", 0, "how many inside were asked about", 0),
+    "negatives": Metric("outside", "1", 0, "how many outside were asked about", 0),
+}  # fmt: skip
 """By the name under which scenes return it."""
 
-PRINCIPAL: Final[dict[str, str]] = {"reconstruction": "ssim"}
+PRINCIPAL: Final[dict[str, str]] = {
+    "reconstruction": "ssim", "inversion": "ssim", "linkage": "top1", "membership": "auc", "composition": "top2",
+    "labels": "auc", "probing": "auc",
+}  # fmt: skip
 """By kind of attack, the metric by which attacks are compared."""
 
 
@@ -47,8 +66,13 @@ class Floor:
 
 FLOORS: Final[dict[str, Floor]] = {
     "constant_mean": Floor("mean colour", "one mean colour for every image, that of the adversary's own images"),
-    "own_mean": Floor("own mean colour", "each image's own mean colour, told by an oracle that knows no structure", False),
-}
+    "own_mean": Floor("own mean colour", "each image's own mean colour, told by an oracle that knows no structure",
+                      blind=False),
+    "chance": Floor("chance", "a guesser who sees nothing"),
+    "mean_client": Floor("mean client", "the mixture of classes of all these clients together, for each of them",
+                         blind=False),
+    "raw_pixels": Floor("raw pixels", "no floor: the same attack on the pixels, as if there were no cut", blind=False),
+}  # fmt: skip
 """By the name under which scenes return them."""
 
 DIMENSIONS: Final = {
