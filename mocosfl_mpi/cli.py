@@ -21,6 +21,7 @@ from mocosfl_mpi.commands import (
     partition,
     plan,
     presets,
+    privacy_depth,
     recover,
     retime,
     run,
@@ -28,7 +29,23 @@ from mocosfl_mpi.commands import (
 )
 from mocosfl_mpi.errors import BadInput, RunFailed
 
-COMMANDS = (run, plan, slurm, grid, presets, inspect, attack, audit, retime, diff, recover, partition, doctor, download)
+COMMANDS = (
+    run,
+    plan,
+    slurm,
+    grid,
+    presets,
+    inspect,
+    attack,
+    audit,
+    privacy_depth,
+    retime,
+    diff,
+    recover,
+    partition,
+    doctor,
+    download,
+)
 """In the order of ``mocosfl --help``."""
 
 

@@ -76,7 +76,8 @@ class Finding:
 
     @property
     def standing(self) -> Standing:
-        """Whether anything was learnt: the mean over seeds is beyond the blind floor by more than the spread.
+        """Whether anything was learnt: the mean over seeds is beyond the blind floor by more than their spread, and
+        than an area's own standard error.
 
         An attack at the floor, or below it, is saturated: it tells only that this attack learns nothing here.
         """
@@ -86,7 +87,24 @@ class Finding:
         if floor is None:
             return "above the floor"
         gain = METRICS[self.principal].more * (self.mean(self.principal) - floor)
-        return "above the floor" if gain > self.spread(self.principal) else "at the floor"
+        error = self.mean("auc_error") if self.values("auc_error") else 0.0
+        return "above the floor" if gain > max(self.spread(self.principal), error) else "at the floor"
+
+    @property
+    def remark(self) -> str:
+        """The standing in words, with what is to be known of it."""
+        words = [{"at the floor": "at the floor: saturated"}.get(self.standing, self.standing)]
+        floor = self.blind("mse")
+        if (
+            self.standing == "above the floor"
+            and self.values("mse")
+            and floor is not None
+            and self.mean("mse") >= floor
+        ):
+            words.append("but its MSE is no better than the floor's")
+        if len(self.outcomes) == 1 and not self.reason:
+            words.append("one seed")
+        return ", ".join(words)
 
 
 def best_of(metric: str, values: Sequence[float]) -> float:
@@ -98,24 +116,44 @@ def gather(outcomes: Iterable[Outcome]) -> list[Finding]:
     """Seeds together, in the order in which kinds, adversaries and attacks are known."""
     groups: dict[tuple[object, ...], list[Outcome]] = {}
     for one in outcomes:
-        shared = (one.kind, one.adversary, one.attack, one.adaptive, one.trained, one.protocol, one.client, one.images, one.effort)
+        shared = (
+            one.kind,
+            one.adversary,
+            one.attack,
+            one.adaptive,
+            one.trained,
+            one.protocol,
+            one.client,
+            one.images,
+            one.effort,
+        )
         groups.setdefault(shared, []).append(one)
     kinds, roles = get_args(Kind), list(SEES)
     found = [Finding(tuple(sorted(group, key=lambda one: one.seed))) for group in groups.values()]
 
     def place(finding: Finding) -> tuple[object, ...]:
         one = finding.first
-        return (kinds.index(one.kind), not one.trained, roles.index(cast(Role, one.adversary)), one.attack, one.adaptive)
+        return (
+            kinds.index(one.kind),
+            not one.trained,
+            roles.index(cast(Role, one.adversary)),
+            one.attack,
+            one.adaptive,
+        )
 
     return sorted(found, key=place)
 
 
 def strongest(findings: Iterable[Finding], metric: str | None = None) -> Finding | None:
     """The one that learnt most of those that were mounted, by ``metric`` (None = that of their kind)."""
-    mounted = [finding for finding in findings if not finding.reason and (metric or finding.principal) in finding.metrics]
+    mounted = [
+        finding for finding in findings if not finding.reason and (metric or finding.principal) in finding.metrics
+    ]
     if not mounted:
         return None
-    return max(mounted, key=lambda found: METRICS[metric or found.principal].more * found.mean(metric or found.principal))
+    return max(
+        mounted, key=lambda found: METRICS[metric or found.principal].more * found.mean(metric or found.principal)
+    )
 
 
 def clipped_at_floor(finding: Finding, metric: str) -> float:
@@ -132,13 +170,27 @@ def told(values: Sequence[float], digits: int) -> str:
     return text if len(values) == 1 else f"{text} ± {statistics.stdev(values):.{digits}f}"
 
 
-def overview(outcomes: Sequence[Outcome]) -> list[Table]:
+def not_mounted(findings: Iterable[Finding]) -> list[tuple[str, str]]:
+    """What could not be mounted, and why; attacks and adversaries with one reason together."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for finding in findings:
+        if finding.reason and finding.first.trained:
+            found.setdefault(finding.reason, {}).setdefault(finding.first.attack, []).append(finding.first.adversary)
+    return [
+        ("; ".join(f"{attack} by {', '.join(dict.fromkeys(roles))}" for attack, roles in attacks.items()), reason)
+        for reason, attacks in found.items()
+    ]
+
+
+def overview(outcomes: Sequence[Outcome]) -> list[Table | str]:
     """What came of all attacks, one table for each kind, for the terminal."""
-    tables = []
     findings = gather(outcomes)
-    for kind in dict.fromkeys(finding.first.kind for finding in findings):
-        own = [finding for finding in findings if finding.first.kind == kind]
-        metrics = [name for name in METRICS if METRICS[name].more and any(name in finding.metrics for finding in own)]
+    mounted = [finding for finding in findings if not finding.reason]
+    shown: list[Table | str] = []
+    for kind in dict.fromkeys(finding.first.kind for finding in mounted):
+        own = [finding for finding in mounted if finding.first.kind == kind]
+        metrics = [name for name, metric in METRICS.items() if metric.more and metric.brief]
+        metrics = [name for name in metrics if any(name in finding.metrics for finding in own)]
         table = Table(title=kind, title_justify="left")
         for title in ("attack", "adversary", "networks"):
             table.add_column(title)
@@ -148,17 +200,20 @@ def overview(outcomes: Sequence[Outcome]) -> list[Table]:
         table.add_column("finding")
         for finding in own:
             table.add_row(*_row(finding, metrics))
-        tables.append(table)
-    return tables
+        shown.append(table)
+    return [*shown, *(f"Cannot be mounted: {what}: {reason}" for what, reason in not_mounted(findings))]
 
 
 def _row(finding: Finding, metrics: Sequence[str]) -> list[str]:
     one = finding.first
     knows = f", {KNOWS[one.adaptive]}" if one.adaptive in KNOWS else ""
-    head = [one.attack, one.adversary + knows, "trained" if one.trained else "untrained"]
-    if finding.reason:
-        return [*head, *("–" for _ in metrics), "–", f"cannot be mounted: {finding.reason}"]
-    floor = finding.blind(finding.principal)
-    digits = METRICS[finding.principal].digits
+    floor, digits = finding.blind(finding.principal), METRICS[finding.principal].digits
     below = "–" if floor is None else f"{METRICS[finding.principal].title} {floor:.{digits}f}"
-    return [*head, *(told(finding.values(name), METRICS[name].digits) for name in metrics), below, finding.standing]
+    return [
+        one.attack,
+        one.adversary + knows,
+        "trained" if one.trained else "untrained",
+        *(told(finding.values(name), METRICS[name].digits) for name in metrics),
+        below,
+        finding.remark,
+    ]

@@ -17,12 +17,14 @@ from mocosfl_mpi.errors import BadInput
 
 ALL = "all"
 WEAKEST = "weakest"
-"""Of adversaries: each attack once, by the one that sees least of those who can mount it. The others can do the same."""
+"""Of adversaries: each attack once, by who sees least of those who can mount it. The others can do the same."""
 BY_ROLE: frozenset[Kind] = frozenset({"labels", "inversion"})
 """Kinds of attack whose scene depends on who looks: nobody's result stands for another's."""
 STANDARD = "standard"
 """Of attacks: those of every kind that a single core does in minutes."""
-COSTLY = frozenset({"decoder_res_n0c16", "decoder_res_n2c32", "decoder_res_n4c64", "unsplit", "fsha", "dlg"})
+COSTLY = frozenset({
+    "decoder_res_n0c16", "decoder_res_n2c32", "decoder_res_n4c64", "white_box", "unsplit", "fsha", "dlg"
+})  # fmt: skip
 """Attacks that are not among them."""
 Protocol = Literal["ours", "published"]
 UNDEFENDED, NAIVE, ADAPTIVE = -1, 0, 1

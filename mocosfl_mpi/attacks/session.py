@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.table import Table
 
 from mocosfl_mpi.attacks.jobs import Job, Orders, check, plan
 from mocosfl_mpi.attacks.registry import ATTACKS
@@ -102,7 +101,9 @@ def _session(cluster: Cluster, stage: Stage, orders: Orders, conduct: Conduct, a
         code = 0
         if cluster.serves:
             found = [done[key] for key in wanted if key in done]
-            code = afterwards(stage, found) if len(found) == len(wanted) else _stopped(directory, len(wanted), len(found))
+            code = (
+                afterwards(stage, found) if len(found) == len(wanted) else _stopped(directory, len(wanted), len(found))
+            )
         return int(cluster.broadcast_json(code))
     finally:
         if lock is not None:
@@ -161,4 +162,3 @@ def _told(outcome: Outcome) -> str:
 
 def _first(outcome: Outcome) -> list[tuple[str, float]]:
     return list(outcome.scores.items())[:4]
-

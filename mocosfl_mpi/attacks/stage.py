@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -64,26 +65,34 @@ def scene_of(attack: Attack, victim: Victim, job: Job, guard: Guard) -> Scene:
     NotApplicable
         It means nothing in this run, or to this adversary.
     """
-    who, client, seed, adaptive = job.adversary, job.client, job.seed, job.adaptive != NAIVE
     if victim.config.vertical and attack.kind != "labels":
         raise NotApplicable(f"each client of {victim.config.method} has a piece of the images, and no whole one")
-    if "steering" in attack.needs:
-        return Steered(victim, client, job.images, seed=seed, guard=guard, adaptive=adaptive)
-    if attack.kind == "reconstruction":
-        return Reconstruction(victim, who, client, job.images, seed=seed, guard=guard, adaptive=adaptive)
-    if attack.kind == "linkage":
-        return Linkage(victim, who, client, sent=job.images, seed=seed, guard=guard, adaptive=adaptive)
-    if attack.kind == "composition":
-        return Composition(victim, who, images=min(job.images, SENT_EACH), seed=seed, guard=guard, adaptive=adaptive)
-    if attack.kind == "membership":
-        return Membership(victim, who, client=client, seed=seed)
-    if attack.kind == "labels":
-        return Labels(victim, who, seed=seed)
-    if attack.kind == "inversion":
-        return Inversion(victim, who, client, seed=seed)
-    if attack.kind == "probing":
-        return Probing(victim, who, client, seed=seed)
-    raise NotApplicable(f"there is no scene for attacks on {attack.kind}")
+    kind = "steered" if "steering" in attack.needs else attack.kind
+    if kind not in SCENES:
+        raise NotApplicable(f"there is no scene for attacks on {kind}")
+    return SCENES[kind](victim, job, guard)
+
+
+SCENES: dict[str, Callable[[Victim, Job, Guard], Scene]] = {
+    "reconstruction": lambda victim, job, guard: Reconstruction(
+        victim, job.adversary, job.client, job.images, seed=job.seed, guard=guard, adaptive=job.adaptive != NAIVE
+    ),
+    "steered": lambda victim, job, guard: Steered(
+        victim, job.client, job.images, seed=job.seed, guard=guard, adaptive=job.adaptive != NAIVE
+    ),
+    "linkage": lambda victim, job, guard: Linkage(
+        victim, job.adversary, job.client, sent=job.images, seed=job.seed, guard=guard, adaptive=job.adaptive != NAIVE
+    ),
+    "composition": lambda victim, job, guard: Composition(
+        victim, job.adversary, images=min(job.images, SENT_EACH), seed=job.seed, guard=guard,
+        adaptive=job.adaptive != NAIVE,
+    ),
+    "membership": lambda victim, job, _: Membership(victim, job.adversary, client=job.client, seed=job.seed),
+    "labels": lambda victim, job, _: Labels(victim, job.adversary, seed=job.seed),
+    "inversion": lambda victim, job, _: Inversion(victim, job.adversary, job.client, seed=job.seed),
+    "probing": lambda victim, job, _: Probing(victim, job.adversary, job.client, seed=job.seed),
+}  # fmt: skip
+"""By the kind of attack; `steered` for those whose adversary chooses the gradients."""
 
 
 @dataclass(eq=False)
@@ -170,13 +179,12 @@ class Stage:
 
     def _picture(self, job: Job, scene: Scene, guess: Guess) -> str | None:
         """Samples of a reconstruction as a PNG in base64."""
-        truth = getattr(scene, "truth", None)
-        if not isinstance(truth, torch.Tensor) or truth.shape != guess.values.shape:
+        if not isinstance(scene, Reconstruction | Steered | Inversion):
             return None
         knows = {ADAPTIVE: ", knows the defence", NAIVE: ", does not know the defence"}.get(job.adaptive, "")
         state = "trained" if job.trained else "untrained control"
         title = f"{job.attack} by {TITLES[job.adversary]}{knows}; {state}; client {job.client}; seed {job.seed}"
-        return base64.b64encode(png(truth, guess.values, title)).decode()
+        return base64.b64encode(png(scene.truth, guess.values, title)).decode()
 
 
 def _lacking(attack: Attack, view: View) -> str:

@@ -16,7 +16,8 @@ th, td { border: 1px solid #ccc; padding: 0.25rem 0.6rem; text-align: left; vert
 th { background: #f2f2f2; } figure { margin: 1rem 0; } img { max-width: 100%; image-rendering: pixelated; }
 figcaption { font-size: 0.9rem; color: #444; } .good { background: #e3f3e3; } .bad { background: #fbe3e0; }
 @media (prefers-color-scheme: dark) { body { background: #161616; color: #e6e6e6; } th { background: #2a2a2a; }
-th, td { border-color: #444; } figcaption { color: #bbb; } .good { background: #1d3a1d; } .bad { background: #4a1f1a; } }
+th, td { border-color: #444; } figcaption { color: #bbb; }
+.good { background: #1d3a1d; } .bad { background: #4a1f1a; } }
 """
 
 
@@ -86,12 +87,15 @@ def _html(part: Part) -> Iterator[str]:
     elif isinstance(part, Paragraph):
         yield f"<p>{escape(part.text)}</p>"
     elif isinstance(part, Bullets):
-        items = (f"<strong>{escape(first)}</strong> {escape(rest)}" if first else escape(rest) for first, rest in part.items)
+        items = (
+            f"<strong>{escape(first)}</strong> {escape(rest)}" if first else escape(rest) for first, rest in part.items
+        )
         yield from ("<ul>", *(f"<li>{item}</li>" for item in items), "</ul>")
     elif isinstance(part, Picture):
         data = base64.b64encode(part.path.read_bytes()).decode()
         caption = escape(part.caption)
-        yield f'<figure><img alt="{caption}" src="data:image/png;base64,{data}"><figcaption>{caption}</figcaption></figure>'
+        yield f'<figure><img alt="{caption}" src="data:image/png;base64,{data}">'
+        yield f"<figcaption>{caption}</figcaption></figure>"
     else:
         yield '<div class="wide"><table>'
         yield f"<tr>{''.join(f'<th>{escape(cell)}</th>' for cell in part.header)}</tr>"

@@ -1,4 +1,4 @@
-"""What an audit says of a run beside its attacks: what protects clients, what the weights are good for, what was sent."""
+"""What an audit says of a run beside its attacks: what protects clients, what the weights are worth, what was sent."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Material:
     all_steps: int
     """Completed by the run."""
     utility: dict[str, float]
-    """Accuracies in % of the very weights that were attacked, by ``UTILITIES``; those that are not known are left out."""
+    """Accuracies in % of the very weights that were attacked, by ``UTILITIES``; unknown ones are left out."""
     beside: dict[str, float]
     """The same of the untrained network and of raw pixels, by ``NAME_untrained`` and ``NAME_pixels``."""
     mebibytes: float
@@ -39,7 +39,9 @@ def collect(directory: Path, config: Config, steps: int) -> Material:
     with open_run(directory) as run:
         whole = run.completed and run.rows["step"] == steps
         results = {name: run.result(name) for name in UTILITIES}
-        others = {f"{name}_{kind}": run.result(f"{name}_{kind}") for name in UTILITIES for kind in ("untrained", "pixels")}
+        others = {
+            f"{name}_{kind}": run.result(f"{name}_{kind}") for name in UTILITIES for kind in ("untrained", "pixels")
+        }
         sent = run["simulated/bytes"].sum(dtype=np.int64) / config.client.count / MEBIBYTE
         return Material(
             directory.name,
@@ -69,7 +71,11 @@ def defences(config: Config) -> list[tuple[str, str]]:
     if config.model.bottleneck:
         found.append((f"bottleneck {config.model.bottleneck}", "smashed data pass through fewer channels or positions"))
     if config.client.frozen:
-        found.append(("frozen client models", "clients ignore gradients, and a main server cannot steer what they send"))
+        found.append(
+            ("frozen client models", "clients ignore gradients, and a main server cannot steer what they send")
+        )
     if config.communication.smashed != "none":
-        found.append((f"{config.communication.smashed} coding", "smashed data are rounded or cut to their largest numbers"))
+        found.append(
+            (f"{config.communication.smashed} coding", "smashed data are rounded or cut to their largest numbers")
+        )
     return found

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import cast
 
 from mocosfl_mpi.attacks.attack import Attack
-from mocosfl_mpi.attacks.findings import KNOWS, Finding, gather, strongest, told
+from mocosfl_mpi.attacks.findings import KNOWS, Finding, gather, not_mounted, strongest, told
 from mocosfl_mpi.attacks.jobs import represents
-from mocosfl_mpi.attacks.view import SEES, TITLES, Role
+from mocosfl_mpi.attacks.view import SEES, TITLES, Role, Sight
 from mocosfl_mpi.audit.document import Bullets, Heading, Paragraph, Part, Picture, Table, html, markdown
 from mocosfl_mpi.audit.material import Material
 from mocosfl_mpi.audit.requirements import UTILITY, Requirement
@@ -29,6 +29,20 @@ _NOT_CLAIMED = (
     ("", "Adversaries hold images of the same kind as the victims' (the test split). One with fewer does worse."),
     ("", "Adversaries that work together, and side channels such as timing, were not tried."),
 )
+
+
+_SIGHTS: dict[Sight, str] = {
+    "smashed": "smashed data",
+    "keys": "smashed data of the momentum model",
+    "answers": "the gradients that answer them",
+    "trunk": "the main server's layers",
+    "architecture": "which layers clients have",
+    "weights": "the weights of these",
+    "update": "what they become after a client's steps",
+    "received": "the gradients that its own images come back with",
+    "steering": "the choice of these gradients",
+    "encoder": "the whole network, released",
+}
 
 
 @dataclass(frozen=True)
@@ -98,7 +112,9 @@ def write(directory: Path, found: Audit) -> list[Path]:
             part.replace(path)
         except OSError as error:
             part.unlink(missing_ok=True)
-            raise RunFailed(f"cannot write {path}: {error}; {FILE_NAME} is safe: free some space, and audit again") from None
+            raise RunFailed(
+                f"cannot write {path}: {error}; {FILE_NAME} is safe: free some space, and audit again"
+            ) from None
         paths.append(path)
     return paths
 
@@ -118,8 +134,8 @@ def parts(found: Audit) -> Iterator[Part]:
     roles = [role for role in SEES if mountable(role, found.findings, found.attacks)]
     yield Bullets([("", sentence(role, mountable(role, trained, found.attacks))) for role in roles])
     yield Paragraph(
-        "An adversary that sees more can do whatever one can that sees less. Each sentence rests on the strongest of the "
-        "attacks tried, mean over seeds; words such as roughly and recognised are ours, the numbers stand below."
+        "An adversary that sees more can do whatever one can that sees less. Each sentence rests on the strongest of "
+        "the attacks tried, mean over seeds; words such as roughly and recognised are ours, the numbers stand below."
     )
     yield from _setting(material)
     yield from _best(found, trained, roles)
@@ -144,9 +160,7 @@ def _verdicts(found: Audit) -> Iterator[Part]:
         ]
         for verdict in found.verdicts
     ]
-    yield Table(
-        ["required", "found", "by", "verdict"], rows, [verdict.met for verdict in found.verdicts]
-    )
+    yield Table(["required", "found", "by", "verdict"], rows, [verdict.met for verdict in found.verdicts])
 
 
 def _setting(material: Material) -> Iterator[Part]:
@@ -157,10 +171,15 @@ def _setting(material: Material) -> Iterator[Part]:
         yield Paragraph("No defence is on: clients send smashed data as they are.")
     rows = []
     for name, title in _NAMES.items():
-        values = [material.utility.get(name), *(material.beside.get(f"{name}_{kind}") for kind in ("untrained", "pixels"))]
+        values = [
+            material.utility.get(name),
+            *(material.beside.get(f"{name}_{kind}") for kind in ("untrained", "pixels")),
+        ]
         rows.append([f"{title}, %", *("not measured" if value is None else f"{value:.1f}" for value in values)])
     yield Table(["utility", "these very weights", "untrained network", "raw pixels"], rows)
-    yield Paragraph(f"A client sent and received {material.mebibytes:.2f} MiB (2^20 bytes) in the whole run, on average.")
+    yield Paragraph(
+        f"A client sent and received {material.mebibytes:.2f} MiB (2^20 bytes) in the whole run, on average."
+    )
 
 
 def _best(found: Audit, trained: Sequence[Finding], roles: Sequence[Role]) -> Iterator[Part]:
@@ -183,12 +202,8 @@ def _numbers(finding: Finding, everything: Sequence[Finding]) -> list[str]:
         told(finding.values(metric), digits),
         "–" if floor is None else f"{floor:.{digits}f}",
         "–" if control is None else told(control.values(metric), digits),
-        _flag(finding),
+        finding.remark,
     ]
-
-
-def _flag(finding: Finding) -> str:
-    return {"at the floor": "at the floor: saturated", "above the floor": "above the floor"}.get(finding.standing, "–")
 
 
 def _control(finding: Finding, everything: Sequence[Finding]) -> Finding | None:
@@ -196,7 +211,12 @@ def _control(finding: Finding, everything: Sequence[Finding]) -> Finding | None:
     one = finding.first
     for other in everything:
         two = other.first
-        alike = (one.attack, one.adversary, one.adaptive, one.protocol) == (two.attack, two.adversary, two.adaptive, two.protocol)
+        alike = (one.attack, one.adversary, one.adaptive, one.protocol) == (
+            two.attack,
+            two.adversary,
+            two.adaptive,
+            two.protocol,
+        )
         if alike and not two.trained and not other.reason:
             return other
     return None
@@ -229,7 +249,7 @@ def _row(finding: Finding, metrics: Sequence[str], attacks: Mapping[str, Attack]
     numbers = [told(finding.values(name), METRICS[name].digits) for name in metrics]
     state = "trained" if one.trained else "untrained"
     seeds = str(len(finding.outcomes))
-    return [_name(finding), one.adversary, state, seeds, *numbers, _flag(finding), attacks[one.attack].source]
+    return [_name(finding), one.adversary, state, seeds, *numbers, finding.remark, attacks[one.attack].source]
 
 
 def _floor_rows(findings: Sequence[Finding], metrics: Sequence[str]) -> Iterator[list[str]]:
@@ -264,12 +284,10 @@ def _pictures(found: Audit) -> Iterator[Part]:
 
 
 def _not_mounted(found: Audit) -> Iterator[Part]:
-    failed = [finding for finding in found.findings if finding.reason and finding.first.trained]
-    if not failed:
-        return
-    yield Heading(2, "What could not be mounted here")
-    rows = [[_name(finding), TITLES[cast(Role, finding.first.adversary)], finding.reason] for finding in failed]
-    yield Table(["attack", "by", "reason"], rows)
+    rows = not_mounted(found.findings)
+    if rows:
+        yield Heading(2, "What could not be mounted here")
+        yield Table(["attack and adversary", "reason"], rows)
 
 
 def _not_tried(found: Audit) -> Iterator[tuple[str, str]]:
@@ -284,14 +302,24 @@ def _not_tried(found: Audit) -> Iterator[tuple[str, str]]:
         yield "", "Some accuracies of these very weights, as the table says."
 
 
+def _sights(sees: frozenset[Sight]) -> str:
+    return ", ".join(words for sight, words in _SIGHTS.items() if sight in sees)
+
+
 def _glossary(found: Audit) -> Iterator[Part]:
     yield Heading(2, "How to read this")
     yield Heading(3, "Adversaries")
-    yield Bullets([(f"{role}:", f"{TITLES[role]}, who sees {', '.join(sorted(sees))}") for role, sees in SEES.items()])
+    yield Bullets([(f"{role}:", f"{TITLES[role]}; sees {_sights(sees)}.") for role, sees in SEES.items()])
     yield Heading(3, "Metrics")
     used = [name for name in METRICS if any(name in finding.metrics for finding in found.findings)]
     direction = {1: " Higher = more was learnt.", -1: " Lower = more was learnt.", 0: ""}
-    yield Bullets([(f"{METRICS[name].title}:", f"{METRICS[name].long_name}.{direction[METRICS[name].more]}") for name in used])
+    yield Bullets(
+        [(f"{METRICS[name].title}:", f"{METRICS[name].long_name}.{direction[METRICS[name].more]}") for name in used]
+    )
     yield Heading(3, "Floors")
-    named = [name for name in FLOORS if any(name in outcome.floors for finding in found.findings for outcome in finding.outcomes)]
+    named = [
+        name
+        for name in FLOORS
+        if any(name in outcome.floors for finding in found.findings for outcome in finding.outcomes)
+    ]
     yield Bullets([(f"{FLOORS[name].title}:", f"{FLOORS[name].long_name}.") for name in named])

@@ -1,7 +1,7 @@
 """What an audit is asked to find: ``reconstruction.ssim<=0.3``, of one adversary ``reconstruction.ssim@wire<=0.3``.
 
-``KIND.METRIC[@ADVERSARY] OPERATOR VALUE``: a kind of attack and one of its metrics, or ``utility.knn_top1``; an operator
-``<=``, ``<``, ``>=``, ``>``; a number. It is held against the attack that learnt most, mean over seeds.
+``KIND.METRIC[@ADVERSARY] OPERATOR VALUE``: a kind of attack and one of its metrics, or ``utility.knn_top1``; an
+operator ``<=``, ``<``, ``>=``, ``>``; a number. It is held against the attack that learnt most, mean over seeds.
 """
 
 from __future__ import annotations
@@ -74,4 +74,6 @@ def check_measured(requirements: Sequence[Requirement], kinds: Collection[str]) 
     """Refuse requirements of which no attack that is asked for could tell (BadInput)."""
     for one in requirements:
         if one.kind != UTILITY and one.kind not in kinds:
-            raise BadInput(f"--require {one.text!r}: no attack asked for tells {one.kind}; add one with --attacks, or all")
+            raise BadInput(
+                f"--require {one.text!r}: no attack asked for tells {one.kind}; add one with --attacks, or all"
+            )

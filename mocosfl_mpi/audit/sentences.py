@@ -36,7 +36,7 @@ def sentence(role: Role, findings: Sequence[Finding]) -> str:
             not_learnt.append(QUESTIONS[kind][1])
     subject = TITLES[role][0].upper() + TITLES[role][1:]
     if not can and not not_learnt:
-        return f"{subject} sees nothing that any of these attacks could use."
+        return f"{subject} sees nothing that any of the attacks tried could use."
     said = "; ".join(can) if can else "learnt nothing beyond a guess with these attacks"
     if can and not_learnt:
         said += f"; it learnt nothing beyond a guess about {_listed(not_learnt)}"

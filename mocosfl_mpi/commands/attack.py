@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from mocosfl_mpi.signals import listen
 
 if TYPE_CHECKING:
     from mocosfl_mpi.attacks.jobs import Orders
-    from mocosfl_mpi.attacks.session import Afterwards
+    from mocosfl_mpi.attacks.session import Conduct
 
 
 def add(commands: Subcommands) -> None:
@@ -27,7 +28,9 @@ def add(commands: Subcommands) -> None:
         "pictures in RUN/attacks. What is recorded there already is not done again.",
     )
     attack.add_argument("run", type=Path, metavar="RUN", help="a run's directory")
-    attack.add_argument("--attacks", default="standard", metavar="A,B", help="names of attacks, all, or standard (default)")
+    attack.add_argument(
+        "--attacks", default="standard", metavar="A,B", help="names of attacks, all, or standard (default)"
+    )
     add_orders(attack)
     state = attack.add_mutually_exclusive_group()
     state.add_argument("--trained", action="store_true", help="the checkpoint's networks only")
@@ -37,7 +40,8 @@ def add(commands: Subcommands) -> None:
 
 def add_orders(command: argparse.ArgumentParser) -> None:
     """The arguments of every command that attacks."""
-    command.add_argument("--adversary",
+    command.add_argument(
+        "--adversary",
         default="weakest",
         metavar="A,B",
         help="who attacks; all = everybody who can; weakest (default) = each attack once, by who sees least of those",
@@ -58,7 +62,9 @@ def add_orders(command: argparse.ArgumentParser) -> None:
     knows.add_argument("--naive", action="store_true", help="only adversaries that do not know of a defence")
     knows.add_argument("--adaptive", action="store_true", help="only those that know it (default: both)")
     add_data_dir(command)
-    command.add_argument("-n", dest="ranks", type=int, metavar="RANKS", help="MPI ranks to share the attacks (default: 1)")
+    command.add_argument(
+        "-n", dest="ranks", type=int, metavar="RANKS", help="MPI ranks to share the attacks (default: 1)"
+    )
     command.add_argument("--threads", type=int, default=1, metavar="N", help="torch threads of each rank (default: 1)")
     command.add_argument("--quiet", action="store_true", help="print nothing but errors")
 
@@ -87,8 +93,8 @@ def names(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
-def carry_out(options: argparse.Namespace, run: Path, wanted: Orders, afterwards: Afterwards) -> int:
-    """Start the ranks, or be one: attack, then let rank 0 do what comes ``afterwards``."""
+def on_ranks(options: argparse.Namespace, wanted: Orders, attack: Callable[[Callable[[Path], Conduct]], int]) -> int:
+    """Start the ranks, or be one: then ``attack``, which is given how each run is to be attacked."""
     from mocosfl_mpi.attacks.jobs import check
     from mocosfl_mpi.attacks.registry import ATTACKS
 
@@ -103,12 +109,11 @@ def carry_out(options: argparse.Namespace, run: Path, wanted: Orders, afterwards
             raise BadInput(
                 f"-n {options.ranks} inside {started.name}, which started {started.size} ranks; leave -n out there"
             )
-        from mocosfl_mpi.attacks.session import Conduct, attack_as_rank
+        from mocosfl_mpi.attacks.session import Conduct
 
         listen()
-        command = shlex.join(["mocosfl", *options.words])
-        conduct = Conduct(run, data_dir(options), options.threads, options.quiet, command)
-        return attack_as_rank(wanted, conduct, afterwards)
+        folder, command = data_dir(options), shlex.join(["mocosfl", *options.words])
+        return attack(lambda run: Conduct(run, folder, options.threads, options.quiet, command))
 
     from mocosfl_mpi.launch import start
 
@@ -117,15 +122,15 @@ def carry_out(options: argparse.Namespace, run: Path, wanted: Orders, afterwards
 
 def _run(options: argparse.Namespace) -> int:
     from mocosfl_mpi.attacks.findings import overview
+    from mocosfl_mpi.attacks.session import attack_as_rank
     from mocosfl_mpi.attacks.stage import Stage
     from mocosfl_mpi.record.attacks import Outcome
     from mocosfl_mpi.speaker import console
 
-    def afterwards(stage: Stage, outcomes: list[Outcome]) -> int:
-        if not options.quiet:
-            for table in overview(outcomes):
-                console().print(table)
+    def afterwards(_stage: Stage, outcomes: list[Outcome]) -> int:
+        for part in [] if options.quiet else overview(outcomes):
+            console().print(part)
         return 0
 
     wanted = orders(options, options.attacks, trained=not options.untrained, control=not options.trained)
-    return carry_out(options, options.run, wanted, afterwards)
+    return on_ranks(options, wanted, lambda conduct: attack_as_rank(wanted, conduct(options.run), afterwards))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from mocosfl_mpi.commands.attack import add_orders, carry_out, orders
+from mocosfl_mpi.commands.attack import add_orders, on_ranks, orders
 from mocosfl_mpi.commands.common import Subcommands
 from mocosfl_mpi.errors import NOT_MET
 
@@ -27,7 +27,9 @@ def add(commands: Subcommands) -> None:
         help="a bound on the strongest attack, as reconstruction.ssim<=0.3, linkage.top1@wire<=0.1 or "
         "utility.knn_top1>=40; may be repeated",
     )
-    audit.add_argument("--attacks", default="standard", metavar="A,B", help="names of attacks, all, or standard (default)")
+    audit.add_argument(
+        "--attacks", default="standard", metavar="A,B", help="names of attacks, all, or standard (default)"
+    )
     add_orders(audit)
     audit.set_defaults(action=_run)
 
@@ -35,6 +37,7 @@ def add(commands: Subcommands) -> None:
 def _run(options: argparse.Namespace) -> int:
     from mocosfl_mpi.attacks.jobs import attacks_of
     from mocosfl_mpi.attacks.registry import ATTACKS
+    from mocosfl_mpi.attacks.session import attack_as_rank
     from mocosfl_mpi.attacks.stage import Stage
     from mocosfl_mpi.attacks.view import SEES
     from mocosfl_mpi.audit import report, requirements
@@ -59,4 +62,4 @@ def _run(options: argparse.Namespace) -> int:
             print(f"not met: {verdict.requirement.text} (found {value}, {verdict.by})")
         return NOT_MET if failed else 0
 
-    return carry_out(options, options.run, wanted, afterwards)
+    return on_ranks(options, wanted, lambda conduct: attack_as_rank(wanted, conduct(options.run), afterwards))

@@ -22,24 +22,30 @@ class Metric:
     """1: more of it = more was learnt; -1: less of it; 0: it says nothing of that."""
     long_name: str
     digits: int = 3
+    brief: bool = True
+    """Whether it stands in short tables too."""
 
 
 METRICS: Final[dict[str, Metric]] = {
     "mse": Metric("MSE", "1", -1, "mean squared error of pixels in [0, 1], mean over images", 4),
     "mse_worst_decile": Metric("MSE, worst tenth", "1", -1,
-                               "what the tenth of the images that is rebuilt best has at most", 4),
+                               "what the tenth of the images that is rebuilt best has at most", 4, brief=False),
     "psnr": Metric("PSNR", "dB", 1, "peak signal-to-noise ratio, mean over images", 2),
-    "psnr_of_mean_mse": Metric("PSNR of the mean", "dB", 1, "the same of the mean MSE: never above the former", 2),
+    "psnr_of_mean_mse": Metric("PSNR of the mean", "dB", 1, "the same of the mean MSE: never above the former", 2,
+                               brief=False),
     "ssim": Metric("SSIM", "1", 1, "structural similarity without padding, mean over images"),
-    "ssim_published": Metric("SSIM, published", "1", 1, "structural similarity on the papers' scale, zero-padded"),
+    "ssim_published": Metric("SSIM, published", "1", 1, "structural similarity on the papers' scale, zero-padded",
+                             brief=False),
     "top1": Metric("first", "1", 1, "share of what was sent whose own candidate comes first"),
     "top10": Metric("first ten", "1", 1, "share whose own candidate is among the first ten"),
     "mrr": Metric("MRR", "1", 1, "mean of one over the own candidate's place"),
     "auc": Metric("AUC", "1", 1, "area under the ROC curve: the chance that one inside scores above one outside"),
     "tpr_at_1e-2": Metric("found at 1 %", "1", 1, "share found of those inside, with 1 % false alarms"),
-    "tpr_at_1e-3": Metric("found at 0.1 %", "1", 1, "share found of those inside, with 0.1 % false alarms"),
+    "tpr_at_1e-3": Metric("found at 0.1 %", "1", 1, "share found of those inside, with 0.1 % false alarms",
+                          brief=False),
     "top2": Metric("classes named", "1", 1, "share of each client's two most frequent classes that were named"),
-    "distance": Metric("distance", "1", -1, "total variation between the classes' true shares and those inferred"),
+    "distance": Metric("distance", "1", -1, "total variation between the classes' true shares and those inferred",
+                       brief=False),
     "auc_error": Metric("error of AUC", "1", 0, "standard error of the area with so many inside and outside"),
     "smallest_fpr": Metric("smallest share", "1", 0, "smallest share of false alarms that so many outside can show", 4),
     "positives": Metric("inside", "1", 0, "how many inside were asked about", 0),

@@ -52,7 +52,9 @@ def _carry_rows(record: Record, name: str, rows: int, target: h5py.Dataset) -> N
     step = max(1, SLAB // width)
     for start in range(0, rows, step):
         part = record.part(name, start, min(start + step, rows))
-        target[(slice(start, start + len(part)), *(slice(0, length) for length in part.shape[1:]))] = as_stored(part, target)
+        target[(slice(start, start + len(part)), *(slice(0, length) for length in part.shape[1:]))] = as_stored(
+            part, target
+        )
 
 
 def recover(path: Path) -> dict[str, int]:

@@ -18,9 +18,7 @@ _LARGEST_CHUNK = 1 << 20
 _WORTH_COMPRESSING = 4096
 
 
-def scale_values(
-    sizes: Mapping[str, Size], config: Mapping[str, Any], form: Form = RUN
-) -> dict[str, npt.NDArray[Any]]:
+def scale_values(sizes: Mapping[str, Size], config: Mapping[str, Any], form: Form = RUN) -> dict[str, npt.NDArray[Any]]:
     """Numbers or UTF-8 labels ``[size]`` of every dimension that does not grow, of a run with this configuration.
 
     Raises
@@ -165,7 +163,9 @@ def check(entry: Entry, value: npt.ArrayLike, shape: tuple[int, ...]) -> npt.NDA
     if entry.dtype == "text":
         values = encode(np.asarray(value, dtype=object).ravel().tolist()).reshape(np.shape(value))
         if entry.width and values.dtype.itemsize > entry.width:
-            raise ValueError(f"{entry.name}: a text of {values.dtype.itemsize} bytes, and there is room for {entry.width}")
+            raise ValueError(
+                f"{entry.name}: a text of {values.dtype.itemsize} bytes, and there is room for {entry.width}"
+            )
     elif entry.dtype == "sha256":
         if not isinstance(value, str) or len(value) != 64 or not value.isascii():
             raise ValueError(f"{entry.name}: expected 64 hexadecimal digits, got {value!r}")

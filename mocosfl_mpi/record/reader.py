@@ -203,7 +203,9 @@ def open_record(path: Path, kind: type[AnyRecord]) -> AnyRecord:
 def _open(path: Path, form: Form) -> h5py.File:
     with damage(path, form.what):
         if not h5py.is_hdf5(path):
-            raise BadInput(f"{path} is no HDF5 file, or its beginning is damaged; expected the {form.file_name} of a run")
+            raise BadInput(
+                f"{path} is no HDF5 file, or its beginning is damaged; expected the {form.file_name} of a run"
+            )
         try:
             return h5py.File(path, "r", locking="best-effort")
         except OSError:

@@ -108,10 +108,14 @@ DIMENSIONS: Final = {
     dimension.name: dimension
     for dimension in (
         Dimension("step", "number", "training step, counted from 0 over the whole run", growing=True),
-        Dimension("sync", "number", "synchronisation by the fed server, counted from 0 over the whole run", growing=True),
+        Dimension(
+            "sync", "number", "synchronisation by the fed server, counted from 0 over the whole run", growing=True
+        ),
         Dimension("epoch", "number", "epoch, counted from 0", growing=True),
         Dimension("evaluation", "number", "evaluation of the encoder, counted from 0", growing=True),
-        Dimension("session", "number", "start of the program: the first one, then each resumption", since=1, growing=True),
+        Dimension(
+            "session", "number", "start of the program: the first one, then each resumption", since=1, growing=True
+        ),
         Dimension("client", "number", "simulated client"),
         Dimension("member", "number", "position in the pool of participating clients, by client number"),
         Dimension("class", "text", "class of the data set"),

@@ -128,7 +128,9 @@ class Writer:
         names = self._members[dim]
         if set(row) != names:
             raise KeyError(f"{dim}: missing {sorted(names - set(row))}, unknown {sorted(set(row) - names)}")
-        self._rows[dim].append({name: check(self.form.entries[name], value, self._shapes[name]) for name, value in row.items()})
+        self._rows[dim].append(
+            {name: check(self.form.entries[name], value, self._shapes[name]) for name, value in row.items()}
+        )
 
     def flush(self) -> None:
         """Write all kept rows; when this returns they survive a kill. RunFailed where the disk is full."""
