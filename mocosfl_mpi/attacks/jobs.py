@@ -22,10 +22,15 @@ BY_ROLE: frozenset[Kind] = frozenset({"labels", "inversion"})
 """Kinds of attack whose scene depends on who looks: nobody's result stands for another's."""
 STANDARD = "standard"
 """Of attacks: those of every kind that a single core does in minutes."""
-COSTLY = frozenset({
-    "decoder_res_n0c16", "decoder_res_n2c32", "decoder_res_n4c64", "white_box", "unsplit", "fsha", "dlg"
-})  # fmt: skip
+COSTLY = frozenset(
+    {
+        "decoder_res_n0c16", "decoder_res_n2c32", "decoder_res_n4c64", "decoder_published", "white_box", "unsplit", "fsha",
+        "dlg",
+    }
+)  # fmt: skip
 """Attacks that are not among them."""
+PUBLISHED = "decoder_published"
+"""What the published protocol is made for."""
 Protocol = Literal["ours", "published"]
 UNDEFENDED, NAIVE, ADAPTIVE = -1, 0, 1
 
@@ -105,7 +110,14 @@ def _cannot(role: Role, attacks: Sequence[Attack]) -> str:
 
 
 def attacks_of(orders: Orders, known: Mapping[str, Attack]) -> list[str]:
-    """Names of the attacks."""
+    """Names of the attacks. BadInput for one that does not exist, or that the protocol does not have."""
+    if orders.protocol == "published":
+        fit = [name for name, one in known.items() if one.kind == "reconstruction" and "steering" not in one.needs]
+        names = [PUBLISHED] if orders.attacks == (STANDARD,) else chosen(orders.attacks, known, "attack")
+        for name in names:
+            if name not in fit and orders.attacks != (ALL,):
+                raise BadInput(f"--protocol published measures {', '.join(fit)}; {name} is measured by ours")
+        return [name for name in names if name in fit]
     if orders.attacks == (STANDARD,):
         return [name for name in known if name not in COSTLY]
     return chosen(orders.attacks, known, "attack")
@@ -149,6 +161,8 @@ def represents(attack: Attack, mounted_by: str, role: Role) -> bool:
 def plan(orders: Orders, known: Mapping[str, Attack], *, defended: bool) -> list[Job]:
     """All jobs, those of one seed together: a list cut short has whole tables."""
     knowing = [NAIVE] * orders.naive + [ADAPTIVE] * orders.adaptive if defended else [UNDEFENDED]
+    if defended and orders.protocol == "published":
+        knowing = [NAIVE]  # its adversary knows of no defence
     roles = roles_of(orders)
     states = [True] * orders.trained + [False] * orders.control
     return [

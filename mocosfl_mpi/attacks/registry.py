@@ -9,6 +9,7 @@ from mocosfl_mpi.attacks.inference.gradients import Direction, Norm
 from mocosfl_mpi.attacks.inference.inversion import DLG, InvertingGradients
 from mocosfl_mpi.attacks.inference.linkage import Closest
 from mocosfl_mpi.attacks.inference.probing import Returned
+from mocosfl_mpi.attacks.published import PublishedDecoder
 from mocosfl_mpi.attacks.reconstruction.decoder import Decoder
 from mocosfl_mpi.attacks.reconstruction.hijacking import Hijacking
 from mocosfl_mpi.attacks.reconstruction.optimisation import WhiteBox
@@ -25,6 +26,7 @@ RECONSTRUCTION: tuple[Attack, ...] = (
     WhiteBox(),
     UnSplit(),
     Hijacking(),
+    PublishedDecoder(),
 )
 """Of decoders, the four that ResSFL takes the worst case of, and one of equal cost at every cut."""
 

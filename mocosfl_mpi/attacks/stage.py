@@ -18,6 +18,7 @@ import torch
 from mocosfl_mpi.attacks.attack import Attack, Effort, Guess, NotApplicable
 from mocosfl_mpi.attacks.jobs import ADAPTIVE, NAIVE, Job
 from mocosfl_mpi.attacks.pictures import png
+from mocosfl_mpi.attacks.published import PublishedProtocol
 from mocosfl_mpi.attacks.registry import ATTACKS
 from mocosfl_mpi.attacks.scenes import Reconstruction, Scene
 from mocosfl_mpi.attacks.scenes.composition import Composition
@@ -68,6 +69,8 @@ def scene_of(attack: Attack, victim: Victim, job: Job, guard: Guard) -> Scene:
     if victim.config.vertical and attack.kind != "labels":
         raise NotApplicable(f"each client of {victim.config.method} has a piece of the images, and no whole one")
     kind = "steered" if "steering" in attack.needs else attack.kind
+    if job.protocol == "published":
+        return PublishedProtocol(victim, job.client, job.seed, guard)
     if kind not in SCENES:
         raise NotApplicable(f"there is no scene for attacks on {kind}")
     return SCENES[kind](victim, job, guard)
@@ -179,7 +182,7 @@ class Stage:
 
     def _picture(self, job: Job, scene: Scene, guess: Guess) -> str | None:
         """Samples of a reconstruction as a PNG in base64."""
-        if not isinstance(scene, Reconstruction | Steered | Inversion):
+        if not isinstance(scene, Reconstruction | Steered | Inversion | PublishedProtocol):
             return None
         knows = {ADAPTIVE: ", knows the defence", NAIVE: ", does not know the defence"}.get(job.adaptive, "")
         state = "trained" if job.trained else "untrained control"

@@ -97,7 +97,7 @@ class Victim:
         )
 
     def architecture(self, seed: int) -> nn.Module:
-        """The client's first layers with fresh weights, which are never those that a run of the same seed began with."""
+        """The client's first layers with fresh weights, never those that a run of the same seed began with."""
         return self.fresh(self.streams.torch_seed("stranger", seed)).first
 
     @property

@@ -81,8 +81,9 @@ def slope(judge: nn.Module, private: Tensor, public: Tensor, generator: torch.Ge
     """Gradient penalty of a Wasserstein critic (Gulrajani et al. 2017), between what is told apart."""
     share = torch.rand(len(private), 1, 1, 1, generator=generator)
     between = (private + share * (public - private)).requires_grad_()
-    (gradient,) = torch.autograd.grad(judge(between).sum(), between, create_graph=True)
-    return (gradient.flatten(1).norm(dim=1) - 1.0).square().mean()
+    gradient: Tensor = torch.autograd.grad(judge(between).sum(), between, create_graph=True)[0]
+    norms: Tensor = torch.linalg.vector_norm(gradient.flatten(1), dim=1)
+    return (norms - 1.0).square().mean()
 
 
 def critic(smashed_shape: tuple[int, ...]) -> nn.Sequential:
