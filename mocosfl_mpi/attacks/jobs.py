@@ -24,8 +24,8 @@ STANDARD = "standard"
 """Of attacks: those of every kind that a single core does in minutes."""
 COSTLY = frozenset(
     {
-        "decoder_res_n0c16", "decoder_res_n2c32", "decoder_res_n4c64", "decoder_published", "white_box", "unsplit", "fsha",
-        "dlg",
+        "decoder_res_n0c16", "decoder_res_n2c32", "decoder_res_n4c64", "decoder_published", "white_box", "unsplit",
+        "fsha", "dlg",
     }
 )  # fmt: skip
 """Attacks that are not among them."""
