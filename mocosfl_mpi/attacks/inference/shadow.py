@@ -16,8 +16,13 @@ RATE, MOMENTUM, DECAY, TEMPERATURE = 0.06, 0.9, 5e-4, 0.1
 CHUNK = 250
 
 
-def train(network: SplitNetwork, view: View, raw: Tensor, seed: int, steps: int) -> Callable[[Tensor], Tensor]:
-    """SimCLR on ``raw`` images uint8 ``[n, C, H, W]`` with SGD; gives pixels to features ``[m, f]``, without graph."""
+def train(
+    network: SplitNetwork, view: View, raw: Tensor, seed: int, steps: int, rate: float = RATE
+) -> Callable[[Tensor], Tensor]:
+    """SimCLR on ``raw`` images uint8 ``[n, C, H, W]`` with SGD at a falling ``rate``.
+
+    Gives the function from pixels to features ``[m, f]``, without graph.
+    """
     assert view.augment is not None
     bottom, trunk = network.bottom.train(), network.trunk
     whole = bottom if isinstance(bottom, WholeNetwork) else None
@@ -32,11 +37,11 @@ def train(network: SplitNetwork, view: View, raw: Tensor, seed: int, steps: int)
     head = whole.head if whole is not None else trunk.head if trunk is not None else None
     assert head is not None
     weights = [*bottom.parameters(), *(trunk.parameters() if trunk is not None else ())]
-    optimiser = torch.optim.SGD(weights, lr=RATE, momentum=MOMENTUM, weight_decay=DECAY)
+    optimiser = torch.optim.SGD(weights, lr=rate, momentum=MOMENTUM, weight_decay=DECAY)
     generator = torch.Generator().manual_seed(seed)
     for step in range(steps):
         for group in optimiser.param_groups:
-            group["lr"] = RATE * (1.0 - step / steps)
+            group["lr"] = rate * (1.0 - step / steps)
         batch = raw[torch.randperm(len(raw), generator=generator)[:BATCH]]
         first, second = view.augment(batch, 2, seed * 1_000_003 + step).unbind(1)
         rows = head(features(torch.cat([first, second])))

@@ -40,3 +40,8 @@ def raw(images: Images) -> Tensor:
 def some(victim: Victim, images: Images, count: int, purpose: str, seed: int) -> Images:
     """``count`` of the images in random order, or all where there are fewer."""
     return images.take(victim.streams.generator(f"attack: {purpose}", seed).permutation(len(images))[:count])
+
+
+def never_drawn(victim: Victim) -> Images:
+    """Training images that no client has had in a batch: of one kind with those that were, unlike a test split."""
+    return victim.source.train.take(np.flatnonzero(victim.exposures == 0))

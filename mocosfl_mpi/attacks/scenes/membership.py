@@ -22,6 +22,9 @@ class Membership:
     ``members``: images that are asked about as being in, all training images that were ever drawn if None; for a subset
     of the training data its images. ``others``: those that are not, of the test split if None, and then disjoint from
     the adversary's ``own``. Equally many of each are asked about, at most ``count``.
+
+    An expert's target subset is what its run has drawn of the target's training images: ``members`` None, ``others``
+    the images that it has not drawn (`draws.never_drawn`).
     """
 
     victim: Victim

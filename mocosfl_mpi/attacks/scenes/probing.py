@@ -97,15 +97,14 @@ class Probing:
         data = self.victim.source.data
         mean, std = (torch.tensor(v)[:, None, None] for v in (data.mean, data.std))
         with torch.no_grad():
-            found: Tensor = torch.cat([module((part - mean) / std) for part in pixels.split(AT_ONCE)])
-        return found
+            return torch.cat([module((part - mean) / std) for part in pixels.split(AT_ONCE)])
 
     def _received(self, probes: Tensor, memory: Tensor) -> Tensor:
         """Gradients ``[m, probes, c, h, w]``: odd views are queries, even ones keys."""
         me = self.victim.client(self.client)
         query, key = (probes[:, start::2].flatten(0, 1) for start in (0, 1))
         found = at_cut(self.victim, self._smashed(me.online, query), self._smashed(me.momentum, key), memory)
-        return found.unflatten(0, (len(probes), self.probes))
+        return found.view(len(probes), self.probes, *found.shape[1:])
 
     def _require(self) -> None:
         config = self.victim.config

@@ -15,6 +15,7 @@ from mocosfl_mpi.attacks.attack import Guess
 from mocosfl_mpi.attacks.victim import Victim
 from mocosfl_mpi.attacks.view import SEES, Guard, Role, View, unguarded
 from mocosfl_mpi.data.images import Images
+from mocosfl_mpi.split.cut import SplitNetwork
 
 
 class Scene(Protocol):
@@ -70,6 +71,10 @@ def look(
         with torch.no_grad():
             return guard(module(bare.normalise(sent)), generator)
 
+    def stranger(seed: int) -> SplitNetwork:
+        # Never the weights that a run of the same seed began with.
+        return victim.fresh(victim.streams.torch_seed("stranger", seed))
+
     def encode(pixels: Tensor) -> Tensor:
         encoder = victim.encoder(client)
         with torch.no_grad():
@@ -84,7 +89,7 @@ def look(
         momentum_weights=models.momentum if "weights" in sees else None,
         trunk=victim.trunk if "trunk" in sees else None,
         encoder=encode if "encoder" in sees else None,
-        network=victim.fresh if "encoder" in sees else None,
+        network=stranger if "encoder" in sees else None,
         guard=guard if adaptive else unguarded,
     )  # fmt: skip
 
