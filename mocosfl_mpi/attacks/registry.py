@@ -12,7 +12,7 @@ from mocosfl_mpi.attacks.inference.probing import Returned
 from mocosfl_mpi.attacks.published import PublishedDecoder
 from mocosfl_mpi.attacks.reconstruction.decoder import Decoder
 from mocosfl_mpi.attacks.reconstruction.hijacking import Hijacking
-from mocosfl_mpi.attacks.reconstruction.optimisation import WhiteBox
+from mocosfl_mpi.attacks.reconstruction.optimisation import DEEP, WhiteBox
 from mocosfl_mpi.attacks.reconstruction.ridge import Ridge
 from mocosfl_mpi.attacks.reconstruction.unsplit import UnSplit
 
@@ -24,6 +24,7 @@ RECONSTRUCTION: tuple[Attack, ...] = (
     Decoder("res", 4, 64),
     Decoder("res", 1, None),
     WhiteBox(),
+    WhiteBox(DEEP, "white_box_smooth"),
     UnSplit(),
     Hijacking(),
     PublishedDecoder(),

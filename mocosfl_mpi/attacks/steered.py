@@ -37,6 +37,7 @@ class SteeredClient:
         seed: int = 0,
     ) -> None:
         self.frozen = frozen
+        self.pace = lr / (1.0 - momentum)
         self.model = copy.deepcopy(model).requires_grad_(not frozen)
         self._seen = seen
         self._watched = watched

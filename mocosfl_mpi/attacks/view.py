@@ -70,6 +70,10 @@ def unguarded(smashed: Tensor, generator: torch.Generator) -> Tensor:  # noqa: A
 class Steering(Protocol):
     """A client in training, as a main server has it in hand that chooses what comes down."""
 
+    @property
+    def pace(self) -> float:
+        """The learning rate of the client's SGD over (1 - its momentum): how far a steady gradient leads in a step."""
+
     def send(self) -> Tensor:
         """The smashed data ``[b, c, h, w]`` of the client's next batch; which images they are stays with the client."""
 

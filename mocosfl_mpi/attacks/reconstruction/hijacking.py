@@ -14,17 +14,18 @@ from mocosfl_mpi.privacy.decoders import decoder
 from mocosfl_mpi.split.layers import seeded
 
 ITERATIONS = 10_000
-PENALTY = 500.0
-"""Weight of the critic's gradient penalty."""
-MOST_PILOT, MOST_CRITIC = 1e-3, 1e-3
-PILOT, CRITIC = 1e-5, 1e-4
-"""Learning rates of 10,000 iterations; in fewer they are larger by as much, up to the limits above."""
-CRITIC_WIDTH = 64
-DECODER = "conv_normN0C32"
+PACE, PILOT, CRITIC = 1e-3, 2e-4, 2e-4
+"""How far a gradient leads the client in a step, and Adam's learning rates, in 10,000 iterations. In fewer they are
+larger by as much, up to the limits below."""
+MOST_PACE, MOST_PILOT, MOST_CRITIC = 6e-3, 1e-3, 1e-3
+PENALTY = 10.0
+"""Weight of the critic's gradient penalty: that of Gulrajani et al.; the published attack has 500."""
 
 
 class Hijacking:
     """FSHA: a critic drives the client's smashed data to look like a pilot's, whose inverse the attacker trains.
+
+    The published clients have Adam; ours have SGD, with a rate that the server knows, and it scales its gradients so.
 
     Frozen clients cannot be hijacked: what they send stays what it was, and the inverse was not trained on that.
     """
@@ -36,6 +37,10 @@ class Hijacking:
         "Pasquini, Ateniese & Bernaschi, Unleashing the Tiger: Inference Attacks on Split Learning, CCS 2021"
     )
 
+    def __init__(self, critic_width: int = 32, network: str = "conv_normN0C32") -> None:
+        self.critic_width = critic_width
+        self.network = network
+
     def run(self, view: View, seed: int, effort: Effort) -> Guess:
         """Pixels of the images that the client is watched with, after its training was hijacked."""
         assert view.steering is not None
@@ -46,15 +51,16 @@ class Hijacking:
         shape = tuple(view.steering.look().shape[1:])
         with seeded(seed):
             pilot = view.architecture(seed)
-            inverse = decoder(DECODER, shape, view.image_shape, "group")
-            judge = critic(shape)
+            inverse = decoder(self.network, shape, view.image_shape, "group")
+            judge = critic(shape, self.critic_width)
         pair = torch.optim.Adam([*pilot.parameters(), *inverse.parameters()], min(PILOT * faster, MOST_PILOT))
         judging = torch.optim.Adam(judge.parameters(), min(CRITIC * faster, MOST_CRITIC))
+        pace = min(PACE * faster, MOST_PACE) / max(view.steering.pace, 1e-12)
         error = torch.tensor(torch.nan)
         for _ in range(steps):
             private = view.steering.send()
             own = view.own[torch.randint(len(view.own), (len(private),), generator=generator)]
-            view.steering.answer(steered(judge, private))
+            view.steering.answer(pace * steered(judge, private))
             public = view.guard(pilot(view.normalise(own)), generator)
             error = F.mse_loss(inverse(public), own)
             pair.zero_grad()
@@ -86,12 +92,12 @@ def slope(judge: nn.Module, private: Tensor, public: Tensor, generator: torch.Ge
     return (norms - 1.0).square().mean()
 
 
-def critic(smashed_shape: tuple[int, ...]) -> nn.Sequential:
+def critic(smashed_shape: tuple[int, ...], wide: int) -> nn.Sequential:
     """Three convolutions and a linear layer: maps ``[n, *smashed_shape]`` to a number each ``[n, 1]``."""
     channels, height, width = smashed_shape
     layers: list[nn.Module] = []
     for _ in range(3):
         stride = 2 if min(height, width) > 4 else 1
-        layers += [nn.Conv2d(channels, CRITIC_WIDTH, 3, stride, padding=1), nn.LeakyReLU(0.2)]
-        channels, height, width = CRITIC_WIDTH, -(-height // stride), -(-width // stride)
+        layers += [nn.Conv2d(channels, wide, 3, stride, padding=1), nn.LeakyReLU(0.2)]
+        channels, height, width = wide, -(-height // stride), -(-width // stride)
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels * height * width, 1))

@@ -8,22 +8,24 @@ import torch
 from torch import Tensor
 
 from mocosfl_mpi.attacks.attack import Effort, Guess, Kind
-from mocosfl_mpi.attacks.view import Sight, View, unguarded
+from mocosfl_mpi.attacks.view import Sight, View
 
 STEPS = 5000
 """He et al. 2019; with an effort of less than 1 the steps are fewer, and no longer."""
 LEARNING_RATE = 0.05
 """On logits of pixels; He et al. have 0.01 on pixels."""
-SMOOTHNESS = 0.1
-"""Weight of total variation beside a feature error that is 1 for a guess whose smashed data are all zero."""
-DRAWS = 4
-"""Draws of a random defence whose mean is compared in each step."""
+SHALLOW, DEEP = 0.1, 1.0
+"""Weights of total variation beside a feature error that is 1 for a guess whose smashed data are all zero. Behind more
+layers pixels are held by their features more loosely, and smoothness must say more (He et al.: 0 and 10)."""
+START = 1.0
+"""Standard deviation of the first logits. A grey start would stay pale behind a layer that normalises contrast away."""
+MEMORY = 0.9
+"""Of the mean change that a random defence makes, from step to step."""
 
 
 class WhiteBox:
     """Regularised maximum likelihood (rMLE): what could have been sent, and is smooth."""
 
-    name: ClassVar[str] = "white_box"
     kind: ClassVar[Kind] = "reconstruction"
     needs: ClassVar[frozenset[Sight]] = frozenset({"smashed", "weights"})
     source: ClassVar[str] = (
@@ -31,8 +33,9 @@ class WhiteBox:
         "a sigmoid; expectation over a defence's draws after Athalye et al., ICML 2018"
     )
 
-    def __init__(self, smoothness: float = SMOOTHNESS) -> None:
+    def __init__(self, smoothness: float = SHALLOW, name: str = "white_box") -> None:
         self.smoothness = smoothness
+        self.name = name
 
     def run(self, view: View, seed: int, effort: Effort) -> Guess:
         """Pixels of all images at once: an image's loss has no part of another.
@@ -42,34 +45,30 @@ class WhiteBox:
         """
         assert view.smashed is not None
         generator = torch.Generator().manual_seed(seed)
-        logits = torch.randn(len(view.smashed), *view.image_shape, generator=generator).mul_(0.1).requires_grad_()
+        logits = torch.randn(len(view.smashed), *view.image_shape, generator=generator).mul_(START).requires_grad_()
         optimiser = torch.optim.Adam([logits], lr=LEARNING_RATE, amsgrad=True)
         energy = view.smashed.square().flatten(1).sum(dim=1).clamp(min=1e-12)
+        change: Tensor | None = None
+        feature = energy
         for _ in range(effort.steps(STEPS)):
             pixels = logits.sigmoid()
-            feature = (believed(view, pixels, generator) - view.smashed).square().flatten(1).sum(dim=1) / energy
+            clean = view.compute(pixels)
+            change = changed(view, clean.detach(), change, generator)
+            feature = (clean + change - view.smashed).square().flatten(1).sum(dim=1) / energy
             optimiser.zero_grad()
             (feature + self.smoothness * total_variation(pixels)).sum().backward()
             optimiser.step()
-        with torch.no_grad():
-            guess = logits.sigmoid()
-            left = (believed(view, guess, generator) - view.smashed).square().flatten(1).sum(dim=1) / energy
-        return Guess(guess, {"feature_error": float(left.mean())})
+        return Guess(logits.detach().sigmoid(), {"feature_error": feature.mean().item()})
 
 
-def believed(view: View, pixels: Tensor, generator: torch.Generator) -> Tensor:
-    """What the adversary thinks is sent of ``pixels``, the mean over draws of the defence.
+def changed(view: View, clean: Tensor, before: Tensor | None, generator: torch.Generator) -> Tensor:
+    """What the defence does to ``clean``, the expectation over its draws as a running mean: ``before`` is the last.
 
     The gradient passes a defence straight through, as though it had changed nothing: defences cut, round and drop,
     and their own derivatives lead nowhere (backward pass differentiable approximation, Athalye et al. 2018).
     """
-    clean = view.compute(pixels)
-    if view.guard is unguarded:
-        return clean
-    with torch.no_grad():
-        sent = torch.stack([view.guard(clean.detach(), generator) for _ in range(DRAWS)]).mean(dim=0)
-        change = sent - clean
-    return clean + change
+    now = view.guard(clean, generator) - clean
+    return now if before is None else MEMORY * before + (1.0 - MEMORY) * now
 
 
 def total_variation(pixels: Tensor) -> Tensor:

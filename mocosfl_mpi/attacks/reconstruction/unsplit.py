@@ -13,8 +13,9 @@ from mocosfl_mpi.attacks.view import Sight, View
 ROUNDS, INPUT_STEPS, MODEL_STEPS = 1000, 100, 100
 """Effort scales the rounds."""
 LEARNING_RATE = 1e-3
-SMOOTHNESS, SIZE = 0.1, 1.0
-"""Weights of total variation and of the pixels' mean square."""
+SMOOTHNESS, SIZE = 0.1, 0.01
+"""Weights of total variation and of the mean square of normalised pixels, beside a feature error relative to what was
+sent. Published are 0.1 and 1, beside one in the units of the layer; where those are small, every pixel turns black."""
 
 
 class UnSplit:
@@ -40,11 +41,12 @@ class UnSplit:
         pixels = torch.full((len(view.smashed), *view.image_shape), 0.5, requires_grad=True)
         inputs = torch.optim.Adam([pixels], lr=LEARNING_RATE, amsgrad=True)
         model = torch.optim.Adam(clone.parameters(), lr=LEARNING_RATE, amsgrad=True)
-        error = torch.tensor(torch.nan)
+        error = energy = view.smashed.square().mean().clamp(min=1e-12)
         for _ in range(effort.steps(ROUNDS)):
             for _ in range(INPUT_STEPS):
-                feature = (clone(view.normalise(pixels)) - view.smashed).square().flatten(1).mean(dim=1)
-                size = pixels.square().flatten(1).mean(dim=1)
+                seen = view.normalise(pixels)
+                feature = (clone(seen) - view.smashed).square().flatten(1).mean(dim=1) / energy
+                size = seen.square().flatten(1).mean(dim=1)
                 inputs.zero_grad()
                 (feature + SMOOTHNESS * total_variation(pixels) + SIZE * size).sum().backward()
                 inputs.step()
@@ -52,8 +54,8 @@ class UnSplit:
                     pixels.clamp_(0.0, 1.0)
             seen = view.normalise(pixels.detach())
             for _ in range(MODEL_STEPS):
-                error = (clone(seen) - view.smashed).square().mean()
+                error = (clone(seen) - view.smashed).square().mean() / energy
                 model.zero_grad()
                 error.backward()
                 model.step()
-        return Guess(pixels.detach(), {"feature_mse": error.item()})
+        return Guess(pixels.detach(), {"feature_error": error.item()})
