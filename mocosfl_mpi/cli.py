@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from mocosfl_mpi import __version__
 from mocosfl_mpi.comm.environment import LAST_WORDS, launcher
 from mocosfl_mpi.commands import (
+    attack,
+    audit,
     diff,
     doctor,
     download,
@@ -20,6 +22,7 @@ from mocosfl_mpi.commands import (
     plan,
     presets,
     pretrain,
+    privacy_depth,
     recover,
     retime,
     run,
@@ -27,7 +30,24 @@ from mocosfl_mpi.commands import (
 )
 from mocosfl_mpi.errors import BadInput, RunFailed
 
-COMMANDS = (run, pretrain, plan, slurm, grid, presets, inspect, retime, diff, recover, partition, doctor, download)
+COMMANDS = (
+    run,
+    pretrain,
+    plan,
+    slurm,
+    grid,
+    presets,
+    inspect,
+    attack,
+    audit,
+    privacy_depth,
+    retime,
+    diff,
+    recover,
+    partition,
+    doctor,
+    download,
+)
 """In the order of ``mocosfl --help``."""
 
 

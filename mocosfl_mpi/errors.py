@@ -2,6 +2,8 @@
 
 BAD_INPUT = 2
 FAILURE = 1
+NOT_MET = 3
+"""What was asked for does not hold: a plan that does not fit, an audit's requirement."""
 STOPPED = 75
 """EX_TEMPFAIL of sysexits.h: not finished, try again."""
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mocosfl_mpi.attacks.view import SEES, Role, Sight, View
 
-Kind = Literal["reconstruction", "linkage", "membership", "composition", "labels", "probing", "property"]
+Kind = Literal["reconstruction", "linkage", "membership", "composition", "labels", "probing", "inversion", "property"]
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,13 @@ class Effort:
     def steps(self, published: int) -> int:
         """Optimisation steps (or epochs) of a published number."""
         return max(1, round(self.scale * published))
+
+
+class NotApplicable(Exception):  # noqa: N818 - a result: nothing has gone wrong
+    """An attack means nothing in this run, or its adversary is not given what it needs; the message says why.
+
+    Raised where a scene is set. It is as good a result as a score, and must be reported as one.
+    """
 
 
 @dataclass(frozen=True, eq=False)

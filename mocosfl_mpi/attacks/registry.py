@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 from mocosfl_mpi.attacks.attack import Attack
+from mocosfl_mpi.attacks.inference.composition import Rows, RowsBehindTrunk
+from mocosfl_mpi.attacks.inference.consistency import Threshold, Vector
+from mocosfl_mpi.attacks.inference.gradients import Direction, Norm
+from mocosfl_mpi.attacks.inference.inversion import DLG, InvertingGradients
+from mocosfl_mpi.attacks.inference.linkage import Closest
+from mocosfl_mpi.attacks.inference.probing import Returned
 from mocosfl_mpi.attacks.published import PublishedDecoder
 from mocosfl_mpi.attacks.reconstruction.decoder import Decoder
 from mocosfl_mpi.attacks.reconstruction.hijacking import Hijacking
@@ -25,4 +31,17 @@ RECONSTRUCTION: tuple[Attack, ...] = (
 )
 """Of decoders, the four that ResSFL takes the worst case of, and one of equal cost at every cut."""
 
-ATTACKS: dict[str, Attack] = {attack.name: attack for attack in RECONSTRUCTION}
+INFERENCE: tuple[Attack, ...] = (
+    Closest(),
+    Threshold(),
+    Vector(),
+    Rows(),
+    RowsBehindTrunk(),
+    Norm(),
+    Direction(),
+    DLG(),
+    InvertingGradients(),
+    Returned(),
+)
+
+ATTACKS: dict[str, Attack] = {attack.name: attack for attack in (*RECONSTRUCTION, *INFERENCE)}

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from mocosfl_mpi.algorithms import ALGORITHMS, alignment, network
+from mocosfl_mpi.clients.feed import Feed
+from mocosfl_mpi.clients.participation import pool
 from mocosfl_mpi.clients.population import lay
+from mocosfl_mpi.clients.wealth import factors
 from mocosfl_mpi.config import Config, parse
+from mocosfl_mpi.data.crop_flip import DRAWS as CROP_DRAWS
+from mocosfl_mpi.data.crop_flip import CropFlip
+from mocosfl_mpi.data.views import ViewMaker
 from mocosfl_mpi.errors import BadInput
+from mocosfl_mpi.objectives.feature_memory import noise
+from mocosfl_mpi.privacy import resistance
 from mocosfl_mpi.problem import Source, read
 from mocosfl_mpi.record.checkpoint import DIRECTORY, Checkpoint, newest
 from mocosfl_mpi.record.reader import open_run
-from mocosfl_mpi.split.cut import SplitNetwork, Trunk
+from mocosfl_mpi.server.main_server import MainServer
+from mocosfl_mpi.split.cut import Encoder, SplitNetwork, Trunk, WholeNetwork
 from mocosfl_mpi.split.engine import Engine
 from mocosfl_mpi.split.stacked import StackedModel
 from mocosfl_mpi.streams import Streams
@@ -33,12 +45,16 @@ class Client:
     online: nn.Module
     momentum: nn.Module | None
     """None where clients have no momentum model."""
+    memory: Tensor | None = None
+    """Past unit keys ``[K, d]`` of its own, where the method has clients keep some."""
 
 
 class Victim:
     """A run under attack.
 
-    ``trained``: False takes the networks as they were before the first step, from the same seed: the control.
+    ``trained``: False takes random networks of the same seed: the control, which is what the run began with unless it
+    began with an expert.
+    ``pieces``: whether clients may have a piece of every image, as in split_vertical, instead of whole ones.
 
     Raises
     ------
@@ -46,16 +62,21 @@ class Victim:
         No run, no good checkpoint, data that cannot be read, or a method without one network in two parts.
     """
 
-    def __init__(self, run: Path, data_dir: Path | None, *, trained: bool = True) -> None:
+    def __init__(self, run: Path, data_dir: Path | None, *, trained: bool = True, pieces: bool = False) -> None:
         self.directory = run if run.is_dir() else run.parent
         with open_run(run) as record:
             self.config: Config = parse(record.attrs["config"], str(record.path))
             self.verdict = {name: record.result(name) for name in ("knn_top1", "linear_top1")}
             self.state_sha256 = record.state_sha256
-        if self.config.vertical:
+        if self.config.vertical and not pieces:
             raise BadInput(
                 f"{run}: attacks need whole images on a client, and each client of split_vertical has a piece of them; "
                 f"attack a run of another method"
+            )
+        if self.config.model.rich_cut_layer:
+            raise BadInput(
+                f"{run}: attacks are for smashed data of one shape, and with model.rich_cut_layer = "
+                f"{self.config.model.rich_cut_layer} there are two; attack a run with one cut"
             )
         self.trained = trained
         self.saved = self._checkpoint()
@@ -63,8 +84,21 @@ class Victim:
         self.source: Source = read(self.config, data_dir, self.streams)
         self.network: SplitNetwork = self.fresh()
         self._model = StackedModel(self.network.bottom, PLAIN)
-        aligned = alignment(self.config, self._model.names, self._model.spans, self.network.key_dim)
+        beside = {}
+        if self.config.resists:  # clients keep their simulated attackers too
+            opponent = resistance.attacker(self.config, self.network, self.streams, torch.float32)
+            beside[resistance.STATE] = resistance.width(opponent)
+        model = self._model
+        aligned = alignment(self.config, model.names, model.spans, model.filters, self.network.key_dim, beside)
         self._kept = tuple(aligned.kept)
+
+    def control(self) -> Victim:
+        """The same run with its networks as they were before the first step; the data are not read again."""
+        other = copy.copy(self)
+        other.trained = False
+        for name in ("trunk", "momentum_trunk"):
+            other.__dict__.pop(name, None)  # what was kept of the trained one
+        return other
 
     def fresh(self, seed: int | None = None) -> SplitNetwork:
         """The network with initial weights: those of the run, or of another ``seed``."""
@@ -108,9 +142,14 @@ class Victim:
         initial = self._model.flat(self.network.bottom)
         has_momentum = ALGORITHMS[self.config.method].momentum
         if not self.trained:
-            return Client(number, self._module(initial), self._module(initial) if has_momentum else None)
+            key_dim, memory = self.network.key_dim, None
+            if "memory" in ALGORITHMS[self.config.method].widths(self.config, len(initial), key_dim):
+                memory = noise(1, self.config.contrast.memory_length, key_dim, self.streams, initial.dtype)[0]
+            return Client(number, self._module(initial), self._module(initial) if has_momentum else None, memory)
         states: dict[str, Tensor] = {
-            name: self._shared[name].clone().float() for name in ("online", "momentum") if name in self._shared
+            name: self._shared[name].clone().float()
+            for name in ("online", "momentum", "memory")
+            if name in self._shared
         }
         row = self._rows.get(number)
         if row is not None:
@@ -121,7 +160,49 @@ class Victim:
                 gone = (left != loads).tolist()
             lay(self._kept, row, dict(zip(names, gone, strict=True)), states)
         momentum = self._module(states["momentum"]) if has_momentum else None
-        return Client(number, self._module(states["online"]), momentum)
+        memory = states["memory"].view(-1, self.network.key_dim) if "memory" in states else None
+        return Client(number, self._module(states["online"]), momentum, memory)
+
+    def encoder(self, number: int = 0) -> nn.Module:
+        """The encoder as client ``number`` would use it: normalised images to features ``[n, f]``."""
+        bottom = self.client(number).online
+        if isinstance(bottom, WholeNetwork):
+            return Encoder(nn.Identity(), bottom)
+        assert self.trunk is not None
+        return Encoder(bottom, self.trunk)
+
+    def augment(self, raw: Tensor, count: int, seed: int) -> Tensor:
+        """``count`` views of each of ``raw`` uint8 ``[n, C, H, W]``, as in training: pixels ``[n, count, C, h, w]``."""
+        plain = (0.0,) * raw.shape[1], (1.0,) * raw.shape[1]
+        draw = Streams(seed).generator("views of an attack")
+        if self.config.supervised:
+            crop = CropFlip(self.size, self.config.views.flip_probability, *plain, torch.float32)
+            many = raw[:, None].expand(-1, count, *raw.shape[1:])
+            return crop(many, draw.random((len(raw), count, CROP_DRAWS)))
+        pairs = -(-count // 2)
+        many = raw[:, None].expand(-1, pairs, *raw.shape[1:])
+        views = ViewMaker(self.config.views, self.size, *plain, torch.float32)
+        return torch.cat(views(many, draw.random((len(raw), pairs, 2, ViewMaker.DRAWS))), dim=1)[:, :count]
+
+    @cached_property
+    def exposures(self) -> npt.NDArray[np.int64]:
+        """How often each training image was drawn for a batch before the checkpoint ``[n]``; 0 = never seen.
+
+        Clients that dropped out of an epoch count all the same.
+        """
+        config, source, done = self.config, self.source, self.saved.manifest
+        images = np.array([len(part) for part in source.parts])
+        seen = np.zeros(len(source.train), dtype=np.int64)
+        if not self.trained:
+            return seen
+        steps = (done.steps - done.step) // done.epoch if done.epoch else done.step
+        views = ViewMaker(config.views, self.size, source.data.mean, source.data.std, torch.float32)
+        for epoch in range(done.epoch + (done.step > 0)):
+            batches = config.client.batch_size * (steps if epoch < done.epoch else done.step)
+            feed = Feed(source.train.pixels, source.parts, batches, views, self.streams, factors(config))
+            for client in pool(config, self.streams, epoch, images)[: 1 if config.vertical else None]:
+                np.add.at(seen, feed.indices(int(client), epoch, 0), 1)
+        return seen
 
     @cached_property
     def trunk(self) -> Trunk | None:
@@ -142,7 +223,13 @@ class Victim:
         return trunk.eval().requires_grad_(False)
 
     def memory(self) -> Tensor | None:
-        """The feature memory's keys, as saved; None where the method has none."""
+        """The feature memory's keys ``[memories, K, d]``, as saved; None where the method has none."""
+        if not self.trained:
+            kept, clients = self.config.contrast, self.config.client.count
+            if ALGORITHMS[self.config.method].server is not MainServer or self.config.whole_network:
+                return None
+            memories = 1 if kept.share_features else clients
+            return noise(memories, kept.memory_length // memories, self.network.key_dim, self.streams, torch.float32)
         return _tensors(self.saved, "server-memory")["keys"].float() if "server-memory" in self.saved else None
 
     def _module(self, flat: Tensor) -> nn.Module:

@@ -9,6 +9,8 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from mocosfl_mpi.split.cut import SplitNetwork
+
 Role = Literal["wire", "main_server", "server", "malicious_server", "fed_server", "client", "encoder_holder"]
 Sight = Literal[
     "smashed", "keys", "architecture", "weights", "update", "trunk", "answers", "steering", "received", "encoder"
@@ -20,22 +22,25 @@ architecture  : the layers of the client's part, not their weights
 weights       : the client's part itself, so that one can compute with it
 update        : what a client's weights became after known steps
 trunk         : the main server's layers
-answers       : gradients at the cut, or in supervised methods at the logits, of each row
+answers       : gradients of each row at the cut; in U-shaped learning those at the features, which clients send up
 steering      : the choice of what comes down as a gradient
 received      : the gradients that one's own rows came back with
 encoder       : the whole network, released
 """
 
 SEES: dict[Role, frozenset[Sight]] = {
-    "wire": frozenset({"smashed", "keys"}),
+    "wire": frozenset({"smashed", "keys", "answers"}),
     "main_server": frozenset({"smashed", "keys", "architecture", "trunk", "answers"}),
     "server": frozenset({"smashed", "keys", "architecture", "trunk", "answers", "weights", "update"}),
     "malicious_server": frozenset({"smashed", "keys", "architecture", "trunk", "answers", "weights", "steering"}),
     "fed_server": frozenset({"architecture", "weights", "update"}),
-    "client": frozenset({"architecture", "weights", "received"}),
+    "client": frozenset({"architecture", "weights", "received", "answers"}),
     "encoder_holder": frozenset({"architecture", "weights", "encoder"}),
 }
-"""``server``: main server and fed server in one, as rank 0 is here and in the published code: more than either."""
+"""``server``: main server and fed server in one, as rank 0 is here and in the published code: more than either.
+
+``client`` sees ``answers`` of other clients' images where they are its own too, in pieces (split_vertical).
+"""
 
 TITLES: dict[Role, str] = {
     "wire": "an eavesdropper on the wire",
@@ -46,6 +51,12 @@ TITLES: dict[Role, str] = {
     "client": "another client",
     "encoder_holder": "whoever holds the released encoder",
 }
+
+Augment = Callable[[Tensor, int, int], Tensor]
+"""Raw images uint8 ``[n, C, H, W]``, how many views of each, and a seed, to views in pixels ``[n, count, C, h, w]``."""
+
+Gradients = tuple[Tensor, ...]
+"""One tensor for each parameter tensor of a client."""
 
 Guard = Callable[[Tensor, torch.Generator], Tensor]
 """What a client does to smashed data ``[n, C, h, w]`` before they leave."""
@@ -97,9 +108,29 @@ class View:
     momentum_weights: nn.Module | None = None
     trunk: nn.Module | None = None
     encoder: Callable[[Tensor], Tensor] | None = None
-    """Pixels to features ``[n, f]``."""
+    """Pixels to features ``[n, f]``; no graph."""
+    network: Callable[[int], SplitNetwork] | None = None
+    """With the encoder: the whole network with fresh weights of a seed, projector included."""
+    augment: Augment | None = None
+    """The run's augmentation, which is public; for scenes with raw images."""
+    own_raw: Tensor | None = None
+    """The adversary's own images before they are resized, in the order of ``own``: uint8 ``[n, C, H, W]``."""
     candidates: Tensor | None = None
-    """Images among which the adversary looks for an answer, where the scene gives some: pixels."""
+    """Images among which the adversary looks for an answer, where the scene gives some: uint8 ``[m, C, H, W]``."""
+    senders: Tensor | None = None
+    """Which client sent each row of ``smashed`` ``[n]``, where several send: numbers from 0 on, without gaps."""
+    answers: Tensor | None = None
+    """Gradients ``[n, …]`` of each row that is asked about."""
+    hints: Tensor | None = None
+    """Rows ``[h]`` of ``answers`` of which the adversary knows that they are of the class in question."""
+    received: Tensor | None = None
+    """Gradients at the cut ``[m, k, c, h, w]`` of the ``k`` rows that an adversary planted for each candidate."""
+    update: Gradients | None = None
+    """The gradient at a client's weights in one step, as the step has shown it."""
+    simulate: Callable[[Tensor], Gradients] | None = None
+    """The gradient that views in pixels ``[u, C, H, W]`` would have given; differentiable."""
+    unknowns: int = 0
+    """``u``: how many views an update is of."""
     steering: Steering | None = None
     guard: Guard = field(default=unguarded)
     """The defence as the adversary knows it: ``unguarded`` for one that does not know (naive)."""

@@ -11,41 +11,50 @@ from typing import Any
 
 import h5py
 import numpy as np
+import numpy.typing as npt
 
 from mocosfl_mpi.errors import BadInput, RunFailed
 from mocosfl_mpi.record.integrity import damage
 from mocosfl_mpi.record.layout import Size, create_datasets, row_shape, scale_values, write_attributes
-from mocosfl_mpi.record.reader import Run, open_run
-from mocosfl_mpi.record.schema import ATTRIBUTES, COMMITTED, DIMENSIONS, ENTRIES, GROWING, SCHEMA_VERSION, present
+from mocosfl_mpi.record.reader import Record, Run, open_run
+from mocosfl_mpi.record.schema import ATTRIBUTES, COMMITTED, DIMENSIONS, ENTRIES, SCHEMA_VERSION, present
 
 SLAB = 2**25
 """Bytes carried at once."""
 
 
-def carry(run: Run, rows: Mapping[str, int], file: h5py.File) -> None:
-    """Copy the first ``rows`` of every series of ``run``, and its results, into ``file``, which has none yet.
+def carry(record: Record, rows: Mapping[str, int], file: h5py.File) -> None:
+    """Copy the first ``rows`` of every series of ``record``, and its results, into ``file``, which has none yet.
 
     Axes that have grown (ranks) keep their fill values behind the old ones.
     """
-    for name in run.names:
-        entry = ENTRIES.get(name)
-        dim = entry.growing if entry else (name if name in GROWING else None)
+    growing = record.form.growing
+    for name in record.names:
+        entry = record.form.entries.get(name)
+        dim = entry.growing if entry else (name if name in growing else None)
         if dim is not None:
-            _carry_rows(run, name, rows.get(dim, 0), file[name])
+            _carry_rows(record, name, rows.get(dim, 0), file[name])
         elif entry and entry.when == "result":
-            value = run.stored(name)
-            # numpy forgets that bytes are UTF-8, and HDF5 converts from no other
-            file[name][...] = np.asarray(bytes(value[()]), dtype=file[name].dtype) if value.dtype.kind == "S" else value
-    file[COMMITTED][...] = [rows.get(dim, 0) for dim in GROWING]
+            file[name][...] = as_stored(record.stored(name), file[name])
+    file[COMMITTED][...] = [rows.get(dim, 0) for dim in growing]
 
 
-def _carry_rows(run: Run, name: str, rows: int, target: h5py.Dataset) -> None:
+def as_stored(values: npt.NDArray[Any], target: h5py.Dataset) -> npt.NDArray[Any]:
+    """``values`` in the type of ``target``: numpy forgets that bytes are UTF-8, and HDF5 converts from no other."""
+    if values.dtype.kind != "S":
+        return values
+    return np.array(values.tolist(), dtype=target.dtype)
+
+
+def _carry_rows(record: Record, name: str, rows: int, target: h5py.Dataset) -> None:
     target.resize(rows, axis=0)
     width = max(1, math.prod(target.shape[1:]) * target.dtype.itemsize)
     step = max(1, SLAB // width)
     for start in range(0, rows, step):
-        part = run.part(name, start, min(start + step, rows))
-        target[(slice(start, start + len(part)), *(slice(0, length) for length in part.shape[1:]))] = part
+        part = record.part(name, start, min(start + step, rows))
+        target[(slice(start, start + len(part)), *(slice(0, length) for length in part.shape[1:]))] = as_stored(
+            part, target
+        )
 
 
 def recover(path: Path) -> dict[str, int]:

@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 
 from mocosfl_mpi.errors import BadInput
-from mocosfl_mpi.record.schema import ATTRIBUTES, DIMENSIONS, ENTRIES, GROWING, SCHEMA, SCHEMA_VERSION, setting
+from mocosfl_mpi.record.schema import RUN, Form, setting
 
 LARGEST_READ = 2 << 30
 """Bytes that one dataset may ask for; larger ones are read in parts, with h5py."""
@@ -22,7 +22,7 @@ _LARGEST_CHUNK = 16 << 20
 
 
 @contextmanager
-def damage(path: Path) -> Iterator[None]:
+def damage(path: Path, what: str = RUN.what) -> Iterator[None]:
     """Turn whatever HDF5, numpy or a failed ``require`` finds wrong with a file into one BadInput."""
     try:
         yield
@@ -37,7 +37,7 @@ def damage(path: Path) -> Iterator[None]:
         MemoryError,
     ) as error:
         text = " ".join(str(error).split())[:300] or type(error).__name__
-        raise BadInput(f"{path} is damaged, or no run of mocosfl: {text}") from None
+        raise BadInput(f"{path} is damaged, or no {what} of mocosfl: {text}") from None
 
 
 def require(holds: bool, reason: str) -> None:
@@ -46,8 +46,8 @@ def require(holds: bool, reason: str) -> None:
         raise ValueError(reason)
 
 
-def read_attributes(file: h5py.File, path: Path) -> dict[str, Any]:
-    """All root attributes; ``config``, ``versions`` and ``notes`` parsed from JSON.
+def read_attributes(file: h5py.File, path: Path, form: Form = RUN) -> dict[str, Any]:
+    """All root attributes, those in JSON parsed.
 
     Raises
     ------
@@ -56,16 +56,16 @@ def read_attributes(file: h5py.File, path: Path) -> dict[str, Any]:
     ValueError
         Missing or malformed ones.
     """
-    schema, version = attribute(file, "schema"), attribute(file, "schema_version")
-    require(schema == SCHEMA, f"its schema is {schema!r}, not {SCHEMA!r}")
-    major = SCHEMA_VERSION.partition(".")[0]
+    schema, version = attribute(file, "schema", form), attribute(file, "schema_version", form)
+    require(schema == form.schema, f"its schema is {schema!r}, not {form.schema!r}")
+    major = form.version.partition(".")[0]
     if version.partition(".")[0] != major:
         raise BadInput(
             f"{path} has schema version {version!r} and this program reads {major}.x; use the version of mocosfl_mpi "
-            f"that wrote it ({attribute(file, 'software_version')!r})"
+            f"that wrote it ({attribute(file, 'software_version', form)!r})"
         )
-    attributes = {name: attribute(file, name) for name in ATTRIBUTES}
-    for name, kind in (("config", dict), ("versions", dict), ("notes", list)):
+    attributes = {name: attribute(file, name, form) for name in form.attributes}
+    for name, kind in form.parsed.items():
         try:
             attributes[name] = json.loads(attributes[name])
         except RecursionError:
@@ -74,12 +74,12 @@ def read_attributes(file: h5py.File, path: Path) -> dict[str, Any]:
     return attributes
 
 
-def attribute(file: h5py.File, name: str) -> Any:
+def attribute(file: h5py.File, name: str, form: Form = RUN) -> Any:
     """A root attribute as stored, a text or an integer; ValueError where it is missing or odd."""
     require(name in file.attrs, f"the attribute {name!r} is missing")
     identifier = file.attrs.get_id(name)
     require(identifier.shape == () and identifier.get_storage_size() <= _LARGEST_TEXT, f"the attribute {name!r} is odd")
-    if ATTRIBUTES[name][0] is int:
+    if form.attributes[name][0] is int:
         require(identifier.dtype.kind in "iu", f"the attribute {name!r} is no integer")
         return int(file.attrs[name])
     # A text of variable length lies in the heap, whose damage HDF5 does not always survive: fixed lengths only.
@@ -92,7 +92,9 @@ def minor(version: str) -> int:
     return int(version.partition(".")[2])
 
 
-def check_structure(file: h5py.File, names: Sequence[str], config: Mapping[str, Any]) -> tuple[str, ...]:
+def check_structure(
+    file: h5py.File, names: Sequence[str], config: Mapping[str, Any], form: Form = RUN
+) -> tuple[str, ...]:
     """Every dataset of ``names`` is there, with the axes, lengths and kind of type that schema and ``config`` say.
 
     Returns the dimensions along which rows are appended, in the order of the file's counter.
@@ -103,26 +105,26 @@ def check_structure(file: h5py.File, names: Sequence[str], config: Mapping[str, 
         require(isinstance(dataset, h5py.Dataset), f"{name} is no dataset")
         require(dataset.external is None and not dataset.is_virtual, f"{name} lies in another file")
         _check_filters(dataset)
-        entry = ENTRIES.get(name)
-        kind = entry.dtype if entry else DIMENSIONS[name].kind
+        entry = form.entries.get(name)
+        kind = entry.dtype if entry else form.dimensions[name].kind
         expected = {"text": "S", "sha256": "S", "number": "i", "share": "f"}.get(kind) or np.dtype(kind).kind
         require(dataset.dtype.kind == expected, f"{name} has type {dataset.dtype}")
         require(dataset.dtype.itemsize <= 1 << 16, f"{name} has items of {dataset.dtype.itemsize} bytes")
         dims = entry.dims if entry else (name,)
         require(dataset.ndim == len(dims), f"{name} has {dataset.ndim} axes instead of {len(dims)}")
         for axis, dim in enumerate(dims):
-            if dim not in GROWING:
+            if not form.dimensions[dim].growing:
                 wanted = file[dim].shape[0]
                 require(
                     dataset.shape[axis] == wanted, f"{name} is {dataset.shape[axis]} long along {dim}, not {wanted}"
                 )
-        if entry is None and (source := DIMENSIONS[name].setting):
+        if entry is None and (source := form.dimensions[name].setting):
             wanted = np.shape(setting(config, source))
             require(dataset.shape == wanted, f"{name} has shape {dataset.shape}, and {source} {wanted}")
     # Other fixed labels may differ between minor versions: whoever reads takes those of the file.
     series = file["series"]
-    labels = tuple(series.asstr()[:]) if series.shape[0] <= len(GROWING) else ()
-    require(bool(labels) and labels == GROWING[: len(labels)], "series has other labels than the schema")
+    labels = tuple(series.asstr()[:]) if series.shape[0] <= len(form.growing) else ()
+    require(bool(labels) and labels == form.growing[: len(labels)], "series has other labels than the schema")
     return labels
 
 

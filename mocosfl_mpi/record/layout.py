@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from mocosfl_mpi.record.schema import ATTRIBUTES, COMMITTED, DIMENSIONS, ENTRIES, GROWING, Dimension, Entry, setting
+from mocosfl_mpi.record.schema import COMMITTED, RUN, Dimension, Entry, Form, setting
 
 Size = int | Sequence[int] | Sequence[float] | Sequence[str]
 CHUNK_BYTES = 8192
@@ -18,7 +18,7 @@ _LARGEST_CHUNK = 1 << 20
 _WORTH_COMPRESSING = 4096
 
 
-def scale_values(sizes: Mapping[str, Size], config: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
+def scale_values(sizes: Mapping[str, Size], config: Mapping[str, Any], form: Form = RUN) -> dict[str, npt.NDArray[Any]]:
     """Numbers or UTF-8 labels ``[size]`` of every dimension that does not grow, of a run with this configuration.
 
     Raises
@@ -26,15 +26,15 @@ def scale_values(sizes: Mapping[str, Size], config: Mapping[str, Any]) -> dict[s
     ValueError
         A dimension is missing, empty, unknown or labelled by the schema itself (programmer errors).
     """
-    wanted = {name for name, dimension in DIMENSIONS.items() if dimension.given}
+    wanted = {name for name, dimension in form.dimensions.items() if dimension.given}
     if set(sizes) != wanted:
         raise ValueError(f"sizes: missing {sorted(wanted - set(sizes))}, unknown {sorted(set(sizes) - wanted)}")
     scales = {
         name: _scale(dimension, dimension.labels or sizes[name])
-        for name, dimension in DIMENSIONS.items()
+        for name, dimension in form.dimensions.items()
         if not dimension.growing and not dimension.setting
     }
-    for name, dimension in DIMENSIONS.items():
+    for name, dimension in form.dimensions.items():
         if dimension.setting and (values := setting(config, dimension.setting)):
             scales[name] = _scale(dimension, values)
     return scales
@@ -61,13 +61,13 @@ def encode(texts: Sequence[str]) -> npt.NDArray[Any]:
 
 def row_shape(entry: Entry, scales: Mapping[str, npt.NDArray[Any]]) -> tuple[int, ...]:
     """Shape of one row of a growing dataset, or of the whole of another."""
-    return tuple(len(scales[name]) for name in entry.dims if name not in GROWING)
+    return tuple(len(scales[name]) for name in (entry.dims[1:] if entry.growing else entry.dims))
 
 
-def write_attributes(file: h5py.File, attributes: Mapping[str, str | int]) -> None:
+def write_attributes(file: h5py.File, attributes: Mapping[str, str | int], form: Form = RUN) -> None:
     """Store the root attributes; a missing or unknown one is a programmer error."""
-    if set(attributes) != set(ATTRIBUTES):
-        missing, unknown = set(ATTRIBUTES) - set(attributes), set(attributes) - set(ATTRIBUTES)
+    if attributes.keys() != form.attributes.keys():
+        missing, unknown = form.attributes.keys() - attributes.keys(), attributes.keys() - form.attributes.keys()
         raise ValueError(f"attributes: missing {sorted(missing)}, unknown {sorted(unknown)}")
     for name, value in attributes.items():
         if isinstance(value, str):
@@ -82,12 +82,14 @@ def create_datasets(
     names: Collection[str],
     scales: Mapping[str, npt.NDArray[Any]],
     fixed: Mapping[str, npt.ArrayLike],
+    form: Form = RUN,
 ) -> None:
     """Create the scales and datasets ``names``; ``fixed`` holds what is known before the first step."""
-    needed = {name for name in names if name in ENTRIES and ENTRIES[name].when == "fixed"} - {COMMITTED}
+    entries = [entry for name, entry in form.entries.items() if name in names]
+    needed = {entry.name for entry in entries if entry.when == "fixed"} - {COMMITTED}
     if set(fixed) != needed:
         raise ValueError(f"fixed: missing {sorted(needed - set(fixed))}, unknown {sorted(set(fixed) - needed)}")
-    for dimension in (DIMENSIONS[name] for name in DIMENSIONS if name in names):
+    for dimension in (dimension for name, dimension in form.dimensions.items() if name in names):
         if dimension.growing:
             scale = file.create_dataset(
                 dimension.name, shape=(0,), maxshape=(None,), chunks=(CHUNK_BYTES // 8,), dtype="i8"
@@ -96,7 +98,7 @@ def create_datasets(
             scale = file.create_dataset(dimension.name, data=scales[dimension.name])
         scale.make_scale(dimension.name)
         scale.attrs["units"], scale.attrs["long_name"] = "1", dimension.long_name
-    for entry in (ENTRIES[name] for name in ENTRIES if name in names):
+    for entry in entries:
         shape = row_shape(entry, scales)
         if entry.growing:
             dataset = _create_growing(file, entry, shape)
@@ -108,9 +110,15 @@ def create_datasets(
         dataset.attrs["units"], dataset.attrs["long_name"] = entry.units, entry.long_name
 
 
+def stored_type(entry: Entry) -> np.dtype[Any]:
+    """The type of a growing dataset's numbers or texts."""
+    width = 64 if entry.dtype == "sha256" else entry.width
+    return h5py.string_dtype("utf-8", width) if width else np.dtype(entry.dtype)
+
+
 def chunking(entry: Entry, shape: tuple[int, ...]) -> tuple[tuple[int, ...], bool]:
     """The chunk ``(rows, *inner)`` of a growing dataset whose rows have ``shape``, and whether it is compressed."""
-    row_bytes = np.dtype(entry.dtype).itemsize * math.prod(shape)
+    row_bytes = stored_type(entry).itemsize * math.prod(shape)
     compressed = entry.compress and row_bytes >= _WORTH_COMPRESSING
     # A compressed chunk changes its size each time it is rewritten, and SWMR never reuses the space it leaves:
     # one row per chunk writes each once, and no kill can fall into the rewriting of a row flushed before.
@@ -122,7 +130,7 @@ def chunking(entry: Entry, shape: tuple[int, ...]) -> tuple[tuple[int, ...], boo
 
 
 def _create_growing(file: h5py.File, entry: Entry, shape: tuple[int, ...]) -> h5py.Dataset:
-    dtype = np.dtype(entry.dtype)
+    dtype = stored_type(entry)
     chunks, compressed = chunking(entry, shape)
     options: dict[str, Any] = {"compression": "gzip", "compression_opts": 1, "shuffle": True} if compressed else {}
     return file.create_dataset(
@@ -131,7 +139,7 @@ def _create_growing(file: h5py.File, entry: Entry, shape: tuple[int, ...]) -> h5
         maxshape=(None, *shape),
         chunks=chunks,
         dtype=dtype,
-        fillvalue=np.nan if dtype.kind == "f" else 0,
+        fillvalue={"f": np.nan, "S": b""}.get(dtype.kind, 0),
         **options,
     )
 
@@ -154,6 +162,10 @@ def check(entry: Entry, value: npt.ArrayLike, shape: tuple[int, ...]) -> npt.NDA
     """
     if entry.dtype == "text":
         values = encode(np.asarray(value, dtype=object).ravel().tolist()).reshape(np.shape(value))
+        if entry.width and values.dtype.itemsize > entry.width:
+            raise ValueError(
+                f"{entry.name}: a text of {values.dtype.itemsize} bytes, and there is room for {entry.width}"
+            )
     elif entry.dtype == "sha256":
         if not isinstance(value, str) or len(value) != 64 or not value.isascii():
             raise ValueError(f"{entry.name}: expected 64 hexadecimal digits, got {value!r}")

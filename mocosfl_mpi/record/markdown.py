@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from mocosfl_mpi.record.schema import ATTRIBUTES, DIMENSIONS, ENTRIES, FILE_NAME, SCHEMA_VERSION, Dimension, Entry
+from collections.abc import Iterator
+
+from mocosfl_mpi.record.attack_schema import ATTACKS, FLOORS, METRICS
+from mocosfl_mpi.record.schema import FILE_NAME, RUN, SCHEMA_VERSION, Dimension, Entry, Form
 
 _INTRODUCTION = f"""# The file of a run
 
@@ -49,25 +52,54 @@ _WHEN = {
 }
 
 
+_ATTACKS = """# The file of attacks
+
+`mocosfl attack` and `mocosfl audit` append to `RUN/attacks.h5`, schema version {version}, in the same style: rows of
+whole jobs, cut to `committed`; what is recorded there is not done again. The n-th row of all datasets is one job.
+
+```python
+from mocosfl_mpi.record.attacks import read_outcomes
+for job in read_outcomes(Path("RUN")):
+    print(job.attack, job.adversary, job.seed, job.scores, job.floors, job.reason)
+```
+"""
+
+
 def markdown() -> str:
     """Return ``docs/file-format.md``."""
-    lines = [_INTRODUCTION, "## Dimensions", "", "| dimension | scale | meaning |", "|-|-|-|"]
-    for dimension in DIMENSIONS.values():
+    return (
+        "\n".join([_INTRODUCTION, *_tables(RUN), "", _ATTACKS.format(version=ATTACKS.version), *_tables(ATTACKS)])
+        + "\n"
+    )
+
+
+def _tables(form: Form) -> Iterator[str]:
+    yield from ("## Dimensions", "", "| dimension | scale | meaning |", "|-|-|-|")
+    for dimension in form.dimensions.values():
         scale = ", ".join(f"`{label}`" for label in dimension.labels) if dimension.labels else dimension.kind
         grows = " (grows)" if dimension.growing else ""
-        lines.append(f"| `{dimension.name}`{grows} | {scale} | {dimension.long_name}{_only(dimension)} |")
+        yield f"| `{dimension.name}`{grows} | {scale} | {dimension.long_name}{_only(dimension)} |"
     for when, title in _WHEN.items():
-        lines += ["", f"## {title}", "", "| dataset | dimensions | type | units | meaning |", "|-|-|-|-|-|"]
-        lines += [_row(entry) for entry in ENTRIES.values() if entry.when == when]
-    lines += ["", "## Attributes of the root group", "", _ATTRIBUTES, "", "| attribute | type | meaning |", "|-|-|-|"]
-    lines += [
-        f"| `{name}` | {'text' if kind is str else 'integer'} | {text} |" for name, (kind, text) in ATTRIBUTES.items()
-    ]
-    return "\n".join(lines) + "\n"
+        entries = [entry for entry in form.entries.values() if entry.when == when]
+        if entries:
+            yield from ("", f"## {title}", "", "| dataset | dimensions | type | units | meaning |", "|-|-|-|-|-|")
+            yield from map(_row, entries)
+    if form is ATTACKS:
+        yield from ("", "## Metrics", "", "Along `metric`; more or less of it says that more was learnt.", "")
+        yield from ("| metric | units | more was learnt | meaning |", "|-|-|-|-|")
+        words = {1: "higher", -1: "lower", 0: "–"}
+        for name, metric in METRICS.items():
+            yield f"| `{name}` | {metric.units} | {words[metric.more]} | {metric.long_name} |"
+        yield from ("", "## Floors", "", "| floor | meaning |", "|-|-|")
+        yield from (f"| `{name}` | {floor.long_name} |" for name, floor in FLOORS.items())
+    yield from ("", "## Attributes of the root group", "", _ATTRIBUTES, "", "| attribute | type | meaning |", "|-|-|-|")
+    for name, (kind, text) in form.attributes.items():
+        yield f"| `{name}` | {'text' if kind is str else 'integer'} | {text} |"
 
 
 def _row(entry: Entry) -> str:
     kind = {"text": "text", "sha256": "text, 64 characters"}.get(entry.dtype, entry.dtype)
+    kind += f", {entry.width} bytes" if entry.width else ""
     dims = ", ".join(entry.dims) or "scalar"
     kind += ", gzip" if entry.compress else ""
     return f"| `{entry.name}` | {dims} | {kind} | {entry.units} | {entry.long_name}{_only(entry)} |"

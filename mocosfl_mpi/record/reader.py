@@ -6,9 +6,10 @@ import contextlib
 import ctypes
 import math
 import os
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, ClassVar, Self, TypeVar
 
 import h5py
 import numpy as np
@@ -25,33 +26,35 @@ from mocosfl_mpi.record.integrity import (
     read_attributes,
     require,
 )
-from mocosfl_mpi.record.schema import COMMITTED, ENTRIES, FILE_NAME, GROWING, present
+from mocosfl_mpi.record.schema import COMMITTED, RUN, Form, present
 
 _ATTEMPTS = 25
 """Reads of a piece of metadata, over 2^25 ns = 34 ms."""
 
 
-class Run:
-    """A run's file, open for reading; ``run[name]`` is a dataset cut to its whole rows. Use ``open_run``."""
+class Record:
+    """A file open for reading; ``record[name]`` is a dataset cut to its whole rows. Use ``open_record``."""
+
+    form: ClassVar[Form]
 
     def __init__(self, file: h5py.File, path: Path) -> None:
         self.path = path
         self._file = file
         self.rows: dict[str, int] = {}
         """Whole rows per growing dimension."""
-        with damage(path):
-            self.attrs = read_attributes(file, path)
+        with self._damage():
+            self.attrs = read_attributes(file, path, self.form)
             """Root attributes; ``config``, ``versions`` and ``notes`` are parsed from JSON."""
-            self.names = present(self.attrs["config"], minor(self.attrs["schema_version"]))
+            self.names = present(self.attrs["config"], minor(self.attrs["schema_version"]), self.form)
             """Datasets that a file of this schema version and configuration has."""
-            self._series = check_structure(file, self.names, self.attrs["config"])
+            self._series = check_structure(file, self.names, self.attrs["config"], self.form)
         self.refresh()
         for name in self.names:
             self._dataset(name)
 
     def refresh(self) -> None:
         """Look again at a file that is being written: ``rows`` grows."""
-        with damage(self.path):
+        with self._damage():
             counter = self._file[COMMITTED]
             if self._file.swmr_mode:
                 counter.id.refresh()
@@ -72,26 +75,26 @@ class Run:
         size = dataset.nbytes if rows is None else math.prod(dataset.shape[1:]) * rows * dataset.dtype.itemsize
         if size > LARGEST_READ:
             raise BadInput(f"{self.path}: {name} has {size} bytes; read it in parts with h5py")
-        with damage(self.path):
+        with self._damage():
             if dataset.dtype.kind == "S":
-                return np.asarray(dataset.asstr()[()], dtype=object)
+                return np.asarray(dataset.asstr()[()] if rows is None else dataset.asstr()[:rows], dtype=object)
             return np.asarray(dataset[()] if rows is None else dataset[:rows])
 
     def stored(self, name: str) -> npt.NDArray[Any]:
         """A dataset that does not grow, as stored: texts stay bytes."""
         dataset, _ = self._dataset(name)
-        with damage(self.path):
+        with self._damage():
             return np.asarray(dataset[()])
 
     def raw_attribute(self, name: str) -> str | int:
         """A root attribute as stored, JSON unparsed."""
-        with damage(self.path):
-            return attribute(self._file, name)  # type: ignore[no-any-return]
+        with self._damage():
+            return attribute(self._file, name, self.form)  # type: ignore[no-any-return]
 
     def part(self, name: str, start: int, end: int) -> npt.NDArray[Any]:
         """Rows ``start`` to ``end`` of a growing dataset, as stored."""
         dataset, _ = self._dataset(name)
-        with damage(self.path):
+        with self._damage():
             return np.asarray(dataset[start:end])
 
     def last(self, name: str) -> npt.NDArray[Any] | None:
@@ -99,8 +102,47 @@ class Run:
         dataset, rows = self._dataset(name)
         if not rows:
             return None
-        with damage(self.path):
+        with self._damage():
             return np.asarray(dataset[rows - 1])
+
+    def close(self) -> None:
+        """Close the file."""
+        with contextlib.suppress(OSError, RuntimeError):
+            self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _damage(self) -> AbstractContextManager[None]:
+        return damage(self.path, self.form.what)
+
+    def _dataset(self, name: str) -> tuple[h5py.Dataset, int | None]:
+        """The dataset and its whole rows (None = it does not grow), all of them in the file."""
+        if name not in self.names:
+            raise KeyError(name)
+        entry = self.form.entries.get(name)
+        growing = entry.growing if entry else (name if name in self.form.growing else None)
+        with self._damage():
+            dataset = self._file[name]
+            if self._file.swmr_mode:
+                dataset.id.refresh()
+            rows = None if growing is None else self.rows[growing]
+            require(
+                rows is None or 0 <= rows <= dataset.shape[0], f"{name} has {dataset.shape[:1]} rows instead of {rows}"
+            )
+            check_stored(dataset, rows, self.path.stat().st_size)
+        return dataset, rows
+
+
+class Run(Record):
+    """A run's file, open for reading. Use ``open_run``."""
+
+    form = RUN
 
     def result(self, name: str) -> float | None:
         """The number ``result/NAME``, or None where it is not known (yet)."""
@@ -123,35 +165,6 @@ class Run:
 
         return summarise(self)
 
-    def close(self) -> None:
-        """Close the file."""
-        with contextlib.suppress(OSError, RuntimeError):
-            self._file.close()
-
-    def __enter__(self) -> Run:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _dataset(self, name: str) -> tuple[h5py.Dataset, int | None]:
-        """The dataset and its whole rows (None = it does not grow), all of them in the file."""
-        if name not in self.names:
-            raise KeyError(name)
-        growing = ENTRIES[name].growing if name in ENTRIES else (name if name in GROWING else None)
-        with damage(self.path):
-            dataset = self._file[name]
-            if self._file.swmr_mode:
-                dataset.id.refresh()
-            rows = None if growing is None else self.rows[growing]
-            require(
-                rows is None or 0 <= rows <= dataset.shape[0], f"{name} has {dataset.shape[:1]} rows instead of {rows}"
-            )
-            check_stored(dataset, rows, self.path.stat().st_size)
-        return dataset, rows
-
 
 def open_run(path: Path) -> Run:
     """Open a run's file, or the ``run.h5`` in a directory; works while the run writes and after a kill.
@@ -161,27 +174,38 @@ def open_run(path: Path) -> Run:
     BadInput
         No such file, not HDF5, cut or damaged, another schema or another major version of it.
     """
+    return open_record(path, Run)
+
+
+AnyRecord = TypeVar("AnyRecord", bound=Record)
+
+
+def open_record(path: Path, kind: type[AnyRecord]) -> AnyRecord:
+    """Open a file of that ``kind``, or the one of its usual name in a directory. Raises what ``open_run`` does."""
+    form = kind.form
     path = Path(path)
     try:
-        file_path = path / FILE_NAME if path.is_dir() else path
+        file_path = path / form.file_name if path.is_dir() else path
         exists = file_path.is_file()
     except (OSError, ValueError) as error:
         raise BadInput(f"cannot read {path}: {error}") from None
     if not exists:
-        raise BadInput(f"no run at {path}: expected a run's directory, or the {FILE_NAME} in it")
-    file = _open(file_path)
+        raise BadInput(f"no {form.what} at {path}: expected a run's directory, or the {form.file_name} in it")
+    file = _open(file_path, form)
     try:
-        return Run(file, file_path)
+        return kind(file, file_path)
     except BaseException:
         with contextlib.suppress(OSError, RuntimeError):
             file.close()
         raise
 
 
-def _open(path: Path) -> h5py.File:
-    with damage(path):
+def _open(path: Path, form: Form) -> h5py.File:
+    with damage(path, form.what):
         if not h5py.is_hdf5(path):
-            raise BadInput(f"{path} is no HDF5 file, or its beginning is damaged; expected the {FILE_NAME} of a run")
+            raise BadInput(
+                f"{path} is no HDF5 file, or its beginning is damaged; expected the {form.file_name} of a run"
+            )
         try:
             return h5py.File(path, "r", locking="best-effort")
         except OSError:

@@ -47,11 +47,8 @@ class Dimension:
     """Minor version that brought it: files of an earlier one lack it."""
     setting: str = ""
     """Setting of the configuration that gives its values; files of runs where it is empty lack it."""
-
-    @property
-    def growing(self) -> bool:
-        """Whether rows are appended along this axis."""
-        return self.name in GROWING
+    growing: bool = False
+    """Whether rows are appended along this axis."""
 
     @property
     def given(self) -> bool:
@@ -77,21 +74,52 @@ class Entry:
     """Setting of the configuration that asks for it; files of runs where it is off or empty lack it."""
     supervised: bool = False
     """Only in files of methods that learn from labels."""
+    width: int = 0
+    """Bytes of a text in a growing dataset, which have a fixed length."""
 
     @property
     def growing(self) -> str | None:
         """The growing dimension, always the first, or None."""
-        return self.dims[0] if self.dims and self.dims[0] in GROWING else None
+        return self.dims[0] if self.when == "row" else None
+
+
+@dataclass(frozen=True)
+class Form:
+    """A kind of file: everything that may stand in it."""
+
+    schema: str
+    version: str
+    """major.minor"""
+    file_name: str
+    what: str
+    """What it holds, in a message for a person."""
+    safe: str
+    """What a person is told when the disk refuses a row."""
+    dimensions: Mapping[str, Dimension]
+    entries: Mapping[str, Entry]
+    attributes: Mapping[str, tuple[type[str] | type[int], str]]
+    """Attributes of the root group: type and meaning."""
+    parsed: Mapping[str, type]
+    """Those that are JSON, and of what kind."""
+
+    @property
+    def growing(self) -> tuple[str, ...]:
+        """Along which rows are appended, in the order of ``committed``; a later version may only append."""
+        return tuple(name for name, dimension in self.dimensions.items() if dimension.growing)
 
 
 DIMENSIONS: Final = {
     dimension.name: dimension
     for dimension in (
-        Dimension("step", "number", "training step, counted from 0 over the whole run"),
-        Dimension("sync", "number", "synchronisation by the fed server, counted from 0 over the whole run"),
-        Dimension("epoch", "number", "epoch, counted from 0"),
-        Dimension("evaluation", "number", "evaluation of the encoder, counted from 0"),
-        Dimension("session", "number", "start of the program: the first one, then each resumption", since=1),
+        Dimension("step", "number", "training step, counted from 0 over the whole run", growing=True),
+        Dimension(
+            "sync", "number", "synchronisation by the fed server, counted from 0 over the whole run", growing=True
+        ),
+        Dimension("epoch", "number", "epoch, counted from 0", growing=True),
+        Dimension("evaluation", "number", "evaluation of the encoder, counted from 0", growing=True),
+        Dimension(
+            "session", "number", "start of the program: the first one, then each resumption", since=1, growing=True
+        ),
         Dimension("client", "number", "simulated client"),
         Dimension("member", "number", "position in the pool of participating clients, by client number"),
         Dimension("class", "text", "class of the data set"),
@@ -344,6 +372,19 @@ ATTRIBUTES: Final[dict[str, tuple[type[str] | type[int], str]]] = {
 }
 """Attributes of the root group: type and meaning."""
 
+RUN: Final = Form(
+    SCHEMA,
+    SCHEMA_VERSION,
+    FILE_NAME,
+    "run",
+    "Rows flushed before are safe and `mocosfl inspect` reads them; free some space or choose another --out, and start "
+    "again in a new directory",
+    DIMENSIONS,
+    ENTRIES,
+    ATTRIBUTES,
+    {"config": dict, "versions": dict, "notes": list},
+)
+
 
 def setting(config: Mapping[str, Any], name: str) -> Any:
     """The value of the setting ``section.key`` in a stored configuration, or what that implies; None for neither."""
@@ -368,12 +409,12 @@ def supervised(config: Mapping[str, Any]) -> bool:
     return method is not None and method.supervised
 
 
-def present(config: Mapping[str, Any], minor: int | None = None) -> list[str]:
+def present(config: Mapping[str, Any], minor: int | None = None, form: Form = RUN) -> list[str]:
     """Scales and datasets in the file of a run with this configuration, of schema 1.``minor`` (None = this one)."""
-    kinds: dict[str, Dimension | Entry] = DIMENSIONS | ENTRIES
+    kinds: dict[str, Dimension | Entry] = {**form.dimensions, **form.entries}
 
     def there(kind: Dimension | Entry) -> bool:
-        axes = [DIMENSIONS[name] for name in kind.dims] if isinstance(kind, Entry) else []
+        axes = [form.dimensions[name] for name in kind.dims] if isinstance(kind, Entry) else []
         settings = {part.setting for part in (kind, *axes)} - {""}
         if isinstance(kind, Entry) and kind.supervised and not supervised(config):
             return False

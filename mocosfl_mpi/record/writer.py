@@ -9,17 +9,17 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ClassVar, ParamSpec, Self, TypeVar
 
 import h5py
 import numpy as np
 import numpy.typing as npt
 
 from mocosfl_mpi.errors import BadInput, RunFailed
-from mocosfl_mpi.record.carry import carry
+from mocosfl_mpi.record.carry import as_stored, carry
 from mocosfl_mpi.record.layout import Size, check, create_datasets, row_shape, scale_values, write_attributes
-from mocosfl_mpi.record.reader import Run
-from mocosfl_mpi.record.schema import COMMITTED, ENTRIES, GROWING, present
+from mocosfl_mpi.record.reader import Record
+from mocosfl_mpi.record.schema import COMMITTED, RUN, Form, present
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -31,17 +31,20 @@ _FULL = {
 }
 
 
-class Recorder:
-    """The open file of a running experiment (h5py in SWMR mode); use ``Recorder.create``."""
+class Writer:
+    """An open file to which rows are appended (h5py in SWMR mode); use ``create``."""
+
+    form: ClassVar[Form]
 
     def __init__(self, file: h5py.File, path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
         self.path = path
         self._file = file
         self._shapes = shapes
-        self._datasets: dict[str, h5py.Dataset] = {name: file[name] for name in (*shapes, *GROWING)}
-        self._members = {dim: frozenset(name for name in shapes if ENTRIES[name].growing == dim) for dim in GROWING}
-        self._rows: dict[str, list[Row]] = {dim: [] for dim in GROWING}
-        self._committed = np.zeros(len(GROWING), dtype=np.int64)
+        entries, growing = self.form.entries, self.form.growing
+        self._datasets: dict[str, h5py.Dataset] = {name: file[name] for name in (*shapes, *growing)}
+        self._members = {dim: frozenset(name for name in shapes if entries[name].growing == dim) for dim in growing}
+        self._rows: dict[str, list[Row]] = {dim: [] for dim in growing}
+        self._committed = np.zeros(len(growing), dtype=np.int64)
         self._open = True
 
     @classmethod
@@ -51,8 +54,8 @@ class Recorder:
         sizes: Mapping[str, Size],
         attrs: Mapping[str, str | int],
         fixed: Mapping[str, npt.ArrayLike],
-        earlier: tuple[Run, Mapping[str, int]] | None = None,
-    ) -> Recorder:
+        earlier: tuple[Record, Mapping[str, int]] | None = None,
+    ) -> Self:
         """Create the file with everything in it that it will ever hold, and start SWMR mode.
 
         With ``earlier``, the whole new file takes the place of the old one in one step: a kill leaves one of them.
@@ -60,15 +63,16 @@ class Recorder:
         Parameters
         ----------
         path
-            The file, usually ``OUT/run.h5``; it appears under this name only once it can be read.
+            The file, usually ``RUN/run.h5``; it appears under this name only once it can be read.
         sizes
-            Length or labels of ``client``, ``member``, ``class``, ``layer``, ``rank``, ``phase``, ``age``.
+            Length or labels of every dimension that is neither the schema's nor the configuration's: of a run's file
+            ``client``, ``member``, ``class``, ``layer``, ``rank``, ``phase``, ``age``.
         attrs
-            Root attributes, from ``attributes.run_attributes``.
+            Root attributes, from ``attributes.run_attributes`` or ``attack_attributes``.
         fixed
             A value for every ``fixed`` entry of the schema.
         earlier
-            The run that is continued, and how many of its rows: later ones are dropped, to be computed again.
+            The file that is continued, and how many of its rows: later ones are dropped, to be computed again.
 
         Raises
         ------
@@ -82,8 +86,8 @@ class Recorder:
         if path.exists() and earlier is None:
             raise BadInput(f"{path} exists; results are never overwritten: name another directory with --out")
         config = json.loads(str(attrs["config"]))
-        scales = scale_values(sizes, config)
-        content = image(scales, attrs, fixed)
+        scales = scale_values(sizes, config, cls.form)
+        content = image(scales, attrs, fixed, cls.form)
         part = path.with_name(path.name + ".part")
         try:
             part.write_bytes(content)
@@ -91,9 +95,9 @@ class Recorder:
         except OSError as error:
             part.unlink(missing_ok=True)
             if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
-                raise _full(path, error) from None
+                raise _full(path, error, cls.form) from None
             raise BadInput(f"cannot create {part}: {error}; name another directory with --out") from None
-        entries = [ENTRIES[name] for name in present(config) if name in ENTRIES]
+        entries = [cls.form.entries[name] for name in present(config, None, cls.form) if name in cls.form.entries]
         recorder = cls(file, path, {entry.name: row_shape(entry, scales) for entry in entries})
         try:
             if earlier is not None:
@@ -104,18 +108,13 @@ class Recorder:
             raise
         return recorder
 
-    @property
-    def ranks(self) -> int:
-        """Ranks for which a row has room: those of the largest session of the run."""
-        return self._shapes["measured/seconds"][0]
-
     def append(self, dim: str, row: Mapping[str, npt.ArrayLike]) -> None:
         """Keep one row of every dataset that grows along ``dim`` until the next ``flush``.
 
         Parameters
         ----------
         dim
-            ``step``, ``sync``, ``epoch`` or ``evaluation``.
+            ``step``, ``sync``, ``epoch`` or ``evaluation``; ``job`` of a file of attacks.
         row
             Dataset name to value, without the growing axis: ``{"epochs/loss": 2.1, …}``.
 
@@ -129,7 +128,9 @@ class Recorder:
         names = self._members[dim]
         if set(row) != names:
             raise KeyError(f"{dim}: missing {sorted(names - set(row))}, unknown {sorted(set(row) - names)}")
-        self._rows[dim].append({name: check(ENTRIES[name], value, self._shapes[name]) for name, value in row.items()})
+        self._rows[dim].append(
+            {name: check(self.form.entries[name], value, self._shapes[name]) for name, value in row.items()}
+        )
 
     def flush(self) -> None:
         """Write all kept rows; when this returns they survive a kill. RunFailed where the disk is full."""
@@ -139,22 +140,16 @@ class Recorder:
 
     def put(self, name: str, value: npt.ArrayLike) -> None:
         """Store a result, safely in the file on return. KeyError for a name that is no result of this run."""
-        if name not in self._shapes or ENTRIES[name].when != "result":
+        if name not in self._shapes or self.form.entries[name].when != "result":
             raise KeyError(f"{name!r} is no result entry of the schema, or the configuration does not ask for it")
-        values = check(ENTRIES[name], value, self._shapes[name])
+        values = check(self.form.entries[name], value, self._shapes[name])
         self._write(self._put, name, values)
 
     def sync(self) -> dict[str, int]:
         """Write all kept rows through to the disk itself; how many whole rows it holds per dimension."""
         self.flush()
         self._write(os.fsync, self._file.id.get_vfd_handle())
-        return dict(zip(GROWING, self._committed.tolist(), strict=True))
-
-    def complete(self, state_sha256: str) -> None:
-        """Write what is kept and the hash of the trained state, then mark the run as completed."""
-        self.flush()
-        self.put("result/state_sha256", state_sha256)
-        self.put("result/completed", 1)
+        return dict(zip(self.form.growing, self._committed.tolist(), strict=True))
 
     def close(self) -> None:
         """Write what is kept and close the file; after a failed write there is nothing left to do."""
@@ -164,7 +159,7 @@ class Recorder:
         self._write(self._file.close)
         self._open = False
 
-    def __enter__(self) -> Recorder:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -178,9 +173,9 @@ class Recorder:
 
     # ------------------------------------------------------------------------------------------- to the disk
 
-    def _carry(self, run: Run, rows: Mapping[str, int]) -> None:
-        carry(run, rows, self._file)
-        self._committed = np.array([rows.get(dim, 0) for dim in GROWING], dtype=np.int64)
+    def _carry(self, record: Record, rows: Mapping[str, int]) -> None:
+        carry(record, rows, self._file)
+        self._committed = np.array([rows.get(dim, 0) for dim in self.form.growing], dtype=np.int64)
 
     def _begin(self, part: Path) -> None:
         self._file.swmr_mode = True
@@ -189,7 +184,7 @@ class Recorder:
 
     def _flush(self) -> None:
         written = self._committed.copy()
-        for index, dim in enumerate(GROWING):
+        for index, dim in enumerate(self.form.growing):
             rows = self._rows[dim]
             start, end = int(written[index]), int(written[index]) + len(rows)
             if not rows:
@@ -209,7 +204,7 @@ class Recorder:
     def _extend(self, name: str, start: int, values: npt.NDArray[Any]) -> None:
         dataset = self._datasets[name]
         dataset.resize(start + len(values), axis=0)
-        dataset[start:] = values
+        dataset[start:] = as_stored(values, dataset)
 
     def _put(self, name: str, values: npt.NDArray[Any]) -> None:
         self._datasets[name][...] = values
@@ -222,7 +217,7 @@ class Recorder:
             return action(*args, **kwargs)
         except (OSError, RuntimeError) as error:
             self._give_up()
-            raise _full(self.path, error) from None
+            raise _full(self.path, error, self.form) from None
 
     def _give_up(self) -> None:
         self._open = False
@@ -231,28 +226,45 @@ class Recorder:
         _sink(self._file)
 
 
+class Recorder(Writer):
+    """The open file of a running experiment; use ``Recorder.create``."""
+
+    form = RUN
+
+    @property
+    def ranks(self) -> int:
+        """Ranks for which a row has room: those of the largest session of the run."""
+        return self._shapes["measured/seconds"][0]
+
+    def complete(self, state_sha256: str) -> None:
+        """Write what is kept and the hash of the trained state, then mark the run as completed."""
+        self.flush()
+        self.put("result/state_sha256", state_sha256)
+        self.put("result/completed", 1)
+
+
 def image(
-    scales: Mapping[str, npt.NDArray[Any]], attrs: Mapping[str, str | int], fixed: Mapping[str, npt.ArrayLike]
+    scales: Mapping[str, npt.NDArray[Any]],
+    attrs: Mapping[str, str | int],
+    fixed: Mapping[str, npt.ArrayLike],
+    form: Form = RUN,
 ) -> bytes:
     """The file as it is before the first row, made in memory: HDF5 never meets a full disk half-way through."""
     with h5py.File("image", "w", driver="core", backing_store=False, libver="latest") as file:
-        write_attributes(file, attrs)
-        create_datasets(file, present(json.loads(str(attrs["config"]))), scales, fixed)
+        write_attributes(file, attrs, form)
+        create_datasets(file, present(json.loads(str(attrs["config"])), None, form), scales, fixed, form)
         file.flush()
         return bytes(file.id.get_file_image())
 
 
-def _full(path: Path, error: OSError | RuntimeError) -> RunFailed:
+def _full(path: Path, error: OSError | RuntimeError, form: Form) -> RunFailed:
     """The failure for a person. h5py raises OSError or RuntimeError, often with the number only in the text."""
     text = " ".join(str(error).split())
     reason = text[:300]
     for number, words in _FULL.items():
         if getattr(error, "errno", None) == number or f"errno = {number}," in text:
             reason = words
-    return RunFailed(
-        f"cannot write {path}: {reason}. Rows flushed before are safe and `mocosfl inspect` reads them; free some "
-        f"space or choose another --out, and start again in a new directory"
-    )
+    return RunFailed(f"cannot write {path}: {reason}. {form.safe}")
 
 
 def _sink(file: h5py.File) -> None:

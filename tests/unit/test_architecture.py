@@ -29,7 +29,7 @@ LAYERS = [
     {"simulation"},
     {"session"},
     {"plan", "attacks"},
-    {"grid"},
+    {"grid", "audit"},
     {"commands"},
     {"cli"},
     {"__main__"},

@@ -15,6 +15,7 @@ from mocosfl_mpi.attacks.attack import Guess
 from mocosfl_mpi.attacks.victim import Victim
 from mocosfl_mpi.attacks.view import SEES, Guard, Role, View, unguarded
 from mocosfl_mpi.data.images import Images
+from mocosfl_mpi.split.cut import SplitNetwork
 
 
 class Scene(Protocol):
@@ -47,7 +48,16 @@ def drawn(victim: Victim, client: int, own: int, seed: int) -> tuple[npt.NDArray
     return chosen, pixels_of(test.take(others), victim.size)
 
 
-def look(victim: Victim, role: Role, client: int, own: Tensor, sent: Tensor, guard: Guard, *, adaptive: bool) -> View:
+def look(
+    victim: Victim,
+    role: Role,
+    client: int,
+    own: Tensor,
+    sent: Tensor | None,
+    guard: Guard = unguarded,
+    *,
+    adaptive: bool = True,
+) -> View:
     """What ``role`` sees while ``client`` sends the pixels ``sent`` once; ``own`` are the adversary's images."""
     sees = SEES[role]
     models = victim.client(client)
@@ -56,10 +66,19 @@ def look(victim: Victim, role: Role, client: int, own: Tensor, sent: Tensor, gua
     bare = View(role, data.mean, data.std, (data.channels, victim.size, victim.size), own)
 
     def smashed(module: torch.nn.Module | None) -> Tensor | None:
-        if module is None or victim.config.whole_network:
+        if sent is None or module is None or victim.config.whole_network:
             return None  # whole networks send nothing at a cut
         with torch.no_grad():
             return guard(module(bare.normalise(sent)), generator)
+
+    def stranger(seed: int) -> SplitNetwork:
+        # Never the weights that a run of the same seed began with.
+        return victim.fresh(victim.streams.torch_seed("stranger", seed))
+
+    def encode(pixels: Tensor) -> Tensor:
+        encoder = victim.encoder(client)
+        with torch.no_grad():
+            return torch.cat([encoder(bare.normalise(part)) for part in pixels.split(250)])
 
     return View(
         role, data.mean, data.std, bare.image_shape, own,
@@ -69,6 +88,8 @@ def look(victim: Victim, role: Role, client: int, own: Tensor, sent: Tensor, gua
         weights=models.online if "weights" in sees else None,
         momentum_weights=models.momentum if "weights" in sees else None,
         trunk=victim.trunk if "trunk" in sees else None,
+        encoder=encode if "encoder" in sees else None,
+        network=stranger if "encoder" in sees else None,
         guard=guard if adaptive else unguarded,
     )  # fmt: skip
 
