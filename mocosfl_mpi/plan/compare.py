@@ -42,8 +42,8 @@ def actual(run: Run) -> dict[str, Any]:
         "resident_bytes": None if resident is None else resident.tolist(),
         "resident_bytes_sum": None if resident is None else int(resident.sum()),
         "seconds_per_step": seconds,
-        "simulated_bytes": dict(zip(MESSAGES, sent, strict=True)),
-        "client_flops": dict(zip(WORK, work, strict=True)),
+        "simulated_bytes": dict(zip(run["message"].tolist(), sent, strict=True)),
+        "client_flops": dict(zip(run["work"].tolist(), work, strict=True)),
         "record_bytes": run.path.stat().st_size,
     }
 
