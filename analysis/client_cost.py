@@ -106,7 +106,7 @@ def paint(table: pd.DataFrame, label: str) -> Figure:
         axis.plot(table["peak"], range(len(table)), color="black", marker="D", mfc="white", linestyle="none", mew=0.7)
     axis.set_yticks(range(len(table)), table["group"], fontsize=6)
     axis.tick_params(axis="y", length=0)
-    axis.set_xlabel(f"{label} ({table['unit'].iloc[0]})")
+    style.label_below(axis, f"{label} ({table['unit'].iloc[0]})")
     style.parts(made, kinds, **others)
     return made
 

@@ -174,7 +174,7 @@ def paint(
     others: dict[str, Line2D] = {}
     if not difference and table["published"].notna().any():
         others = {"mean": Line2D([], [], color="black", marker="o", linestyle="none")}
-        others["published"] = Line2D([], [], color="black", marker="o", mfc="white", linestyle="none")
+        others["published"] = style.hollow()
     height = len(shown) * (0.42 + (0.22 if difference else 0.15) * len(labels)) + 0.15
     made, axes = style.figure(height, len(shown), 1, below=list(others))
     marks = {group.label: group.mark for group in study.groups}
@@ -200,8 +200,8 @@ def paint(
         axis.set_yticks(range(len(labels)), names, fontsize=5.5)
         axis.tick_params(axis="y", length=0)
         axis.set_ylim(len(labels) - 0.4, -0.6)
-        axis.set_xlabel(
-            f"difference of {METRICS[metric].replace(' (%)', ' (points)')}" if difference else METRICS[metric]
+        style.label_below(
+            axis, f"difference of {METRICS[metric].replace(' (%)', ' (points)')}" if difference else METRICS[metric]
         )
     style.legend(made, {}, **others)
     return made

@@ -23,6 +23,7 @@ from common import Drawing, nothing, parser, script
 from matplotlib.figure import Figure
 from study import Study, spread
 
+from mocosfl_mpi.methods import METHODS, Method
 from mocosfl_mpi.record.reader import Run
 
 BY_EPOCH = {
@@ -39,12 +40,14 @@ BY_SYNC = {
 LABELS = {name: label for name, (_, label) in (BY_EPOCH | BY_SYNC).items()}
 
 
-def quantities(run: Run, _: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def quantities(run: Run, settings: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Each quantity at the end of each epoch, or after each synchronisation (mean over its clients), in epochs."""
     for name, (data, _label) in BY_EPOCH.items():
         for epoch, value in enumerate(run[data]):
             if np.isfinite(value):
                 yield {"quantity": name, "epoch": epoch + 1.0, "value": float(value)}
+    if not METHODS.get(str(settings.get("method")), Method()).momentum:
+        return  # it has no momentum models, whose distances would be 0
     first = np.searchsorted(run["steps/epoch"], run["syncs/epoch"])
     lengths = np.bincount(run["steps/epoch"], minlength=1).max()
     places = run["syncs/epoch"] + (run["syncs/step"] - first) / max(1, lengths)

@@ -24,8 +24,8 @@ from matplotlib.ticker import MaxNLocator
 
 COLUMN = 3.3
 """Width of a figure, inches: one column of a two-column page."""
-COLOURS = ("#000000", "#E69F00", "#0072B2", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#F0E442")
-"""Black, orange, blue, green, vermilion, sky blue, purple, yellow."""
+COLOURS = ("#000000", "#E69F00", "#0072B2", "#CC79A7", "#009E73", "#56B4E9", "#D55E00", "#F0E442")
+"""Black, orange, blue, purple, green, sky blue, vermilion, yellow: neighbours differ in grey too."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 LINES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
 HATCHES = ("", "////", "....", "\\\\\\\\", "xxxx", "----", "||||", "++++", "oooo", "**")
@@ -108,6 +108,11 @@ def legend(made: Figure, key: Mapping[str, Mark], **others: Artist) -> None:
         made.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=_columns(list(handles)))
 
 
+def hollow() -> Line2D:
+    """The hollow marker of a legend."""
+    return Line2D([], [], color="black", marker="o", mfc="white", linestyle="none")
+
+
 def curve(axis: Axes, points: pd.DataFrame, x: str, mark: Mark, *, band: bool = True) -> None:
     """Mean over seeds, with a band of one standard deviation if wanted; dotted where some of the seeds are missing.
 
@@ -139,6 +144,11 @@ def curve(axis: Axes, points: pd.DataFrame, x: str, mark: Mark, *, band: bool = 
 def whole_numbers(axis: Axes, which: str = "x") -> None:
     """Ticks at whole numbers only."""
     getattr(axis, f"{which}axis").set_major_locator(MaxNLocator(integer=True, nbins=6, min_n_ticks=1))
+
+
+def label_below(axis: Axes, text: str) -> None:
+    """The label of a horizontal axis that shares its line with long names: flush right, it may reach below them."""
+    axis.set_xlabel(text, x=1.0, horizontalalignment="right")
 
 
 def from_zero(axis: Axes) -> None:

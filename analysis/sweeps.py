@@ -76,7 +76,7 @@ def _others(table: pd.DataFrame, levels: dict[str, float]) -> dict[str, Line2D]:
         for place, name in enumerate(levels)
     }
     if table["published"].notna().any():
-        found["published"] = Line2D([], [], color="black", marker="o", mfc="white", linestyle="none")
+        found["published"] = style.hollow()
     return found
 
 

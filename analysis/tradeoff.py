@@ -115,7 +115,10 @@ def draw(study: Study, options: argparse.Namespace) -> Iterator[Drawing]:
 def paint(study: Study, table: pd.DataFrame, label: str) -> Figure:
     private = bool(table["mse"].notna().any())
     key = {name: replace(mark, line="none") for name, mark in study.legend.items() if mark.marker}
-    made, axes = style.figure(3.4 if private else 1.9, 2 if private else 1, 1, below=[*key, "beaten"])
+    others = {} if table["front"].all() else {"beaten": style.hollow()}
+    if private:
+        others["blind_guess"] = Line2D([], [], color=style.GREY, linestyle=style.LINES[2])
+    made, axes = style.figure(3.4 if private else 1.9, 2 if private else 1, 1, below=[*key, *others], sharey=True)
     _panel(axes[0], table, study, "mebibytes", None)
     axes[0].set(xlabel="sent and received by a client (MiB)", ylabel=label)
     if table["mebibytes"].min() > 0 and table["mebibytes"].max() > 8 * table["mebibytes"].min():
@@ -129,8 +132,7 @@ def paint(study: Study, table: pd.DataFrame, label: str) -> Figure:
         _panel(axes[1], table, study, "mse", "mse_std")
         axes[1].axvline(table["guess_mse"].mean(), color=style.GREY, linestyle=style.LINES[2], linewidth=0.8)
         axes[1].set(xlabel="error of the best reconstruction (MSE, pixels in [0, 1])", ylabel=label)
-    beaten = Line2D([], [], color="black", marker="o", mfc="white", linestyle="none")
-    style.legend(made, key, **({} if table["front"].all() else {"beaten": beaten}))
+    style.legend(made, key, **others)
     return made
 
 
