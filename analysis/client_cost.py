@@ -1,9 +1,9 @@
 """What does one simulated client spend: computation, bytes by kind, memory (MocoSFL Table 1, Fig. 3b and 7)?
 
 Run:           python analysis/client_cost.py RUN…
-Figures:       cost-computation, cost-bytes: of the run so far, mean over all simulated clients, those never drawn
-               included; cost-memory: the uses of one client's memory; diamond: peak, the most at one time, with
-               what a layer needs for a moment
+Figures:       cost-image: of one image, but for momentum update and optimiser; cost-computation, cost-bytes: of the
+               run so far, mean over all simulated clients, those never drawn included; cost-memory: the uses of one
+               client's memory; diamond: peak, the most at one time, with what a layer needs for a moment
 Look for:      what dominates: smashed data or models, forward or backward, activations or weights; and how it moves
                with the cut. Costs do not depend on the seed but for who is drawn.
 Bear in mind:  bytes are payload in both directions; FLOPs count 2 for a multiply-accumulate, the papers 1; the
@@ -56,6 +56,7 @@ MEMORY = {
 FIGURES: dict[str, tuple[str, str, Mapping[str, tuple[str, ...]], str]] = {
     "bytes": ("simulated/bytes", "message", KINDS, "sent and received by a client"),
     "computation": ("simulated/client_flops", "work", WORK, "computed by a client"),
+    "image": ("cost/flops_per_image", "work", WORK, "computed by a client for an image"),
     "memory": ("cost/client_memory", "memory", MEMORY, "memory of a client"),
 }
 UNITS = {
@@ -70,7 +71,12 @@ def costs(run: Run, _: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         return
     for figure, (data, scale, kinds, _label) in FIGURES.items():
         values = run[data]
-        totals = values if figure == "memory" else values.sum(axis=(0, 1), dtype=np.int64) / len(run["client"])
+        if figure == "image":
+            totals = values[run["segment"].tolist().index("client")]
+        elif figure == "memory":
+            totals = values
+        else:
+            totals = values.sum(axis=(0, 1), dtype=np.int64) / len(run["client"])
         found = dict(zip(run[scale].tolist(), totals.tolist(), strict=True))
         for kind, names in kinds.items():
             yield {"figure": figure, "kind": kind, "amount": float(sum(found.get(name, 0) for name in names))}
@@ -92,7 +98,7 @@ def draw(study: Study, _: argparse.Namespace) -> Iterator[Drawing]:
 
 def unit_of(largest: float, figure: str) -> tuple[float, str]:
     """The unit in which the largest bar has a number from 1 on: its size and name."""
-    units = UNITS["FLOP" if figure == "computation" else "B"]
+    units = UNITS["FLOP" if figure in ("computation", "image") else "B"]
     return next(((size, name) for size, name in units if largest >= size), units[-1])
 
 

@@ -30,7 +30,7 @@ def add_published(arguments: argparse.ArgumentParser) -> None:
 def published(path: Path | None, study: Study, metrics: Sequence[str]) -> pd.DataFrame:
     """Rows of ``group``, ``metric``, ``published``, for the groups whose cell in the grid has a number.
 
-    A group belongs to a cell where it has all settings in which the grid's cells differ; other settings (network,
+    The grid's source is said. A group belongs to a cell where it has all settings in which the grid's cells differ; other settings (network,
     images, number of steps) may be others than the published ones.
 
     Raises
@@ -57,6 +57,7 @@ def published(path: Path | None, study: Study, metrics: Sequence[str]) -> pd.Dat
             f"--published {path}: none of its numbers for {', '.join(metrics)} belongs to these runs; its cells differ "
             f"in {', '.join(differing) or 'nothing'}"
         )
+    study.say(f"published: {grid.source or 'the grid names no source'}")
     return pd.DataFrame(rows, columns=columns)
 
 

@@ -11,7 +11,7 @@ SCRIPTS = sorted(path.stem for path in ANALYSIS.glob("*.py") if path.stem not in
 FIGURES = {
     "accuracy_by_cut": {"accuracy-by-cut"},
     "accuracy_curves": {"accuracy-epochs", "accuracy-images", "accuracy-bytes"},
-    "client_cost": {"cost-bytes", "cost-computation", "cost-memory"},
+    "client_cost": {"cost-bytes", "cost-computation", "cost-image", "cost-memory"},
     "comparison": {"comparison", "differences"},
     "divergence_frequency": {"divergence-frequency"},
     "divergence_map": {f"divergence-{method}-cut-{cut}" for method in ("MocoSFL", "MonAcoSFL") for cut in (1, 4, 8)},

@@ -130,6 +130,7 @@ def test_published_numbers_of_another_experiment_are_refused(runs, tmp_path, cap
 def test_client_cost(runs, tmp_path):
     sent = table("client_cost", "cost-bytes", tmp_path, runs / "grid").set_index("group")
     work = pd.read_csv(tmp_path / "cost-computation.csv").set_index("group")
+    image = pd.read_csv(tmp_path / "cost-image.csv").set_index("group")
     memory = pd.read_csv(tmp_path / "cost-memory.csv").set_index("group")
     size = {"KiB": 2**10, "MiB": 2**20, "MFLOP": 1e6, "kFLOP": 1e3}
     for label, cell in LABELS.items():
@@ -143,6 +144,8 @@ def test_client_cost(runs, tmp_path):
         assert sent.loc[label].drop("unit").sum() * unit == pytest.approx(totals.sum())
         flops = read(runs, cell, "simulated/client_flops").sum(axis=(1, 2, 3)).mean() / 12
         assert work.loc[label].drop("unit").sum() * size[work.loc[label, "unit"]] == pytest.approx(flops)
+        flops = read(runs, cell, "cost/flops_per_image", [0])[0, 0].sum()  # segment 0 is the client
+        assert image.loc[label].drop("unit").sum() * size[image.loc[label, "unit"]] == pytest.approx(flops)
         use = dict(zip(read(runs, cell, "memory", [0])[0], read(runs, cell, "cost/client_memory", [0])[0], strict=True))
         assert memory.loc[label, "peak"] * size[memory.loc[label, "unit"]] == pytest.approx(use[b"peak"])
         assert memory.loc[label, "activations"] * size[memory.loc[label, "unit"]] == pytest.approx(use[b"activations"])
