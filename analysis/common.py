@@ -88,6 +88,9 @@ def write(drawing: Drawing, folder: Path, formats: Sequence[str]) -> list[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         made = drawing.paint() if set(formats) - {"csv"} else None
+        if made is not None:
+            made.draw_without_rendering()
+            made.set_layout_engine("none")  # laid out once, the same in every format
         for path, kind in zip(paths, formats, strict=True):
             if kind == "csv":
                 drawing.table.to_csv(path, index=False)

@@ -30,8 +30,8 @@ def add_published(arguments: argparse.ArgumentParser) -> None:
 def published(path: Path | None, study: Study, metrics: Sequence[str]) -> pd.DataFrame:
     """Rows of ``group``, ``metric``, ``published``, for the groups whose cell in the grid has a number.
 
-    The grid's source is said. A group belongs to a cell where it has all settings in which the grid's cells differ; other settings (network,
-    images, number of steps) may be others than the published ones.
+    A group belongs to a cell where it has all settings in which the grid's cells differ; other settings (network,
+    images, number of steps) may be others than the published ones. The grid's source is said.
 
     Raises
     ------

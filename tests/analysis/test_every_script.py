@@ -24,7 +24,7 @@ from tests.unit.record.samples import create, row
 KINDS = (
     "killed", "one_epoch", "one_client", "fl_moco", "fedema", "fedavg", "split_vanilla", "failing", "ranks3", "old",
 )  # fmt: skip
-PAINTED = ("killed", "one_epoch", "one_client")
+PAINTED = ("killed", "one_client")
 """Kinds of which a lone run is painted too; the others are painted together."""
 LACKS = {"killed": {"accuracy_by_cut", "comparison", "tradeoff"}}
 """What a kind of run cannot show; no lone run shows how anything scales."""
@@ -57,7 +57,9 @@ def test_the_list_of_scripts_is_whole():
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_every_format(script, planned, tmp_path, capsys):
-    given = [planned / "grid"] if script != "scaling" else [planned / name for name in ("ranks2", "ranks3")]
+    given = sorted((planned / "grid").glob("*-seed[01]"))
+    if script == "scaling":
+        given = [planned / name for name in ("ranks2", "ranks3")]
     formats = "csv" if script in ("rank_timeline", "divergence_map") else "png,pdf,svg,csv"
     assert draw(script, *given, "--out", tmp_path, "--format", formats) == 0
     written = capsys.readouterr().out.split()
