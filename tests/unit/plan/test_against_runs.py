@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -18,6 +21,8 @@ from mocosfl_mpi.presets import load
 from mocosfl_mpi.record.reader import open_run
 from mocosfl_mpi.record.schema import MESSAGES, WORK
 from mocosfl_mpi.simulation import Conduct, Simulation
+
+OLD = Path(__file__).parents[1] / "record/run-1.0.h5.gz"
 
 
 def machine():
@@ -144,3 +149,12 @@ def test_images_that_are_not_here_have_their_published_sizes(tmp_path):
     assert planned.steps == 500
     assert planned.syncs == 10
     assert planned.sizes.step["query_up"] == 64 * 32 * 32 * 2
+
+
+def test_a_file_of_fewer_kinds_of_messages(tmp_path):
+    """Its own scale says what its numbers are, not the schema's."""
+    (tmp_path / "run.h5").write_bytes(gzip.decompress(OLD.read_bytes()))
+    with open_run(tmp_path) as run:
+        assert len(run["message"]) < len(MESSAGES)
+        sent = run["simulated/bytes"].sum(axis=(0, 1)).tolist()
+        assert actual(run)["simulated_bytes"] == dict(zip(run["message"], sent, strict=True))
