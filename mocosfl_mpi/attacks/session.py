@@ -74,7 +74,7 @@ def _stage(orders: Orders, conduct: Conduct) -> Stage:
 
 
 def _jobs(orders: Orders, stage: Stage) -> list[Job]:
-    return plan(orders, ATTACKS, defended=stage.guard is not None)
+    return plan(orders, ATTACKS, defended=stage.defended)
 
 
 def _session(cluster: Cluster, stage: Stage, orders: Orders, conduct: Conduct, afterwards: Afterwards) -> int:

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from mocosfl_mpi.attacks.attack import Attack, Effort, Guess, NotApplicable
+from mocosfl_mpi.attacks.guards import guard_of
 from mocosfl_mpi.attacks.jobs import ADAPTIVE, NAIVE, Job
 from mocosfl_mpi.attacks.pictures import png
 from mocosfl_mpi.attacks.published import PublishedProtocol
@@ -30,7 +31,6 @@ from mocosfl_mpi.attacks.scenes.probing import Probing
 from mocosfl_mpi.attacks.steered import Steered
 from mocosfl_mpi.attacks.victim import Victim
 from mocosfl_mpi.attacks.view import TITLES, Guard, View, unguarded
-from mocosfl_mpi.codecs import Full, codec, of_samples
 from mocosfl_mpi.errors import BadInput
 from mocosfl_mpi.record.attacks import Outcome
 
@@ -43,19 +43,6 @@ WORDS = {
     "weights": "no client model is there to be seen",
 }
 """Why a view lacks what an attack needs, by sight."""
-
-
-def guard_of(victim: Victim) -> Guard | None:
-    """What clients of the run do to smashed data before they leave; None for nothing."""
-    settings = victim.config.communication
-    coding = codec(settings.smashed, settings.topk)
-    if isinstance(coding, Full):
-        return None
-
-    def coded(smashed: torch.Tensor, generator: torch.Generator) -> torch.Tensor:  # noqa: ARG001
-        return of_samples(coding, smashed)
-
-    return coded
 
 
 def scene_of(attack: Attack, victim: Victim, job: Job, guard: Guard) -> Scene:
@@ -115,9 +102,9 @@ class Stage:
         return self.victim.control()
 
     @cached_property
-    def guard(self) -> Guard | None:
-        """What clients do to smashed data before they leave."""
-        return guard_of(self.victim)
+    def defended(self) -> bool:
+        """Whether clients change smashed data before they leave."""
+        return guard_of(self.victim, 0) is not None
 
     @cached_property
     def state(self) -> str:
@@ -137,7 +124,7 @@ class Stage:
         torch.manual_seed(job.seed)  # no attack should draw from it; one that did would depend on its neighbours
         start = time.perf_counter()
         try:
-            scene = scene_of(attack, victim, job, self.guard or unguarded)
+            scene = scene_of(attack, victim, job, guard_of(victim, job.client) or unguarded)
             reason = _lacking(attack, scene.view)
             if reason:
                 return {"seconds": time.perf_counter() - start, "reason": reason}

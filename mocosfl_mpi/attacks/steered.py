@@ -51,7 +51,7 @@ class SteeredClient:
         """Smashed data ``[b, c, h, w]`` of the next batch, guarded."""
         chosen = torch.randperm(len(self._seen), generator=self._generator)[: self._batch]
         self._smashed = self.model(self._seen[chosen])
-        return self._guard(self._smashed.detach(), self._generator)
+        return self._guard(self._smashed.detach(), self._generator, self._seen[chosen])
 
     def answer(self, gradient: Tensor) -> None:
         """One SGD step on ``gradient [b, c, h, w]``, taken for that at what was sent last."""
@@ -65,7 +65,8 @@ class SteeredClient:
     def look(self) -> Tensor:
         """What is sent of the watched images ``[watched, c, h, w]``."""
         with torch.no_grad():
-            return self._guard(self.model(self._seen[: self._watched]), self._generator)
+            watched = self._seen[: self._watched]
+            return self._guard(self.model(watched), self._generator, watched)
 
 
 @dataclass(eq=False)

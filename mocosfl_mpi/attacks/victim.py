@@ -83,12 +83,13 @@ class Victim:
         self.streams = Streams(self.config.seed)
         self.source: Source = read(self.config, data_dir, self.streams)
         self.network: SplitNetwork = self.fresh()
-        self._model = StackedModel(self.network.bottom, PLAIN)
+        self.model = StackedModel(self.network.bottom, PLAIN)
+        """What clients compute with: names, places and shapes of its weights."""
         beside = {}
         if self.config.resists:  # clients keep their simulated attackers too
             opponent = resistance.attacker(self.config, self.network, self.streams, torch.float32)
             beside[resistance.STATE] = resistance.width(opponent)
-        model = self._model
+        model = self.model
         aligned = alignment(self.config, model.names, model.spans, model.filters, self.network.key_dim, beside)
         self._kept = tuple(aligned.kept)
 
@@ -139,29 +140,35 @@ class Victim:
 
     def client(self, number: int) -> Client:
         """The models with which client ``number`` went out of the run, or of the untrained control."""
-        initial = self._model.flat(self.network.bottom)
+        initial = self.model.flat(self.network.bottom)
         has_momentum = ALGORITHMS[self.config.method].momentum
         if not self.trained:
             key_dim, memory = self.network.key_dim, None
             if "memory" in ALGORITHMS[self.config.method].widths(self.config, len(initial), key_dim):
                 memory = noise(1, self.config.contrast.memory_length, key_dim, self.streams, initial.dtype)[0]
             return Client(number, self._module(initial), self._module(initial) if has_momentum else None, memory)
-        states: dict[str, Tensor] = {
-            name: self._shared[name].clone().float()
-            for name in ("online", "momentum", "memory")
-            if name in self._shared
-        }
-        row = self._rows.get(number)
-        if row is not None:
-            names = dict.fromkeys(keep.state for keep in self._kept if keep.lapses)
-            gone = [True] * len(names)
-            if names:
-                left, loads = self._shared["left"].view(len(names), -1)[:, number], self._shared["loads"]
-                gone = (left != loads).tolist()
-            lay(self._kept, row, dict(zip(names, gone, strict=True)), states)
+        states = self._states(number)
         momentum = self._module(states["momentum"]) if has_momentum else None
         memory = states["memory"].view(-1, self.network.key_dim) if "memory" in states else None
         return Client(number, self._module(states["online"]), momentum, memory)
+
+    def _states(self, number: int) -> dict[str, Tensor]:
+        """The states with which a client went out of the run: what is common, and over it what it has kept."""
+        names = ("online", "momentum", "memory", resistance.STATE)
+        states = {name: self._shared[name].clone().float() for name in names if name in self._shared}
+        row = self._rows.get(number)
+        if row is not None:
+            lapsing = dict.fromkeys(keep.state for keep in self._kept if keep.lapses)
+            gone = [True] * len(lapsing)
+            if lapsing:
+                left, loads = self._shared["left"].view(len(lapsing), -1)[:, number], self._shared["loads"]
+                gone = (left != loads).tolist()
+            lay(self._kept, row, dict(zip(lapsing, gone, strict=True)), states)
+        return states
+
+    def opponent(self, number: int) -> Tensor | None:
+        """The state of the attacker that a client has trained against itself, if it has; None in the control."""
+        return self._states(number).get(resistance.STATE) if self.trained else None
 
     def encoder(self, number: int = 0) -> nn.Module:
         """The encoder as client ``number`` would use it: normalised images to features ``[n, f]``."""
@@ -233,7 +240,7 @@ class Victim:
         return _tensors(self.saved, "server-memory")["keys"].float() if "server-memory" in self.saved else None
 
     def _module(self, flat: Tensor) -> nn.Module:
-        return self._model.module(flat).eval().requires_grad_(False)
+        return self.model.module(flat).eval().requires_grad_(False)
 
 
 def _tensors(saved: Checkpoint, name: str) -> dict[str, Tensor]:

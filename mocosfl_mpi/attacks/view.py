@@ -58,11 +58,11 @@ Augment = Callable[[Tensor, int, int], Tensor]
 Gradients = tuple[Tensor, ...]
 """One tensor for each parameter tensor of a client."""
 
-Guard = Callable[[Tensor, torch.Generator], Tensor]
-"""What a client does to smashed data ``[n, C, h, w]`` before they leave."""
+Guard = Callable[[Tensor, torch.Generator, Tensor], Tensor]
+"""What a client does to smashed data ``[n, C, h, w]`` of normalised images ``[n, C, H, W]`` before they leave."""
 
 
-def unguarded(smashed: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG001
+def unguarded(smashed: Tensor, generator: torch.Generator, images: Tensor) -> Tensor:  # noqa: ARG001
     """No defence."""
     return smashed
 
@@ -148,4 +148,4 @@ class View:
     def sent(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
         """What the adversary believes a client would send of ``pixels``; no graph."""
         with torch.no_grad():
-            return self.guard(self.compute(pixels), generator)
+            return self.guard(self.compute(pixels), generator, self.normalise(pixels))

@@ -53,7 +53,7 @@ class Decoder:
         """Pixels of the images whose smashed data the view has."""
         assert view.smashed is not None
         generator = torch.Generator().manual_seed(seed)
-        clean = computed(view)
+        clean, images = computed(view), view.normalise(view.own)
         width = self.width or equal_width(self.family, self.blocks, tuple(clean.shape[1:]), view.image_shape)
         with seeded(seed):
             network = decoder(f"{self.family}_normN{self.blocks}C{width}", clean.shape[1:], view.image_shape)
@@ -63,13 +63,13 @@ class Decoder:
 
         def validate() -> float:
             same = torch.Generator().manual_seed(seed)  # a random defence must not choose among epochs
-            seen = view.guard(clean[check], same)
+            seen = view.guard(clean[check], same, images[check])
             return float(F.mse_loss(decoded(network.eval(), seen), view.own[check]))
 
-        chosen, error = train(
-            network, lambda rows: view.guard(clean[rows], generator), view.own, fit, effort.steps(EPOCHS), generator,
-            validate,
-        )  # fmt: skip
+        def sent(rows: Tensor) -> Tensor:
+            return view.guard(clean[rows], generator, images[rows])
+
+        chosen, error = train(network, sent, view.own, fit, effort.steps(EPOCHS), generator, validate)
         network.load_state_dict(chosen)
         return Guess(decoded(network.eval(), view.smashed), {"validation_mse": error, "width": float(width)})
 

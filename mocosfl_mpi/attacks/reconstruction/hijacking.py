@@ -61,7 +61,8 @@ class Hijacking:
             private = view.steering.send()
             own = view.own[torch.randint(len(view.own), (len(private),), generator=generator)]
             view.steering.answer(pace * steered(judge, private))
-            public = view.guard(pilot(view.normalise(own)), generator)
+            images = view.normalise(own)
+            public = view.guard(pilot(images), generator, images)
             error = F.mse_loss(inverse(public), own)
             pair.zero_grad()
             error.backward()

@@ -53,7 +53,7 @@ class WhiteBox:
         for _ in range(effort.steps(STEPS)):
             pixels = logits.sigmoid()
             clean = view.compute(pixels)
-            change = changed(view, clean.detach(), change, generator)
+            change = changed(view, clean.detach(), pixels.detach(), change, generator)
             feature = (clean + change - view.smashed).square().flatten(1).sum(dim=1) / energy
             optimiser.zero_grad()
             (feature + self.smoothness * total_variation(pixels)).sum().backward()
@@ -61,13 +61,13 @@ class WhiteBox:
         return Guess(logits.detach().sigmoid(), {"feature_error": feature.mean().item()})
 
 
-def changed(view: View, clean: Tensor, before: Tensor | None, generator: torch.Generator) -> Tensor:
+def changed(view: View, clean: Tensor, pixels: Tensor, before: Tensor | None, generator: torch.Generator) -> Tensor:
     """What the defence does to ``clean``, the expectation over its draws as a running mean: ``before`` is the last.
 
     The gradient passes a defence straight through, as though it had changed nothing: defences cut, round and drop,
     and their own derivatives lead nowhere (backward pass differentiable approximation, Athalye et al. 2018).
     """
-    now = view.guard(clean, generator) - clean
+    now = view.guard(clean, generator, view.normalise(pixels)) - clean
     return now if before is None else MEMORY * before + (1.0 - MEMORY) * now
 
 

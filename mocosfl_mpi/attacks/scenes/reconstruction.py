@@ -69,7 +69,8 @@ def look(
         if sent is None or module is None or victim.config.whole_network:
             return None  # whole networks send nothing at a cut
         with torch.no_grad():
-            return guard(module(bare.normalise(sent)), generator)
+            images = bare.normalise(sent)
+            return guard(module(images), generator, images)
 
     def stranger(seed: int) -> SplitNetwork:
         # Never the weights that a run of the same seed began with.

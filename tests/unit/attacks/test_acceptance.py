@@ -61,7 +61,7 @@ def test_the_threshold_decides(data, own):
 
 
 def test_what_the_client_adds_counts(data, own):
-    def hide(smashed, generator):
+    def hide(smashed, generator, images):
         return smashed + 100.0 * torch.randn(smashed.shape, generator=generator)
 
     assert acceptance(Leaky(), own, data.mean, data.std, guard=hide).accepted

@@ -51,6 +51,6 @@ def test_the_victim_keeps_its_weights():
 
 
 def test_a_defence_is_on_the_way_up():
-    client = SteeredClient(model(), images(), 2, batch=3, lr=0.1, guard=lambda z, g: 0.0 * z)
+    client = SteeredClient(model(), images(), 2, batch=3, lr=0.1, guard=lambda z, g, x: 0.0 * z)
     assert not client.send().any()
     assert not client.look().any()

@@ -40,7 +40,7 @@ def seen(weights, private, own, *, guard=unguarded, adaptive=True, architecture=
     shape = tuple(own.shape[1:])
     bare = View("server", MEAN[: shape[0]], STD[: shape[0]], shape, own)
     with torch.no_grad():
-        smashed = guard(weights(bare.normalise(private)), torch.Generator().manual_seed(99))
+        smashed = guard(weights(bare.normalise(private)), torch.Generator().manual_seed(99), bare.normalise(private))
     return View(
         "server", bare.mean, bare.std, shape, own, smashed=smashed, weights=weights, architecture=architecture,
         guard=guard if adaptive else unguarded,

@@ -39,7 +39,7 @@ def test_stays_at_the_floor_where_nothing_is_sent():
 
 def test_a_seed_is_a_result():
     own, private = photographs(8, 4)[:64], photographs(8, 4)[64:72]
-    view = seen(nn.Identity(), private, own, guard=lambda z, g: z + torch.randn(z.shape, generator=g))
+    view = seen(nn.Identity(), private, own, guard=lambda z, g, x: z + torch.randn(z.shape, generator=g))
     first, again, other = (SMALL.run(view, seed, Effort(0.02)).values for seed in (0, 0, 1))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
@@ -50,7 +50,7 @@ def test_the_published_numbers_are_scaled_by_the_effort():
     own, private = photographs(8, 4)[:50], photographs(8, 4)[50:52]
     drawn = []
 
-    def guard(smashed, generator):
+    def guard(smashed, generator, images):
         drawn.append(len(smashed))
         return smashed
 

@@ -44,11 +44,11 @@ def test_a_bottleneck_costs_the_attacker():
 
 
 def noise(scale):
-    return lambda z, g: z + scale * torch.randn(z.shape, generator=g)
+    return lambda z, g, x: z + scale * torch.randn(z.shape, generator=g)
 
 
 def dropout(rate):
-    return lambda z, g: z * (torch.rand(z.shape, generator=g) >= rate)
+    return lambda z, g, x: z * (torch.rand(z.shape, generator=g) >= rate)
 
 
 def largest(share):

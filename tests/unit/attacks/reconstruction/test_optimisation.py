@@ -37,7 +37,7 @@ def test_a_small_feature_error_is_no_picture():
 def test_an_adaptive_attacker_knows_what_dropout_takes_away():
     """Half of the numbers are zero: who believes them darkens the picture by half."""
 
-    def guard(smashed, generator):
+    def guard(smashed, generator, images):
         return smashed * (torch.rand(smashed.shape, generator=generator) < 0.5)
 
     private = photographs(16)[:16]
