@@ -68,8 +68,7 @@ def attack_as_rank(orders: Orders, conduct: Conduct, afterwards: Afterwards) -> 
 def _stage(orders: Orders, conduct: Conduct) -> Stage:
     check(orders, ATTACKS)
     stage = Stage.of(conduct.run, conduct.data_dir)
-    for job in _jobs(orders, stage)[:1]:
-        stage.check(job)
+    stage.check_client(orders.client)
     return stage
 
 

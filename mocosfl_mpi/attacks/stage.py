@@ -112,11 +112,11 @@ class Stage:
         files = {name: part.sha256 for name, part in self.victim.saved.manifest.files.items()}
         return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
 
-    def check(self, job: Job) -> None:
+    def check_client(self, client: int) -> None:
         """Refuse a client that the run has not (BadInput)."""
         count = self.victim.config.client.count
-        if not 0 <= job.client < count:
-            raise BadInput(f"--client {job.client}: the run has {count} clients; choose 0 to {count - 1}")
+        if not 0 <= client < count:
+            raise BadInput(f"--client {client}: the run has {count} clients; choose 0 to {count - 1}")
 
     def perform(self, job: Job) -> dict[str, Any]:
         """What came of one job, ready for JSON: seconds, and scores, or the reason why it cannot be mounted."""

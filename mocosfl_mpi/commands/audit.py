@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from mocosfl_mpi.commands.attack import add_orders, on_ranks, orders
-from mocosfl_mpi.commands.common import Subcommands
+from mocosfl_mpi.commands.common import Subcommands, data_dir
 from mocosfl_mpi.errors import NOT_MET
 
 
@@ -30,11 +30,30 @@ def add(commands: Subcommands) -> None:
     audit.add_argument(
         "--attacks", default="standard", metavar="A,B", help="names of attacks, all, or standard (default)"
     )
+    audit.add_argument(
+        "--extractor",
+        nargs="?",
+        const="",
+        metavar="FILE",
+        help="instead: should --client take the first layers that a server has shipped, those of the run or of a "
+        "safetensors file? Judged on the client's own images in a second; exit code 3 = no",
+    )
+    audit.add_argument(
+        "--threshold",
+        type=float,
+        default=0.8,
+        metavar="SHARE",
+        help="of --extractor: the share of the images' variance that must stay hidden from a linear decoder "
+        "(default: 0.8)",
+    )
     add_orders(audit)
     audit.set_defaults(action=_run)
 
 
 def _run(options: argparse.Namespace) -> int:
+    if options.extractor is not None:
+        return _judge(options)
+
     from mocosfl_mpi.attacks.jobs import attacks_of
     from mocosfl_mpi.attacks.registry import ATTACKS
     from mocosfl_mpi.attacks.session import attack_as_rank
@@ -63,3 +82,18 @@ def _run(options: argparse.Namespace) -> int:
         return NOT_MET if failed else 0
 
     return on_ranks(options, wanted, lambda conduct: attack_as_rank(wanted, conduct(options.run), afterwards))
+
+
+def _judge(options: argparse.Namespace) -> int:
+    """A client's own audit of its first layers."""
+    from mocosfl_mpi.attacks.shipped import judge
+    from mocosfl_mpi.attacks.stage import Stage
+
+    stage = Stage.of(options.run, data_dir(options))
+    file = Path(options.extractor) if options.extractor else None
+    verdict = judge(stage, options.client, file, options.threshold)
+    print(
+        f"{'accepted' if verdict.accepted else 'REJECTED'}: {verdict.reason} (MSE {verdict.mse:.4f}, SSIM "
+        f"{verdict.ssim:.3f}; a guesser who sees nothing has MSE {verdict.floor:.4f})"
+    )
+    return 0 if verdict.accepted else NOT_MET
