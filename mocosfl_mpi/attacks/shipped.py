@@ -10,6 +10,7 @@ from safetensors.numpy import load
 from torch import Tensor, nn
 
 from mocosfl_mpi.attacks.acceptance import Verdict, acceptance
+from mocosfl_mpi.attacks.guards import guard_of
 from mocosfl_mpi.attacks.scenes import pixels_of
 from mocosfl_mpi.attacks.stage import Stage
 from mocosfl_mpi.attacks.view import unguarded
@@ -36,7 +37,7 @@ def judge(stage: Stage, client: int, file: Path | None, threshold: float) -> Ver
         fill(bottom, file)
     data = victim.source
     own = pixels_of(data.train.take(data.parts[client]), victim.size)
-    guard = stage.guard or unguarded
+    guard = guard_of(victim, client) or unguarded
     return acceptance(bottom, own, data.data.mean, data.data.std, threshold=threshold, guard=guard)
 
 
