@@ -154,13 +154,19 @@ def _verdicts(found: Audit) -> Iterator[Part]:
     rows = [
         [
             verdict.requirement.text,
-            "not measured" if verdict.value is None else f"{verdict.value:.4g}",
+            _found(verdict),
             verdict.by,
             "met" if verdict.met else "NOT met",
         ]
         for verdict in found.verdicts
     ]
     yield Table(["required", "found", "by", "verdict"], rows, [verdict.met for verdict in found.verdicts])
+
+
+def _found(verdict: Verdict) -> str:
+    if verdict.value is not None:
+        return f"{verdict.value:.4g}"
+    return "–" if verdict.met else "not measured"
 
 
 def _setting(material: Material) -> Iterator[Part]:
@@ -260,7 +266,7 @@ def _floor_rows(findings: Sequence[Finding], metrics: Sequence[str]) -> Iterator
             values = [value for found in findings if (value := found.floor(name, metric)) is not None]
             ranges.append(_range(values, METRICS[metric].digits))
         if any(text != "–" for text in ranges):
-            yield [floor.title, "nobody" if floor.blind else "an oracle", "", "", *ranges, "", floor.long_name]
+            yield [floor.title, "nobody" if floor.blind else "to compare", "", "", *ranges, "", floor.long_name]
 
 
 def _range(values: Sequence[float], digits: int) -> str:

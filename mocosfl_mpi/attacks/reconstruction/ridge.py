@@ -40,7 +40,7 @@ class Ridge:
         shift, spread = sent.mean(), sent.std().clamp(min=1e-6)
         features, targets = _windows((sent - shift) / spread, window), _blocks(view.own, block)
         gram, cross = _normal(features[fit].flatten(0, 1), targets[fit].flatten(0, 1))
-        scale = gram.diagonal()[:-1].mean()
+        scale = gram.diagonal()[:-1].mean().clamp(min=1e-6)  # of a client that sends the same for everything: 0
         best = None
         for penalty in PENALTIES:
             weights = _solve(gram, cross, penalty * scale)
