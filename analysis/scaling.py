@@ -33,15 +33,15 @@ AXES = {"ranks": ("ranks", "MPI ranks"), "clients": ("client.count", "simulated 
 
 
 def measured(run: Run, _: Mapping[str, Any]) -> Iterator[dict[str, float]]:
-    """Seconds of a step and MiB of all ranks; nothing of a run without a whole epoch, or on changing ranks."""
+    """Seconds of a step and MiB of all ranks; nothing of a run without a whole epoch and its steps, or on changing ranks."""
     epochs, steps = run.rows["epoch"], run.rows["step"]
     sessions = set(run["sessions/ranks"].tolist()) if "sessions/ranks" in run.names else set()
-    if not epochs or len(sessions) > 1:
+    per_epoch = np.bincount(run["steps/epoch"][:steps], minlength=epochs)[:epochs].max(initial=0)
+    if not epochs or not per_epoch or len(sessions) > 1:
         return
     phases = run["phase"].tolist()
     columns = [phases.index(name) for name in TRAINING]
     seconds = run["measured/seconds"][1 if epochs > 1 else 0 :, 0][:, columns].sum(axis=1)
-    per_epoch = np.bincount(run["steps/epoch"][:steps], minlength=epochs)[:epochs].max()
     yield {
         "seconds": float(np.median(seconds)) / float(per_epoch),
         "mebibytes": float(np.nansum(run["measured/resident_bytes"], axis=1).max()) / 2**20,

@@ -36,6 +36,8 @@ class Method:
     """The method by which `mocosfl pretrain` trains the expert of its first stage; empty = there is no such stage."""
     pretrained: bool = False
     """It begins with an expert, always."""
+    frozen: bool = False
+    """Its clients never learn."""
     own_models: int = 0
     """Clients whose own models are judged, unless `evaluation.own_models` says otherwise."""
 
@@ -59,7 +61,7 @@ METHODS = {
     "split_vanilla": Method(momentum=False, supervised=True, one_at_a_time=True),
     "split_u_shaped": Method(momentum=False, supervised=True, one_at_a_time=True, keeps_labels=True),
     "split_vertical": Method("none", momentum=False, supervised=True, vertical=True, demands=("client.count=4",)),
-    "taressfl": Method(expert="mocosfl", pretrained=True, demands=("client.frozen=true",)),
+    "taressfl": Method(expert="mocosfl", pretrained=True, frozen=True, demands=("client.frozen=true",)),
     "ressfl": Method(momentum=False, supervised=True, expert="sfl_v2", pretrained=True),
 }
 MOMENTUM_ALIGNED = frozenset({"online_and_momentum", "momentum_reset"})

@@ -130,7 +130,7 @@ class Stage:
                 return {"seconds": time.perf_counter() - start, "reason": reason}
             guess = attack.run(scene.view, job.seed, Effort(job.effort))
             scores, floors = scene.score(guess), scene.floors()
-        except NotApplicable as error:
+        except (NotApplicable, BadInput) as error:  # BadInput: no such decoder for smashed data of this shape
             return {"seconds": time.perf_counter() - start, "reason": str(error)}
         seconds = time.perf_counter() - start
         return {

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 def check_pretraining(config: Config) -> None:
     """Refuse a first stage that cannot be, or a beginning that a method cannot have (ValueError)."""
     settings, method = config.pretraining, METHODS[config.method]
-    if config.method == "taressfl" and not config.client.frozen:
+    if method.frozen and not config.client.frozen:
         raise ValueError(
-            "method = taressfl has frozen clients; set client.frozen = true (for clients that go on learning from an "
-            "expert: method = mocosfl with client.pretrained)"
+            f"method = {config.method} has frozen clients; set client.frozen = true (for clients that go on learning "
+            f"from an expert: method = {method.expert} with client.pretrained)"
         )
     if config.client.pretrained and not method.expert:
         able = ", ".join(name for name, other in METHODS.items() if other.expert)

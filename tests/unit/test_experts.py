@@ -18,7 +18,7 @@ from mocosfl_mpi.record.schema import MESSAGES
 from mocosfl_mpi.simulation import Conduct, Simulation
 from mocosfl_mpi.split import cut
 from mocosfl_mpi.streams import Streams
-from tests.unit.test_against_oracle import BASE
+from tests.unit.agreement import BASE
 
 
 def configuration(**sections):
