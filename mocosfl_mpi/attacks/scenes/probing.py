@@ -30,6 +30,8 @@ class Probing:
     (``client``) has ``count`` images of either half, sends each ``probes`` times in two views of its own, and gets the
     gradients at the cut. ``exact``: it has even the view that is in the memory, and plants that as its query: what no
     client can do, and the most that could be learnt. ``unrelated``: the memory holds random unit vectors: the control.
+
+    Kept beside the truth: the ``memory`` ``[K, d]``, and what was ``planted`` as queries ``[m, probes, C, h, w]``.
     """
 
     victim: Victim
@@ -58,6 +60,7 @@ class Probing:
         memory = self._memory(views, owners[:half])[:places]
         if self.unrelated:
             memory = F.normalize(torch.from_numpy(draw.standard_normal(memory.shape)).float(), dim=1)
+        self.memory = memory
         number = min(self.count, half, len(images) - half)
         asked = torch.cat([pixels[:number], pixels[half : half + number]])
         self.truth = torch.arange(2 * number) < number
@@ -65,6 +68,7 @@ class Probing:
         if self.exact:
             stand_in = victim.augment(asked[number:], 1, streams.torch_seed("attack: stand-ins", self.seed))
             probes[:, ::2] = torch.cat([views[:number, :1], stand_in])
+        self.planted = probes[:, ::2]
         hand = public(victim, self.seed, self.own)
         seen = look(victim, self.role, self.client, hand.pixels, None)
         self.view = replace(seen, candidates=asked, received=self._received(probes, memory), augment=victim.augment)

@@ -6,20 +6,39 @@ import torch
 from mocosfl_mpi.attacks.attack import Effort, NotApplicable
 from mocosfl_mpi.attacks.registry import ATTACKS
 from mocosfl_mpi.attacks.scenes.probing import Probing
+from mocosfl_mpi.attacks.steps import keys_of
 from tests.unit.attacks.victims import victim
 
 PROBING = ATTACKS["memory_probing"]
 TINY = ("contrast.memory_length=8",)
 
 
-def area(**how):
-    scene = Probing(victim(*TINY, trained=False), probes=2, **how)
-    return scene.score(PROBING.run(scene.view, 0, Effort()))["auc"], scene
+def tiny(**how):
+    return Probing(victim(*TINY, trained=False), **how)
 
 
-def test_the_very_view_in_a_memory_of_few_keys_is_noticed():
-    areas = [area(exact=True, seed=seed)[0] for seed in range(4)]
-    assert sum(areas) / 4 > 0.5
+def nearest(scene):
+    """What only somebody who sees the memory knows: how close the queries come to its nearest key ``[m]``."""
+    found = scene.victim
+    client = found.client(0)
+    rows = scene.view.normalise(scene.planted.flatten(0, 1))
+    units = keys_of(found, client.online(rows))  # untrained: online and momentum models are one
+    return (units @ scene.memory.T).amax(dim=1).view(len(scene.truth), -1)
+
+
+def test_the_memory_holds_what_the_truth_says():
+    scene = tiny(exact=True, probes=2)
+    close = nearest(scene)
+    assert len(scene.memory) == 8
+    torch.testing.assert_close(close[scene.truth], torch.ones(8, 2), atol=1e-5, rtol=0.0)
+    assert close[~scene.truth].max() < close[scene.truth].min()
+
+
+def test_what_comes_back_depends_on_the_memory():
+    exact, noise = tiny(exact=True, probes=2), tiny(exact=True, probes=2, unrelated=True)
+    assert torch.equal(exact.planted, noise.planted)
+    one, other = exact.view.received.flatten(2), noise.view.received.flatten(2)
+    assert ((one - other).norm(dim=2) > 0.1 * other.norm(dim=2)).all()
 
 
 def test_a_memory_of_noise_tells_nothing():
@@ -29,7 +48,7 @@ def test_a_memory_of_noise_tells_nothing():
 
 
 def test_nobody_plants_for_what_it_owns_itself():
-    _, scene = area(count=4)
+    scene = tiny(count=4, probes=2)
     own = {image.tobytes() for image in victim(*TINY).source.train.pixels[victim(*TINY).source.parts[0]]}
     asked = [image.tobytes() for image in scene.view.candidates.numpy()]
     assert not own & set(asked)
