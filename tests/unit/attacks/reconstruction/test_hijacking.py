@@ -32,12 +32,12 @@ def layers(seed, channels):
         return nn.Sequential(nn.Conv2d(1, channels, 3, 2, 1), nn.ReLU(), nn.Conv2d(channels, channels, 3, 1, 1))
 
 
-def hijacked(attack, iterations, *, frozen, size=16, batch=16, channels=8):
+def hijacked(attack, iterations, *, frozen, size=16, batch=16, channels=8, momentum=0.9):
     """Scores of what the attacker makes of a client's images, and the floors."""
     private, own = shapes(200, 1, size), shapes(1000, 2, size)
     bare = View("malicious_server", (0.5,), (0.5,), (1, size, size), own, architecture=lambda s: layers(s, channels))
     client = SteeredClient(
-        layers(77, channels), bare.normalise(private), 64, batch=batch, lr=0.06, momentum=0.9, frozen=frozen
+        layers(77, channels), bare.normalise(private), 64, batch=batch, lr=0.06, momentum=momentum, frozen=frozen
     )
     guess = attack.run(replace(bare, steering=client), 0, Effort(iterations / 10_000))
     return metrics.score(guess.values, private[:64]), metrics.floors(own, private[:64])
@@ -46,8 +46,8 @@ def hijacked(attack, iterations, *, frozen, size=16, batch=16, channels=8):
 def test_the_way_to_a_hijacked_client():
     """Soon the pictures of a client that learns are better than those of one that does not."""
     attack = Hijacking(critic_width=8, network="conv_normN0C8")
-    steered, _ = hijacked(attack, 400, frozen=False, size=8, channels=4)
-    flat, floors = hijacked(attack, 400, frozen=True, size=8, channels=4)
+    steered, _ = hijacked(attack, 250, frozen=False, size=8, channels=4)
+    flat, floors = hijacked(attack, 250, frozen=True, size=8, channels=4)
     assert steered["mse"] < flat["mse"]
     assert flat["mse"] >= floors["constant_mean"]["mse"]
 
@@ -55,8 +55,9 @@ def test_the_way_to_a_hijacked_client():
 @pytest.mark.slow
 def test_a_hijacked_client_sends_pictures_and_a_frozen_one_never():
     attack = Hijacking(critic_width=16, network="conv_normN0C16")
-    steered, floors = hijacked(attack, 1500, frozen=False, batch=32)
-    flat, _ = hijacked(attack, 1500, frozen=True, batch=32)
-    assert steered["mse"] < 0.8 * floors["constant_mean"]["mse"]
+    steered, floors = hijacked(attack, 1500, frozen=False, batch=32, momentum=0.5)
+    flat, _ = hijacked(attack, 1500, frozen=True, batch=32, momentum=0.5)
+    assert steered["mse"] < 0.85 * floors["constant_mean"]["mse"]
     assert flat["mse"] >= floors["constant_mean"]["mse"]
-    assert flat["ssim"] < 0.1 < steered["ssim"]
+    assert flat["ssim"] < 0.1
+    assert steered["ssim"] > 0.3

@@ -12,7 +12,7 @@ FEW = Effort(0.04)
 
 
 def test_finds_what_was_sent_of_an_undefended_shallow_cut():
-    own, private = photographs(16)[:8], photographs(16)[8:16]
+    own, private = photographs(16, 4)[:16], photographs(16, 4)[16:32]
     guess = WhiteBox().run(seen(client(1, size=16, width=16), private, own), 0, FEW)
     score, floors = metrics.score(guess.values, private), metrics.floors(own, private)
     assert score["ssim"] > floors["own_mean"]["ssim"] + 0.1
