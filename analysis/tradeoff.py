@@ -14,7 +14,6 @@ Bear in mind:  the mean over seeds decides, and the difference may lie within th
 from __future__ import annotations
 
 import argparse
-import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -31,10 +30,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from study import Study
 
+from mocosfl_mpi.record.attacks import read_outcomes
 from mocosfl_mpi.record.reader import Run
 
 METRICS = {"linear": ("linear_top1", "linear probe (%)"), "knn": ("knn_top1", "kNN accuracy (%)")}
-READER = "mocosfl_mpi.record.attacks"
 
 
 def point(run: Run, _: Mapping[str, Any], metric: str) -> Iterator[dict[str, float | None]]:
@@ -49,17 +48,13 @@ def point(run: Run, _: Mapping[str, Any], metric: str) -> Iterator[dict[str, flo
 def attacked(folder: Path) -> tuple[float | None, float | None]:
     """Mean squared error of pixels in [0, 1]: of the best attack, mean over its seeds and clients; of a blind guesser.
 
-    None where nobody has attacked, or this version of the program cannot read what came of it.
+    None where nobody has attacked.
     """
     if not (folder / "attacks.h5").exists():
         return None, None
-    if importlib.util.find_spec(READER) is None:
-        say(f"{folder / 'attacks.h5'}: this version of mocosfl_mpi has no reader for it, and privacy is left out")
-        return None, None
-    outcomes = importlib.import_module(READER).read_outcomes(folder)
     by_attack: dict[tuple[Any, ...], list[float]] = {}
     guesses = []
-    for outcome in outcomes:
+    for outcome in read_outcomes(folder):
         if outcome.kind == "reconstruction" and outcome.trained and not outcome.reason and "mse" in outcome.scores:
             key = (outcome.attack, outcome.adversary, outcome.adaptive, outcome.protocol, outcome.effort)
             by_attack.setdefault(key, []).append(outcome.scores["mse"])

@@ -248,9 +248,7 @@ def test_tradeoff_with_attacks(runs, tmp_path, monkeypatch, capsys):
     rows = [outcome("decoder", 0.02), outcome("decoder", 0.04), outcome("ridge", 0.05)]
     rows += [outcome("ridge", 0.001, trained=False), outcome("membership", 0.0, kind="inference")]
     rows += [outcome("maximum", 0.0, reason="too large"), outcome("x", None)]
-    reader = types.SimpleNamespace(read_outcomes=lambda _: rows)
-    monkeypatch.setattr(tradeoff.importlib.util, "find_spec", lambda _: True)
-    monkeypatch.setattr(tradeoff.importlib, "import_module", lambda _: reader)
+    monkeypatch.setattr(tradeoff, "read_outcomes", lambda _: rows)
     for name in ("mocosfl-cut1-seed0", "monacosfl-cut8-seed0"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "run.h5").symlink_to(runs / "grid" / name / "run.h5")
@@ -260,16 +258,6 @@ def test_tradeoff_with_attacks(runs, tmp_path, monkeypatch, capsys):
     assert found["mse"].tolist() == pytest.approx([0.03, np.nan], nan_ok=True)
     assert found["guess_mse"].iloc[0] == pytest.approx(0.08)
     assert "not attacked" in capsys.readouterr().err
-
-
-def test_attacks_without_a_reader(runs, tmp_path, monkeypatch, capsys):
-    import tradeoff
-
-    monkeypatch.setattr(tradeoff.importlib.util, "find_spec", lambda _: None)
-    (tmp_path / "run.h5").symlink_to(runs / "ranks2/run.h5")
-    (tmp_path / "attacks.h5").touch()
-    assert tradeoff.main([str(tmp_path), "--out", str(tmp_path), "--format", "csv"]) == 0
-    assert "has no reader for it" in capsys.readouterr().err
 
 
 def test_the_front():
