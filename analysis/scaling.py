@@ -33,7 +33,7 @@ AXES = {"ranks": ("ranks", "MPI ranks"), "clients": ("client.count", "simulated 
 
 
 def measured(run: Run, _: Mapping[str, Any]) -> Iterator[dict[str, float]]:
-    """Seconds of a step and MiB of all ranks; nothing of a run without a whole epoch and its steps, or on changing ranks."""
+    """Seconds of a step and MiB of all ranks; nothing of a run that has no whole epoch, or has changed ranks."""
     epochs, steps = run.rows["epoch"], run.rows["step"]
     sessions = set(run["sessions/ranks"].tolist()) if "sessions/ranks" in run.names else set()
     per_epoch = np.bincount(run["steps/epoch"][:steps], minlength=epochs)[:epochs].max(initial=0)
