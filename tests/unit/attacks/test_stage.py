@@ -61,7 +61,7 @@ def test_what_means_nothing_in_a_run_says_why(settings, name, reason):
 
 def test_coded_smashed_data_are_a_defence_that_one_may_know():
     stage = Stage(victim("communication.smashed=topk", "communication.topk=0.1"))
-    assert stage.guard is not None
+    assert stage.defended
     naive, adaptive = jobs("ridge", defended=True, control=False)
     assert (naive.adaptive, adaptive.adaptive) == (NAIVE, ADAPTIVE)
     error = {job.adaptive: stage.perform(job)["scores"]["mse"] for job in (naive, adaptive)}
