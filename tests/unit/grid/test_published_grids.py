@@ -22,7 +22,7 @@ CELLS = {
     "fig1a": 5, "fig1b": 5, "monacosfl-mobilenetv2": 36, "small/fig1a": 2, "small/fig1b": 2,
     "evidence/common": 1, "evidence/alignment": 9, "evidence/whole-network": 6, "evidence/frequency": 3,
     "evidence/clients": 3, "evidence/recipe": 3,
-    "small/table2": 4, "small/table3": 12, "small/fig3a": 9, "small/fig5": 10, "small/monacosfl": 12,
+    "small/table2": 4, "small/table3": 12, "small/fig3a": 9, "small/fig5": 10, "small/monacosfl": 12, "small/privacy-depth": 18,
 }  # fmt: skip
 
 
