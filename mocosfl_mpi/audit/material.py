@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from mocosfl_mpi.audit.requirements import UTILITIES
 from mocosfl_mpi.config import Config
+from mocosfl_mpi.record.protected import protection, words
 from mocosfl_mpi.record.reader import Run, open_run
 
 MEBIBYTE = 2**20
@@ -51,7 +54,7 @@ def collect(directory: Path, config: Config, steps: int) -> Material:
             _known(results) if whole else _seen(run, steps),
             _known(others),
             float(sent),
-            defences(config),
+            defences(config, protection(run)),
         )
 
 
@@ -65,9 +68,11 @@ def _seen(run: Run, steps: int) -> dict[str, float]:
     return {"knn_top1": float(run["evaluations/knn_top1"][at.index(steps)])} if steps in at else {}
 
 
-def defences(config: Config) -> list[tuple[str, str]]:
-    """What stands between a client's images and those who look, in words."""
-    found = []
+def defences(config: Config, protected: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    """What stands between a client's images and those who look, in words; ``protected``: as recorded."""
+    found = [("defences at the cut", words(protected))] if protected else []
+    if config.client.pretrained:
+        found.append(("pretrained client models", "clients began with an expert that a first stage had trained"))
     if config.model.bottleneck:
         found.append((f"bottleneck {config.model.bottleneck}", "smashed data pass through fewer channels or positions"))
     if config.client.frozen:

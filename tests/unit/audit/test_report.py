@@ -145,5 +145,8 @@ def test_defences_are_named():
     config = parse(
         {"model": {"bottleneck": "C4S2"}, "client": {"frozen": True}, "communication": {"smashed": "int8"}}, "x"
     )
-    assert [name for name, _ in defences(config)] == ["bottleneck C4S2", "frozen client models", "int8 coding"]
-    assert defences(parse({}, "x")) == []
+    assert [name for name, _ in defences(config, None)] == ["bottleneck C4S2", "frozen client models", "int8 coding"]
+    noisy = {"defences": {"noise": "laplace", "noise_scale": 0.5}, "epsilon": None, "sends": 4}
+    told = [("defences at the cut", "noise laplace, noise_scale 0.5; additive noise, no guarantee")]
+    assert defences(parse({}, "x"), noisy) == told
+    assert defences(parse({}, "x"), None) == []
