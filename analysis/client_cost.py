@@ -43,6 +43,8 @@ WORK = {
     "key forward": ("key_forward",),
     "backward": ("backward",),
     "momentum update, optimiser": ("ema", "optimiser"),
+    "mixing, compression": ("alignment", "codec"),
+    "defence": ("defence",),
 }
 MEMORY = {
     "weights": ("weights",),

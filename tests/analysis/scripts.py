@@ -16,6 +16,7 @@ FIGURES = {
     "divergence_frequency": {"divergence-frequency"},
     "divergence_map": {f"divergence-{method}-cut-{cut}" for method in ("MocoSFL", "MonAcoSFL") for cut in (1, 4, 8)},
     "health": {"health"},
+    "leakage": {"leakage-reconstruction", "leakage-linkage"},
     "partition_picture": {"partition-MocoSFL-cut-1"},
     "plan_against_actual": {"plan"},
     "rank_timeline": {

@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from mocosfl_mpi.config import parse
+from mocosfl_mpi.record.attacks import Outcome, attack_attributes, open_for_more
 from mocosfl_mpi.record.reader import open_run
 from tests.analysis.scripts import ANALYSIS, FIGURES, SCRIPTS, draw
 from tests.unit.record.samples import create, row
@@ -43,11 +44,41 @@ def plan_of(folder: Path) -> None:
     (folder / "plan.json").write_text(json.dumps(values))
 
 
+def attacks_on(folder: Path) -> None:
+    facts = {"command": "mocosfl attack", "launcher": "none", "host": "here", "ranks": 1, "threads": 1, "versions": {}}
+    scores = {"reconstruction": ("ridge", "ssim", "constant_mean"), "linkage": ("linkage", "top1", "chance")}
+    file = open_for_more(folder, attack_attributes(parse({}, "test"), **facts))
+    for number, (kind, (attack, metric, floor)) in enumerate(scores.items()):
+        for trained in (True, False):
+            file.add(
+                Outcome(
+                    f"{2 * number + trained:064x}",
+                    "ab" * 32,
+                    8,
+                    trained,
+                    attack,
+                    kind,
+                    "server",
+                    -1,
+                    "ours",
+                    0,
+                    8,
+                    1.0,
+                    0,
+                    1.0,
+                    scores={metric: 0.5 + 0.1 * trained},
+                    floors={floor: {metric: 0.1}},
+                )  # fmt: skip
+            )
+    file.close()
+
+
 @pytest.fixture(scope="session")
 def planned(runs):
-    """All runs have a plan of twice the bytes."""
+    """All runs have a plan of twice the bytes, and were attacked."""
     for path in runs.rglob("run.h5"):
         plan_of(path.parent)
+        attacks_on(path.parent)
     return runs
 
 
@@ -228,7 +259,16 @@ def test_they_need_neither_torch_nor_mpi(runs, tmp_path):
 @pytest.mark.parametrize("path", sorted(ANALYSIS.glob("*.py")), ids=lambda path: path.stem)
 def test_imports_are_few_and_light(path):
     allowed = {"numpy", "h5py", "pandas", "matplotlib", "mocosfl_mpi", *(other.stem for other in ANALYSIS.glob("*.py"))}
-    parts = {"config", "errors", "methods", "record.attacks", "record.reader", "record.schema", "grid.description"}
+    parts = {
+        "config",
+        "errors",
+        "methods",
+        "record.attack_schema",
+        "record.attacks",
+        "record.reader",
+        "record.schema",
+        "grid.description",
+    }
     for node in ast.walk(ast.parse(path.read_text())):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []

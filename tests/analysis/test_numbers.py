@@ -260,6 +260,38 @@ def test_tradeoff_with_attacks(runs, tmp_path, monkeypatch, capsys):
     assert "not attacked" in capsys.readouterr().err
 
 
+def test_leakage(runs, tmp_path, monkeypatch, capsys):
+    """Means over seeds of training and attack, by what the adversary knows; the control and the floor beside."""
+    import leakage
+
+    def outcome(score, adaptive=-1, trained=True, reason="", protocol="ours"):
+        return types.SimpleNamespace(
+            attack="linkage", adaptive=adaptive, protocol=protocol, kind="linkage", trained=trained, reason=reason,
+            scores={"top1": score}, floors={"chance": {"top1": 0.01}, "raw_pixels": {"top1": 0.9}},
+        )  # fmt: skip
+
+    rows = [outcome(0.2), outcome(0.4), outcome(0.8, adaptive=1), outcome(0.1, trained=False)]
+    rows += [outcome(1.0, reason="cannot"), outcome(1.0, protocol="published")]
+    monkeypatch.setattr(leakage, "read_outcomes", lambda _: rows)
+    for name in ("mocosfl-cut1-seed0", "mocosfl-cut1-seed1", "monacosfl-cut8-seed0"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run.h5").symlink_to(runs / "grid" / name / "run.h5")
+        if name.startswith("mocosfl"):
+            (tmp_path / name / "attacks.h5").touch()
+    assert leakage.main([str(tmp_path), "--out", str(tmp_path / "out")]) == 0
+    found = pd.read_csv(tmp_path / "out/leakage-linkage.csv", keep_default_na=False)
+    assert found["knows"].tolist() == ["", "adaptive"]
+    assert found["mean"].astype(float).tolist() == pytest.approx([0.3, 0.8])
+    assert found["std"].astype(float).tolist() == pytest.approx([np.std([0.2, 0.4, 0.2, 0.4], ddof=1), 0.0])
+    assert found["n"].tolist() == [4, 2]
+    assert found["floor"].astype(float).tolist() == pytest.approx([0.01, 0.01])
+    assert float(found["untrained"][0]) == pytest.approx(0.1)
+    (tmp_path / "alone").mkdir()
+    (tmp_path / "alone/run.h5").symlink_to(runs / "grid/mocosfl-cut1-seed0/run.h5")
+    assert leakage.main([str(tmp_path / "alone")]) == 2
+    assert "mocosfl attack" in capsys.readouterr().err
+
+
 def test_the_front():
     from tradeoff import front
 

@@ -1,0 +1,113 @@
+"""How much do adversaries learn, and how much of it does a defence, a cut or a method keep from them?
+
+Run:           python analysis/leakage.py RUN…      after `mocosfl attack` on each of them
+Figures:       leakage-KIND for each kind of attack (reconstruction, linkage, membership …): a line for each group of runs,
+               and for adversaries that know of the defence or not; mean ± standard deviation over seeds of both
+Look for:      the distance from the dashed floor, which is what one who sees nothing scores; hollow: the same attack on
+               the networks before the first step, which is due to the layers alone. An attacker who knows the defence
+               is the one that counts.
+Bear in mind:  an attack that fails shows that this attack fails. Accuracy of the same runs: comparison.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import pandas as pd
+import style
+from common import Drawing, nothing, parser, script
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from study import Study
+
+from mocosfl_mpi.record.attack_schema import FILE_NAME, METRICS, PRINCIPAL
+from mocosfl_mpi.record.attacks import read_outcomes
+from mocosfl_mpi.record.reader import Run
+
+KNOWS = {-1: "", 0: "naive", 1: "adaptive"}
+"""What an adversary knows of the defence; nothing to know where there is none."""
+BLIND = {"reconstruction": "constant_mean", "inversion": "constant_mean"}
+"""The floor that is drawn, by kind; of the others it is `chance`."""
+OURS = "ours"
+
+
+def scores(run: Run, _: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Rows of ``kind``, ``attack``, ``knows``, ``trained``, ``score`` and ``floor``; nothing of a run not attacked."""
+    folder = run.path.parent
+    if not (folder / FILE_NAME).exists():
+        return
+    for outcome in read_outcomes(folder):
+        metric = PRINCIPAL.get(outcome.kind, "")
+        if outcome.reason or outcome.protocol != OURS or metric not in outcome.scores:
+            continue
+        floor = outcome.floors.get(BLIND.get(outcome.kind, "chance"), {})
+        yield {
+            "kind": outcome.kind,
+            "attack": outcome.attack,
+            "knows": KNOWS[outcome.adaptive],
+            "trained": outcome.trained,
+            "score": outcome.scores[metric],
+            "floor": floor.get(metric, float("nan")),
+        }
+
+
+def draw(study: Study, _: argparse.Namespace) -> Iterator[Drawing]:
+    study, frame = study.collect(scores)
+    if frame.empty:
+        raise nothing("none of the runs has been attacked", "run `mocosfl attack RUN` on them first")
+    for kind, part in frame.groupby("kind", sort=False):
+        table = summary(study, part)
+        yield Drawing(f"leakage-{kind}", table, partial(paint, table, METRICS[PRINCIPAL[str(kind)]].title))
+
+
+def summary(study: Study, part: pd.DataFrame) -> pd.DataFrame:
+    """By group, knowledge and attack: mean, standard deviation and number of ``score``, floor, and the control."""
+    keys = ["group", "knows", "attack"]
+    trained = part[part["trained"]].groupby(keys, sort=False)
+    table = pd.DataFrame(
+        {
+            "mean": trained["score"].mean(),
+            "std": trained["score"].std(),
+            "n": trained["score"].count(),
+            "floor": trained["floor"].mean(),
+            "untrained": part[~part["trained"]].groupby(keys, sort=False)["score"].mean(),
+        }
+    ).reset_index()
+    order = {label: place for place, label in enumerate(study.labels)}
+    return table.sort_values(["group", "knows", "attack"], key=lambda c: c.map(order) if c.name == "group" else c)
+
+
+def paint(table: pd.DataFrame, label: str) -> Figure:
+    attacks = table["attack"].drop_duplicates().tolist()
+    lines = table[["group", "knows"]].drop_duplicates().to_dict("records")
+    names = [f"{line['group']}, {line['knows']}" if line["knows"] else str(line["group"]) for line in lines]
+    others = {"untrained": style.hollow(), "sees_nothing": Line2D([], [], color=style.GREY, linestyle=style.LINES[1])}
+    made, (axis,) = style.figure(0.5 + 0.22 * len(lines), below=[*attacks, *others])
+    marks = {
+        name: style.Mark(style.COLOURS[place % len(style.COLOURS)], style.MARKERS[place % len(style.MARKERS)], "")
+        for place, name in enumerate(attacks)
+    }
+    for place, line in enumerate(lines):
+        own = table[(table["group"] == line["group"]) & (table["knows"] == line["knows"])]
+        axis.plot([own["floor"].mean()] * 2, [place - 0.4, place + 0.4], color=style.GREY, linestyle=style.LINES[1])
+        for row in own.to_dict("records"):
+            mark = marks[row["attack"]]
+            look = {"color": mark.colour, "marker": mark.marker, "linestyle": "none"}
+            axis.errorbar(row["mean"], place, xerr=None if pd.isna(row["std"]) else row["std"], **look)
+            axis.plot(row["untrained"], place, mfc="white", mew=0.7, zorder=0, **look)
+    axis.set_yticks(range(len(lines)), names, fontsize=6)
+    axis.invert_yaxis()
+    style.label_below(axis, f"{label} of the attack")
+    style.legend(made, marks, **others)
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return script(parser(__doc__), draw, argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
