@@ -41,7 +41,7 @@ def measured(run: Run, _: Mapping[str, Any]) -> Iterator[dict[str, float]]:
     phases = run["phase"].tolist()
     columns = [phases.index(name) for name in TRAINING]
     seconds = run["measured/seconds"][1 if epochs > 1 else 0 :, 0][:, columns].sum(axis=1)
-    per_epoch = np.bincount(run["steps/epoch"][:steps], minlength=epochs)[:epochs].max()
+    per_epoch = max(1, np.bincount(run["steps/epoch"][:steps], minlength=epochs)[:epochs].max())
     yield {
         "seconds": float(np.median(seconds)) / float(per_epoch),
         "mebibytes": float(np.nansum(run["measured/resident_bytes"], axis=1).max()) / 2**20,
