@@ -1,8 +1,8 @@
 """How much do adversaries learn, and how much of it does a defence, a cut or a method keep from them?
 
 Run:           python analysis/leakage.py RUN…      after `mocosfl attack` on each of them
-Figures:       leakage-KIND for each kind of attack (reconstruction, linkage, membership …): a line for each group of runs,
-               and for adversaries that know of the defence or not; mean ± standard deviation over seeds of both
+Figures:       leakage-KIND for each kind of attack (reconstruction, linkage, membership …): a line for each group of
+               runs, and for adversaries that know of the defence or not; mean ± standard deviation over seeds of both
 Look for:      the distance from the dashed floor, which is what one who sees nothing scores; hollow: the same attack on
                the networks before the first step, which is due to the layers alone. An attacker who knows the defence
                is the one that counts.

@@ -50,26 +50,10 @@ def attacks_on(folder: Path) -> None:
     file = open_for_more(folder, attack_attributes(parse({}, "test"), **facts))
     for number, (kind, (attack, metric, floor)) in enumerate(scores.items()):
         for trained in (True, False):
-            file.add(
-                Outcome(
-                    f"{2 * number + trained:064x}",
-                    "ab" * 32,
-                    8,
-                    trained,
-                    attack,
-                    kind,
-                    "server",
-                    -1,
-                    "ours",
-                    0,
-                    8,
-                    1.0,
-                    0,
-                    1.0,
-                    scores={metric: 0.5 + 0.1 * trained},
-                    floors={floor: {metric: 0.1}},
-                )  # fmt: skip
-            )
+            key = f"{2 * number + trained:064x}"
+            row = (key, "ab" * 32, 8, trained, attack, kind, "server", -1, "ours", 0, 8, 1.0, 0)
+            scored = {metric: 0.5 + 0.1 * trained}
+            file.add(Outcome(*row, seconds=1.0, scores=scored, floors={floor: {metric: 0.1}}))
     file.close()
 
 
