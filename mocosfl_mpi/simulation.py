@@ -102,7 +102,7 @@ class Simulation:
         )
         begun = cluster.root_decides(lambda: beginning(config, network, found.run if found else None))
         engine = choose(config.compute, kernels, network)
-        config = self.config = config.computed(engine.precision, engine.backend)
+        config = self.config = cluster.everywhere(lambda: resumption.config.computed(engine.precision, engine.backend))
         model, *others = (parts.stacked(cut, engine) for cut in network.cuts)
         terms = cluster.everywhere(lambda: parts.terms(config, self.problem, network, engine, streams))
         aligned = cluster.everywhere(

@@ -29,6 +29,7 @@ from mocosfl_mpi.config.sections import (
     Server,
     Views,
 )
+from mocosfl_mpi.errors import BadInput
 from mocosfl_mpi.methods import METHODS, Alignment
 
 
@@ -196,10 +197,20 @@ class Config(Section):
         return self.client.batch_size * (2 if self.both_roles else 1)
 
     def computed(self, precision: str, backend: str) -> Config:
-        """The same configuration with `auto` replaced by what the machine gave: what is recorded with the results."""
-        return self.model_copy(
-            update={"compute": self.compute.model_copy(update={"precision": precision, "backend": backend})}
-        )
+        """The same configuration with `auto` replaced by what the machine gave: what is recorded with the results.
+
+        Raises
+        ------
+        BadInput
+            It cannot be together with another setting, which nobody could know before.
+        """
+        compute = self.compute.model_copy(update={"precision": precision, "backend": backend})
+        found = self.model_copy(update={"compute": compute})
+        try:
+            consistency.check(found)
+        except ValueError as error:
+            raise BadInput(f"compute.precision = auto is {precision} on this machine: {error}") from None
+        return found
 
     def hash(self) -> str:
         """sha256 of the canonical JSON text of this configuration."""

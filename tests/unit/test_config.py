@@ -691,3 +691,10 @@ def test_tables_in_tables_without_end_are_refused(tmp_path):
         file.write_text(text)
         with pytest.raises(BadInput, match="more than 50 levels"):
             read_toml(file)
+
+
+def test_what_auto_means_on_this_machine_may_not_go_with_another_setting():
+    config = parse({"communication": {"smashed": "bf16"}}, "test")
+    assert config.computed("fp32", "stacked").compute.precision == "fp32"
+    with pytest.raises(BadInput, match=r"precision = auto is bf16 on this machine: .*leave it out"):
+        config.computed("bf16", "fused")
