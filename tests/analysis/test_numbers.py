@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import sys
 import types
+from importlib.machinery import ModuleSpec
 
 import h5py
 import numpy as np
@@ -248,9 +250,9 @@ def test_tradeoff_with_attacks(runs, tmp_path, monkeypatch, capsys):
     rows = [outcome("decoder", 0.02), outcome("decoder", 0.04), outcome("ridge", 0.05)]
     rows += [outcome("ridge", 0.001, trained=False), outcome("membership", 0.0, kind="inference")]
     rows += [outcome("maximum", 0.0, reason="too large"), outcome("x", None)]
-    reader = types.SimpleNamespace(read_outcomes=lambda _: rows)
-    monkeypatch.setattr(tradeoff.importlib.util, "find_spec", lambda _: True)
-    monkeypatch.setattr(tradeoff.importlib, "import_module", lambda _: reader)
+    reader = types.ModuleType(tradeoff.READER)
+    reader.__spec__, reader.read_outcomes = ModuleSpec(tradeoff.READER, None), lambda _: rows
+    monkeypatch.setitem(sys.modules, tradeoff.READER, reader)
     for name in ("mocosfl-cut1-seed0", "monacosfl-cut8-seed0"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "run.h5").symlink_to(runs / "grid" / name / "run.h5")
