@@ -211,7 +211,10 @@ def _versus(label: str, part: pd.DataFrame) -> str:
     if label not in part.index:
         return label
     row: Mapping[str, Any] = part.loc[label].to_dict()
-    return f"{label}\n− {row['against']}, n = {row['n']}, p = {row['p']:.2g}"
+    other = [
+        word for word in row["against"].split(", ") if word not in label.split(", ")
+    ]  # what it has in common is said
+    return f"{label}\n− {', '.join(other) or row['against']}, n = {row['n']}, p = {row['p']:.2g}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
