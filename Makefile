@@ -15,9 +15,9 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 demo: $(READY)  ## MocoSFL on the embedded images with 3 ranks: minutes
 	$(BIN)/mocosfl run quickstart -n 3
 
-CLAIMS := alignment whole-network frequency clients recipe
+CLAIMS := alignment whole-network frequency clients recipe defences
 
-evidence: $(READY)  ## what is missing of docs/evidence, from CIFAR-10 in DATA: 72 runs, about an hour of one free core
+evidence: $(READY)  ## what is missing of docs/evidence, from CIFAR-10 in DATA: 93 runs, more than an hour of one free core
 	@if [ -z "$(DATA)" ]; then echo "make evidence DATA=DIR, the directory with cifar-10-batches-py" >&2; exit 1; fi
 	@set -e; for claim in $(CLAIMS); do \
 	    grid="$(BIN)/mocosfl grid jobs/configs/evidence/$$claim.toml --out runs/evidence/$$claim"; \

@@ -24,7 +24,7 @@ from matplotlib.lines import Line2D
 from study import Study
 
 from mocosfl_mpi.record.attack_schema import FILE_NAME, METRICS, PRINCIPAL
-from mocosfl_mpi.record.attacks import read_outcomes
+from mocosfl_mpi.record.attacks import Outcome, read_outcomes
 from mocosfl_mpi.record.reader import Run
 
 KNOWS = {-1: "", 0: "naive", 1: "adaptive"}
@@ -35,18 +35,27 @@ OURS = "ours"
 
 
 def scores(run: Run, _: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Rows of ``kind``, ``attack``, ``knows``, ``trained``, ``score`` and ``floor``; nothing of a run not attacked."""
+    """Rows of ``kind``, ``attack``, ``adversary``, ``knows``, ``trained``, ``score``, ``floor``; none if not attacked.
+
+    Of the newest checkpoint that was attacked; of an attack that was done twice, with most effort and images.
+    """
     folder = run.path.parent
     if not (folder / FILE_NAME).exists():
         return
-    for outcome in read_outcomes(folder):
+    newest: dict[tuple[Any, ...], Outcome] = {}
+    for outcome in sorted(read_outcomes(folder), key=lambda one: (one.steps, one.effort, one.images)):
+        who = (outcome.attack, outcome.adversary, outcome.adaptive, outcome.protocol)
+        newest[*who, outcome.trained, outcome.client, outcome.seed] = outcome
+    latest = max((outcome.steps for outcome in newest.values()), default=0)
+    for outcome in newest.values():
         metric = PRINCIPAL.get(outcome.kind, "")
-        if outcome.reason or outcome.protocol != OURS or metric not in outcome.scores:
+        if outcome.steps < latest or outcome.reason or outcome.protocol != OURS or metric not in outcome.scores:
             continue
         floor = outcome.floors.get(BLIND.get(outcome.kind, "chance"), {})
         yield {
             "kind": outcome.kind,
             "attack": outcome.attack,
+            "adversary": outcome.adversary,
             "knows": KNOWS[outcome.adaptive],
             "trained": outcome.trained,
             "score": outcome.scores[metric],
@@ -59,7 +68,9 @@ def draw(study: Study, _: argparse.Namespace) -> Iterator[Drawing]:
     if frame.empty:
         raise nothing("none of the runs has been attacked", "run `mocosfl attack RUN` on them first")
     for kind, part in frame.groupby("kind", sort=False):
-        table = summary(study, part)
+        several = part["adversary"].nunique() > 1  # what some kinds of attack learn depends on who mounts them
+        by = " by " + part["adversary"].str.replace("_", " ") if several else ""
+        table = summary(study, part.assign(attack=part["attack"] + by))
         yield Drawing(f"leakage-{kind}", table, partial(paint, table, METRICS[PRINCIPAL[str(kind)]].title))
 
 

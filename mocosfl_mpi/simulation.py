@@ -306,7 +306,7 @@ class Simulation:
                 ahead = None if last else partial(clients.look_ahead, epoch, step + 1)
                 gradient = self.route.gradient_at_cut(smashed, pool, delivery, keep_memory=last, meanwhile=ahead)
                 if gradient is not None:
-                    clients.backward(gradient, epoch, delivery.answered)
+                    clients.backward(gradient, epoch, delivery.answered, delivery.heard)
                 chronicle.step(delivery, self.route.report, clients.rates)
                 if not config.client.frozen and due(step, self.steps, config.sync_freq):
                     sync = number(epoch, step, self.steps, config.sync_freq)

@@ -76,19 +76,27 @@ class Finding:
 
     @property
     def standing(self) -> Standing:
-        """Whether anything was learnt: the mean over seeds is beyond the blind floor by more than their spread, and
-        than an area's own standard error.
+        """Whether anything was learnt: by some metric that tells, the mean over seeds is beyond the blind floor by more
+        than their spread, and than an area's own standard error.
 
         An attack at the floor, or below it, is saturated: it tells only that this attack learns nothing here.
         """
         if self.reason:
             return "not mounted"
-        floor = self.blind(self.principal)
+        return "above the floor" if any(map(self.beats_floor, self.told_by)) else "at the floor"
+
+    @property
+    def told_by(self) -> tuple[str, ...]:
+        """The metrics that tell whether anything was learnt: noise in a picture hides from SSIM what MSE sees."""
+        return (self.principal, "mse") if self.values("mse") else (self.principal,)
+
+    def beats_floor(self, metric: str) -> bool:
+        """Whether the mean over seeds is beyond the blind floor by more than the spread; True without a floor."""
+        floor = self.blind(metric)
         if floor is None:
-            return "above the floor"
-        gain = METRICS[self.principal].more * (self.mean(self.principal) - floor)
-        error = self.mean("auc_error") if self.values("auc_error") else 0.0
-        return "above the floor" if gain > max(self.spread(self.principal), error) else "at the floor"
+            return True
+        error = self.mean("auc_error") if metric == "auc" and self.values("auc_error") else 0.0
+        return METRICS[metric].more * (self.mean(metric) - floor) > max(self.spread(metric), error)
 
     @property
     def remark(self) -> str:
@@ -102,6 +110,8 @@ class Finding:
             and self.mean("mse") >= floor
         ):
             words.append("but its MSE is no better than the floor's")
+        elif self.standing == "above the floor" and not self.beats_floor(self.principal):
+            words.append(f"by its MSE, not its {METRICS[self.principal].title}")
         if len(self.outcomes) == 1 and not self.reason:
             words.append("one seed")
         return ", ".join(words)
@@ -117,6 +127,7 @@ def gather(outcomes: Iterable[Outcome]) -> list[Finding]:
     groups: dict[tuple[object, ...], list[Outcome]] = {}
     for one in outcomes:
         shared = (
+            one.state,
             one.kind,
             one.adversary,
             one.attack,

@@ -17,12 +17,12 @@ from torch.nn import functional as F
 
 from mocosfl_mpi.attacks import metrics
 from mocosfl_mpi.attacks.attack import Effort, Guess, Kind
+from mocosfl_mpi.attacks.decoders import decoder
 from mocosfl_mpi.attacks.reconstruction.decoder import BATCH, EPOCHS, computed, decoded, train
 from mocosfl_mpi.attacks.scenes import look, pixels_of
 from mocosfl_mpi.attacks.victim import Victim
 from mocosfl_mpi.attacks.view import Guard, Sight, View, unguarded
 from mocosfl_mpi.data.normalise import per_channel
-from mocosfl_mpi.privacy.decoders import decoder
 from mocosfl_mpi.split.layers import seeded
 
 OWN, COUNT = 500, 128

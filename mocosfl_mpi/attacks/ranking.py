@@ -46,7 +46,11 @@ def _error(area: float, positives: int, negatives: int) -> float:
 
 
 def ranks(scores: Tensor, truth: Tensor) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """Place of the true candidate of each row ``[n]``, 1 = first; scores ``[n, m]``. Who is level shares the places."""
+    """Place of the true candidate of each row ``[n]``, 1 = first; scores ``[n, m]``. Who is level shares the places.
+
+    No number is no hint: it ranks last.
+    """
+    scores = scores.nan_to_num(nan=-math.inf)
     own = scores.gather(1, truth[:, None])
     level = (scores == own).sum(dim=1) - 1
     places: np.ndarray[tuple[int], np.dtype[np.float64]] = (

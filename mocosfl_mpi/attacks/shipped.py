@@ -32,6 +32,8 @@ def judge(stage: Stage, client: int, file: Path | None, threshold: float) -> Ver
     stage.check_client(client)
     if victim.config.vertical:
         raise BadInput(f"clients of {victim.config.method} have pieces of images: there is no extractor to judge")
+    if victim.config.whole_network:
+        raise BadInput(f"clients of {victim.config.method} send nothing at a cut: there is no extractor to judge")
     bottom = victim.client(client).online
     if file is not None:
         fill(bottom, file)

@@ -32,6 +32,7 @@ from mocosfl_mpi.attacks.steered import Steered
 from mocosfl_mpi.attacks.victim import Victim
 from mocosfl_mpi.attacks.view import TITLES, Guard, View, unguarded
 from mocosfl_mpi.errors import BadInput
+from mocosfl_mpi.record.attack_schema import PRINCIPAL
 from mocosfl_mpi.record.attacks import Outcome
 
 SENT_EACH = 100
@@ -130,9 +131,11 @@ class Stage:
                 return {"seconds": time.perf_counter() - start, "reason": reason}
             guess = attack.run(scene.view, job.seed, Effort(job.effort))
             scores, floors = scene.score(guess), scene.floors()
-        except (NotApplicable, BadInput) as error:  # BadInput: no such decoder for smashed data of this shape
+        except NotApplicable as error:
             return {"seconds": time.perf_counter() - start, "reason": str(error)}
         seconds = time.perf_counter() - start
+        if not math.isfinite(scores[PRINCIPAL[attack.kind]]):
+            return {"seconds": seconds, "reason": "it came to no finite result: the attack or the run has diverged"}
         return {
             "seconds": seconds,
             "scores": scores,

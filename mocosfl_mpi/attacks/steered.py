@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mocosfl_mpi.attacks import metrics
-from mocosfl_mpi.attacks.attack import Guess
+from mocosfl_mpi.attacks.attack import Guess, NotApplicable
 from mocosfl_mpi.attacks.scenes import drawn, pixels_of
 from mocosfl_mpi.attacks.victim import Victim
 from mocosfl_mpi.attacks.view import Guard, View, unguarded
@@ -91,6 +91,8 @@ class Steered:
     adaptive: bool = True
 
     def __post_init__(self) -> None:
+        if self.victim.config.whole_network:
+            raise NotApplicable(f"clients of {self.victim.config.method} get no gradient from a main server")
         chosen, public = drawn(self.victim, self.client, self.own, self.seed)
         images = pixels_of(self.victim.source.train.take(chosen), self.victim.size)
         self.truth = images[: self.count]

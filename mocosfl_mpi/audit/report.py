@@ -96,7 +96,8 @@ def _judge(one: Requirement, material: Material, findings: Sequence[Finding], at
         asked = mountable(cast(Role, one.adversary), asked, attacks)
     best = strongest(asked, one.metric)
     if best is None:
-        return Verdict(one, None, "no such attack can be mounted here", met=True)
+        met = bool(asked) and all(finding.reason for finding in asked)
+        return Verdict(one, None, "no such attack can be mounted here" if met else "nobody attacked so", met=met)
     value = best.mean(one.metric)
     return Verdict(one, value, f"{best.first.attack} by {TITLES[cast(Role, best.first.adversary)]}", one.met(value))
 

@@ -13,8 +13,9 @@ import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
+from mocosfl_mpi.attacks.attack import Attack, adversaries
 from mocosfl_mpi.errors import BadInput
-from mocosfl_mpi.record.attack_schema import METRICS, PRINCIPAL
+from mocosfl_mpi.record.attack_schema import PRINCIPAL, TELLS
 
 UTILITY = "utility"
 UTILITIES = ("knn_top1", "linear_top1")
@@ -23,7 +24,7 @@ _OPERATORS: dict[str, Callable[[float, float], bool]] = {
     "<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt
 }  # fmt: skip
 _GRAMMAR = re.compile(r"\s*(\w+)\.([\w-]+)(?:@(\w+))?\s*(<=|>=|<|>)\s*(\S+)\s*")
-_EXAMPLE = "expected KIND.METRIC[@ADVERSARY]<=VALUE, as reconstruction.ssim<=0.3 or linkage.top1@wire<=0.1"
+_EXAMPLE = "expected KIND.METRIC[@ADVERSARY]<=VALUE, as reconstruction.ssim<=0.3 or linkage.top1@server<=0.1"
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def read(text: str, adversaries: Collection[str]) -> Requirement:
         raise BadInput(f"--require {text!r}: {_EXAMPLE}")
     kind, metric, adversary, sign, number = found.groups()
     _known(text, kind, [*PRINCIPAL, UTILITY], "kind of attack")
-    _known(text, metric, UTILITIES if kind == UTILITY else METRICS, "metric")
+    _known(text, metric, UTILITIES if kind == UTILITY else TELLS[kind], f"metric of {kind}")
     if adversary is not None:
         _known(text, adversary, adversaries, "adversary")
     if kind == UTILITY and adversary is not None:
@@ -70,10 +71,17 @@ def _known(text: str, word: str, known: Collection[str], what: str) -> None:
         raise BadInput(f"--require {text!r}: there is no {what} {word!r}; {hint}choose from {', '.join(known)}")
 
 
-def check_measured(requirements: Sequence[Requirement], kinds: Collection[str]) -> None:
+def check_measured(requirements: Sequence[Requirement], attacks: Collection[Attack]) -> None:
     """Refuse requirements of which no attack that is asked for could tell (BadInput)."""
     for one in requirements:
-        if one.kind != UTILITY and one.kind not in kinds:
+        own = [attack for attack in attacks if attack.kind == one.kind]
+        if one.kind != UTILITY and not own:
             raise BadInput(
                 f"--require {one.text!r}: no attack asked for tells {one.kind}; add one with --attacks, or all"
+            )
+        able = {role for attack in own for role in adversaries(attack)}
+        if one.adversary is not None and one.adversary not in able:
+            raise BadInput(
+                f"--require {one.text!r}: {one.adversary} can mount none of these attacks, and nothing would be "
+                f"measured; choose from {', '.join(sorted(able))}"
             )

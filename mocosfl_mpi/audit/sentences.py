@@ -49,6 +49,9 @@ def _how_well(finding: Finding) -> str:
     against = f"{shown.title} {value:.{shown.digits}f}" + (
         "" if floor is None else f", where one who sees nothing has {floor:.{shown.digits}f}"
     )
+    if metric == "ssim" and not finding.beats_floor(metric):
+        error, guess, shown = finding.mean("mse"), finding.blind("mse"), METRICS["mse"]
+        return f"behind noise (MSE {error:.{shown.digits}f}, where one who sees nothing has {guess:.{shown.digits}f})"
     if metric == "ssim":
         gained = (value - (floor or 0.0)) / (1.0 - (floor or 0.0))
         return f"{next(words for least, words in _GRADES if gained >= least)} ({against})"

@@ -259,8 +259,11 @@ class Population:
                     keys.append(self._shield.key(block, key, smashed[1], epoch, step))
         return queries, keys
 
-    def backward(self, gradients: Sequence[Tensor], epoch: int, answered: Mask) -> None:
-        """Clients resume from their rows of the gradient at the cut; those who are ``answered [P]`` do an SGD step."""
+    def backward(self, gradients: Sequence[Tensor], epoch: int, answered: Mask, heard: Mask) -> None:
+        """Clients resume from their rows of the gradient at the cut; those who are ``answered [P]`` do an SGD step.
+
+        ``heard [P]``: over whose rows the server took its mean.
+        """
         assert self._deal is not None
         pool = self._deal.pool
         self.rates = self._learning_rates(pool, epoch)
@@ -268,15 +271,15 @@ class Population:
             for block, gradient, pull in zip(self.blocks, gradients, self._pulls, strict=True):
                 own = np.searchsorted(pool, block.clients)
                 rates = torch.as_tensor(self.rates[own], dtype=self.dtype)
-                block.backward(pull(gradient), rates, torch.from_numpy(answered[own]), self._share(block))
+                block.backward(pull(gradient), rates, torch.from_numpy(answered[own]), self._share(block, heard))
         self._steps[pool] += answered
 
-    def _share(self, block: Block) -> float:
-        """Of what a client's gradient is the mean, its own part: its rows among the pool's, or all."""
+    def _share(self, block: Block, heard: Mask) -> float:
+        """Of what a client's gradient is the mean, its own part: its rows among those that were heard, or all."""
         assert self._deal is not None
         if not self._config.shared_mean:
             return 1.0
-        return float(self._factors[block.clients[0]] / self._factors[self._deal.pool].sum())
+        return float(self._factors[block.clients[0]] / self._factors[self._deal.pool[heard]].sum())
 
     def steps_of(self, block: Block) -> npt.NDArray[np.int64]:
         """Training steps that each client of ``block`` has done since the run began ``[lanes]``."""

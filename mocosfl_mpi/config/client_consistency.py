@@ -138,6 +138,11 @@ def check_cuts(config: Config) -> None:
             f"{name} gives rich clients more layers than model.cut_layer = {model.cut_layer} gives the others, and "
             f"{model.backbone} has {last} entries; {fitting}"
         )
+    if config.client.pretrained or METHODS[config.method].pretrained:
+        raise ValueError(
+            f"{name}, and clients that begin with an expert (client.pretrained, method = taressfl) have its one cut; "
+            f"leave either out"
+        )
     if model.bottleneck:
         raise ValueError(
             f"{name}, and model.bottleneck = {model.bottleneck!r} compresses the maps of one cut; leave either out"

@@ -42,6 +42,7 @@ def first_stage(config: Config, origin: str) -> Config:
     values |= {
         "method": method,
         "epochs": settings.epochs,
+        "steps_per_epoch": None,
         "partition": {"kind": "iid"},
         "federation": {"sync_freq": 1},
         "client": {

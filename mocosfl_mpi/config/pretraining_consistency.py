@@ -33,6 +33,11 @@ def check_pretraining(config: Config) -> None:
             f"{' and '.join(f'pretraining.{name}' for name in changed)}: method = {config.method} has no first stage; "
             f"leave it out"
         )
+    if settings.expert and (config.client.count != 1 or not settings.auxiliary):
+        raise ValueError(
+            "pretraining.expert = true is what `mocosfl pretrain` sets for the one client of a first stage; leave it "
+            "out"
+        )
     if config.supervised and settings.target_share:
         raise ValueError(
             f"pretraining.target_share = {settings.target_share}: the expert of method = {config.method} learns from "

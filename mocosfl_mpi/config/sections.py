@@ -324,7 +324,7 @@ class Defence(Section):
     """Weight λ of the resistance term: each client trains a decoder to draw its images from its smashed data, and
     learns to keep their similarity (SSIM, zero-padded) down. 0 = off."""
     resistance_ssim: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.6
-    """Similarity τ up to which a batch's mean adds nothing (published: 0.6; ResSFL 0.5; 0 = always)."""
+    """Similarity τ up to which a batch's mean adds nothing (published: 0.6; ResSFL 0.5; 0: whatever is above 0)."""
     resistance_decoder: Annotated[str, Field(pattern=r"^(res|conv)_normN\d+C\d+$")] = "res_normN4C64"
     """The client's decoder: `res_normN<N>C<C>` or `conv_normN<N>C<C>`, N blocks of C channels. With batches below 20
     it has GroupNorm and standardised convolutions, otherwise BatchNorm, as published."""

@@ -63,7 +63,10 @@ def guarantee(config: Config, sends: int) -> Guarantee:
     if not defence.private or defence.clip is None:
         missing = "clipped" if defence.clip is None else "Gaussian"
         return Guarantee(sends, text=f"additive noise, no guarantee: what is sent is not {missing}")
-    if config.model.backbone == "mobilenetv2_published" and config.rows_per_client > 1:
+    if (
+        config.model.backbone == "mobilenetv2_published"
+        and config.rows_per_client * config.client.rich_batch_factor > 1
+    ):
         text = "no guarantee: the BatchNorm of mobilenetv2_published mixes images before they are clipped"
         return Guarantee(sends, text=text)
     multiplier = defence.noise_scale / defence.clip

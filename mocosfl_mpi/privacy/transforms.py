@@ -162,7 +162,10 @@ class LargestPublished(_Masked):
 
 @dataclass(frozen=True)
 class Quantised:
-    """Each sample to ``levels`` values, evenly spaced from its smallest to its largest number; halves to even."""
+    """Each sample to ``levels`` values, evenly spaced from its smallest to its largest number; halves to even.
+
+    Zero stays zero: what was dropped or pruned must not come back as the nearest level.
+    """
 
     levels: int
 
@@ -171,7 +174,7 @@ class Quantised:
         low, high = rows.amin(dim=_ROW, keepdim=True), rows.amax(dim=_ROW, keepdim=True)
         width = (high - low) / (self.levels - 1)
         steps = torch.round((rows - low) / width).nan_to_num(0.0)  # 0/0 where all numbers are equal
-        return low + width * steps, _as_it_is
+        return torch.where(rows == 0.0, rows, low + width * steps), _as_it_is
 
     def flops(self, numbers: int) -> tuple[int, int]:
         """Difference, quotient, product and sum, for each number."""

@@ -53,6 +53,14 @@ METRICS: Final[dict[str, Metric]] = {
 }  # fmt: skip
 """By the name under which scenes return it."""
 
+_PIXELS: Final = ("mse", "mse_worst_decile", "psnr", "psnr_of_mean_mse", "ssim", "ssim_published")
+_SCORES: Final = ("auc", "tpr_at_1e-2", "tpr_at_1e-3")
+TELLS: Final[dict[str, tuple[str, ...]]] = {
+    "reconstruction": _PIXELS, "inversion": _PIXELS, "linkage": ("top1", "top10", "mrr"), "membership": _SCORES,
+    "composition": ("top2", "distance"), "labels": _SCORES, "probing": _SCORES,
+}  # fmt: skip
+"""By kind of attack, the metrics that say how much was learnt."""
+
 PRINCIPAL: Final[dict[str, str]] = {
     "reconstruction": "ssim", "inversion": "ssim", "linkage": "top1", "membership": "auc", "composition": "top2",
     "labels": "auc", "probing": "auc",

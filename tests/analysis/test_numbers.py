@@ -264,14 +264,16 @@ def test_leakage(runs, tmp_path, monkeypatch, capsys):
     """Means over seeds of training and attack, by what the adversary knows; the control and the floor beside."""
     import leakage
 
-    def outcome(score, adaptive=-1, trained=True, reason="", protocol="ours"):
+    def outcome(score, adaptive=-1, trained=True, reason="", protocol="ours", seed=0, steps=8, effort=1.0):
         return types.SimpleNamespace(
-            attack="linkage", adaptive=adaptive, protocol=protocol, kind="linkage", trained=trained, reason=reason,
+            attack="linkage", adversary="server", adaptive=adaptive, protocol=protocol, kind="linkage",
+            trained=trained, reason=reason, steps=steps, effort=effort, images=8, client=0, seed=seed,
             scores={"top1": score}, floors={"chance": {"top1": 0.01}, "raw_pixels": {"top1": 0.9}},
         )  # fmt: skip
 
-    rows = [outcome(0.2), outcome(0.4), outcome(0.8, adaptive=1), outcome(0.1, trained=False)]
-    rows += [outcome(1.0, reason="cannot"), outcome(1.0, protocol="published")]
+    rows = [outcome(0.2), outcome(0.4, seed=1), outcome(0.8, adaptive=1), outcome(0.1, trained=False)]
+    rows += [outcome(1.0, reason="cannot", seed=2), outcome(1.0, protocol="published")]
+    rows += [outcome(1.0, steps=4, seed=3), outcome(1.0, effort=0.5), outcome(1.0, steps=4)]
     monkeypatch.setattr(leakage, "read_outcomes", lambda _: rows)
     for name in ("mocosfl-cut1-seed0", "mocosfl-cut1-seed1", "monacosfl-cut8-seed0"):
         (tmp_path / name).mkdir()

@@ -48,7 +48,7 @@ def quantised(sample: Tensor, levels: int) -> Tensor:
     """The nearest of evenly spaced values, of two as near the even one; gradients pass as if it had not happened."""
     numbers = sample.tolist()
     low, width = min(numbers), (max(numbers) - min(numbers)) / (levels - 1)
-    found = [low + round((x - low) / width) * width if width else x for x in numbers]
+    found = [low + round((x - low) / width) * width if width and x else x for x in numbers]
     return sample + (torch.tensor(found, dtype=sample.dtype) - sample.detach())
 
 

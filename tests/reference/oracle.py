@@ -336,9 +336,9 @@ def run(
                 server_optimiser.zero_grad()
                 for i in pool:
                     clients[i].optimiser.zero_grad()
-                loss = loss + sum(peeks) / len(pool)
-                for i in answered if opponents else ():  # on the scale of the mean over the pool
-                    loss = loss + opponents[i].term(*at_cut[i]) / len(pool)
+                loss = loss + sum(peeks) / len(heard)
+                for i in answered if opponents else ():  # on the scale of the mean over those who were heard
+                    loss = loss + opponents[i].term(*at_cut[i]) / len(heard)
                 loss.backward()
                 server_optimiser.step()
                 for i in answered:

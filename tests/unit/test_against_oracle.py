@@ -293,6 +293,7 @@ CASES = {
         "epochs=4",
     ],
     "resistance, gradients are lost": [*RESISTING, "reliability.gradient_loss=0.4", "compute.block_size=2"],
+    "resistance, queries are lost": [*RESISTING, "reliability.query_loss=0.4", "compute.block_size=2"],
     "resistance, batches large enough for BatchNorm, bottleneck": [
         *RESISTING,
         "defence.resistance_decoder=res_normN0C4",

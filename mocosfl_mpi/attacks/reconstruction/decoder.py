@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mocosfl_mpi.attacks.attack import Effort, Guess, Kind
+from mocosfl_mpi.attacks.decoders import decoder
 from mocosfl_mpi.attacks.view import Sight, View
 from mocosfl_mpi.cost.flops import measure
-from mocosfl_mpi.privacy.decoders import decoder
 from mocosfl_mpi.split.layers import seeded
 
 EPOCHS, BATCH, LEARNING_RATE = 50, 32, 1e-3

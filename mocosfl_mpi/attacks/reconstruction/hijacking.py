@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mocosfl_mpi.attacks.attack import Effort, Guess, Kind
+from mocosfl_mpi.attacks.decoders import decoder
 from mocosfl_mpi.attacks.view import Sight, View
-from mocosfl_mpi.privacy.decoders import decoder
 from mocosfl_mpi.split.layers import seeded
 
 ITERATIONS = 10_000

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from mocosfl_mpi.attacks.attack import Effort, Guess, Kind
 from mocosfl_mpi.attacks.view import Sight, View
 
-PENALTIES = tuple(10.0**power for power in range(-4, 5))
+PENALTIES = tuple(10.0**power for power in range(-8, 5))
 """Ridge penalties, times the mean squared feature; the best on the held-out images is taken."""
 MOST_FEATURES = 1200
 """Larger windows are tried only as long as they have so few numbers."""
@@ -37,7 +37,7 @@ class Ridge:
         order = torch.randperm(len(sent), generator=generator)
         held = max(1, round(HELD_OUT * len(order)))
         fit, check = order[held:], order[:held]
-        shift, spread = sent.mean(), sent.std().clamp(min=1e-6)
+        shift, spread = _scales(sent[fit])
         features, targets = _windows((sent - shift) / spread, window), _blocks(view.own, block)
         gram, cross = _normal(features[fit].flatten(0, 1), targets[fit].flatten(0, 1))
         scale = gram.diagonal()[:-1].mean().clamp(min=1e-6)  # of a client that sends the same for everything: 0
@@ -50,6 +50,14 @@ class Ridge:
         assert best is not None
         guess = _apply(_windows((view.smashed - shift) / spread, window), best[2])
         return Guess(_unblock(guess, block, view.image_shape), {"validation_mse": best[0], "penalty": best[1]})
+
+
+def _scales(smashed: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each channel ``[c, 1, 1]``: a loud or constant one must not drown the others."""
+    wide = smashed.double()
+    spread = wide.std(dim=(0, 2, 3))
+    spread = spread.clamp(min=max(1e-12, 1e-6 * float(spread.max())))
+    return wide.mean(dim=(0, 2, 3))[:, None, None], spread[:, None, None]
 
 
 def _windows(smashed: Tensor, window: int) -> Tensor:

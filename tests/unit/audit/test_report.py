@@ -103,9 +103,10 @@ def test_verdicts_are_of_the_strongest_attack_of_the_trained_networks(tmp_path):
         "labels.auc<=0.5", "utility.knn_top1>=40", "utility.linear_top1>=40", "membership.auc<=0.55",
     )  # fmt: skip
     found = {verdict.requirement.text: verdict for verdict in judged(*texts, pictures=tmp_path).verdicts}
-    assert [found[text].met for text in texts] == [False, False, True, False, True, True, False, True]
+    assert [found[text].met for text in texts] == [False, False, False, False, True, True, False, True]
     assert found["reconstruction.ssim<=0.3"].value == pytest.approx(0.7)
-    assert found["linkage.top1@wire<=0.1"].value is None  # nobody on the wire can mount it
+    assert found["linkage.top1@wire<=0.1"].value is None  # nobody on the wire attacked: not met
+    assert found["labels.auc<=0.5"].value is None  # there are none to be had
     assert found["utility.linear_top1>=40"].value is None  # not measured: not met
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from mocosfl_mpi.attacks.registry import ATTACKS
 from mocosfl_mpi.attacks.view import SEES
 from mocosfl_mpi.audit.requirements import check_measured, read
 from mocosfl_mpi.errors import BadInput
@@ -39,6 +40,17 @@ def test_refusals(text, message):
 
 
 def test_what_no_attack_measures_is_refused():
-    check_measured([read("utility.knn_top1>=40", SEES)], {"linkage"})
+    linkage = [ATTACKS["linkage"]]
+    check_measured([read("utility.knn_top1>=40", SEES), read("linkage.top1@server<=0.1", SEES)], linkage)
     with pytest.raises(BadInput, match="no attack asked for tells membership"):
-        check_measured([read("membership.auc<=0.6", SEES)], {"linkage"})
+        check_measured([read("membership.auc<=0.6", SEES)], linkage)
+    with pytest.raises(BadInput, match="wire can mount none of these attacks, and nothing would be measured"):
+        check_measured([read("linkage.top1@wire<=0.1", SEES)], linkage)
+
+
+@pytest.mark.parametrize(
+    "text", ["membership.ssim<=0.1", "linkage.auc<=0.1", "reconstruction.top1<0.01", "labels.positives<1"]
+)
+def test_metrics_of_other_kinds_are_refused(text):
+    with pytest.raises(BadInput, match=r"there is no metric of \w+ "):
+        read(text, SEES)

@@ -53,7 +53,12 @@ def population(terms, **client):
 
 def step(clients, answered, number=0, pull=0.0):
     query, _ = clients.forward(0, number)
-    clients.backward([torch.ones_like(part) + pull * part for part in query], 0, np.array(answered))
+    clients.backward(
+        [torch.ones_like(part) + pull * part for part in query],
+        0,
+        np.array(answered),
+        np.ones(len(answered), dtype=bool),
+    )
 
 
 @pytest.mark.parametrize(("scale", "share"), [("own_rows", 1.0), ("published", 1 / 3)])

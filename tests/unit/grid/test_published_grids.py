@@ -21,7 +21,7 @@ CELLS = {
     "table1": 4, "table2": 8, "table3": 36, "fig3a": 9, "fig3b": 2, "fig5": 10, "fig7": 2, "monacosfl": 108,
     "fig1a": 5, "fig1b": 5, "monacosfl-mobilenetv2": 36, "small/fig1a": 2, "small/fig1b": 2,
     "evidence/common": 1, "evidence/alignment": 9, "evidence/whole-network": 6, "evidence/frequency": 3,
-    "evidence/clients": 3, "evidence/recipe": 3,
+    "evidence/clients": 3, "evidence/recipe": 3, "evidence/defences": 7,
     "small/table2": 4, "small/table3": 12, "small/fig3a": 9, "small/fig5": 10, "small/monacosfl": 12,
     "table4": 6, "small/table4": 2,
     "small/privacy-depth": 18,
