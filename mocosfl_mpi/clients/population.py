@@ -279,7 +279,7 @@ class Population:
         assert self._deal is not None
         if not self._config.shared_mean:
             return 1.0
-        return float(self._factors[block.clients[0]] / self._factors[self._deal.pool[heard]].sum())
+        return float(self._factors[block.clients[0]] / max(1, self._factors[self._deal.pool[heard]].sum()))
 
     def steps_of(self, block: Block) -> npt.NDArray[np.int64]:
         """Training steps that each client of ``block`` has done since the run began ``[lanes]``."""

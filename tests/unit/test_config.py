@@ -499,6 +499,7 @@ NEEDS = {
         for name in ("ssim", "decoder", "steps", "every", "lr")
     },
     "pretraining.auxiliary_images": {"pretraining.auxiliary": "cifar100"},
+    "pretraining.expert": {"pretraining.auxiliary": "cifar100", "client.count": 1, "partition.kind": "iid"},
     "model.rich_cut_layer": {"client.rich_share": 0.5, "client.rich_batch_factor": 2},
 }
 """Without which a setting is refused."""

@@ -41,7 +41,8 @@ def step(clients, epoch=0, number=0, answered=None):
     clients.update_momentum()
     query, _ = clients.forward(epoch, number)
     everybody = np.ones(sum(clients.lanes), dtype=bool)
-    clients.backward([torch.ones_like(part) for part in query], epoch, everybody if answered is None else answered)
+    gradients = [torch.ones_like(part) for part in query]
+    clients.backward(gradients, epoch, everybody if answered is None else answered, everybody)
 
 
 def test_private_state_waits_for_the_client_and_is_nobody_elses():
