@@ -32,6 +32,8 @@ KNOWS = {-1: "", 0: "naive", 1: "adaptive"}
 BLIND = {"reconstruction": "constant_mean", "inversion": "constant_mean"}
 """The floor that is drawn, by kind; of the others it is `chance`."""
 OURS = "ours"
+LONGEST = 70
+"""Letters of a group's name that there is room for; the CSV has it whole."""
 
 
 def scores(run: Run, _: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -94,14 +96,15 @@ def summary(study: Study, part: pd.DataFrame) -> pd.DataFrame:
 def paint(table: pd.DataFrame, label: str) -> Figure:
     attacks = table["attack"].drop_duplicates().tolist()
     lines = table[["group", "knows"]].drop_duplicates().to_dict("records")
-    names = [f"{line['group']}, {line['knows']}" if line["knows"] else str(line["group"]) for line in lines]
+    groups = table["group"].drop_duplicates().tolist()
     others = {"untrained": style.hollow(), "sees_nothing": Line2D([], [], color=style.GREY, linestyle=style.LINES[1])}
-    made, (axis,) = style.figure(0.5 + 0.22 * len(lines), below=[*attacks, *others])
+    made, (axis,) = style.figure(0.5 + 0.14 * (len(lines) + len(groups)), below=[*attacks, *others])
     marks = {
         name: style.Mark(style.COLOURS[place % len(style.COLOURS)], style.MARKERS[place % len(style.MARKERS)], "")
         for place, name in enumerate(attacks)
     }
-    for place, line in enumerate(lines):
+    places = [number + groups.index(line["group"]) + 1 for number, line in enumerate(lines)]  # a title above each group
+    for place, line in zip(places, lines, strict=True):
         own = table[(table["group"] == line["group"]) & (table["knows"] == line["knows"])]
         axis.plot([own["floor"].mean()] * 2, [place - 0.4, place + 0.4], color=style.GREY, linestyle=style.LINES[1])
         for row in own.to_dict("records"):
@@ -109,8 +112,12 @@ def paint(table: pd.DataFrame, label: str) -> Figure:
             look = {"color": mark.colour, "marker": mark.marker, "linestyle": "none"}
             axis.errorbar(row["mean"], place, xerr=None if pd.isna(row["std"]) else row["std"], **look)
             axis.plot(row["untrained"], place, mfc="white", mew=0.7, zorder=0, **look)
-    axis.set_yticks(range(len(lines)), names, fontsize=6)
-    axis.invert_yaxis()
+    for name in groups:
+        first = min(place for place, line in zip(places, lines, strict=True) if line["group"] == name)
+        text = name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
+        axis.text(0.0, first - 1, text, transform=axis.get_yaxis_transform(), fontsize=5.5, va="center")
+    axis.set_yticks(places, [line["knows"] for line in lines], fontsize=6)
+    axis.set_ylim(max(places) + 0.7, -0.6)
     style.label_below(axis, f"{label} of the attack")
     style.legend(made, marks, **others)
     return made

@@ -36,7 +36,11 @@ WORDS = {
 }  # fmt: skip
 ALIGNED = {"none": "nothing aligned", "online": "online aligned", "online_and_momentum": "momentum aligned",
            "momentum_reset": "momentum reset"}  # fmt: skip
-SILENT = {("federation.alignment", "method")}
+SILENT = {
+    ("federation.alignment", "method"), ("model.bottleneck", ""), ("defence.clip", None), ("defence.noise", "none"),
+    ("defence.noise_scale", 0.0), ("defence.dropout", 0.0), ("defence.keep_share", 1.0), ("defence.levels", None),
+    ("defence.nopeek", 0.0), ("defence.adversarial", 0.0), ("defence.resistance", 0.0),
+}  # fmt: skip
 """Values that go without saying."""
 
 
@@ -314,7 +318,8 @@ def _marks(
 
 def _label(row: Mapping[str, Any], keys: Sequence[str]) -> str:
     words = [_word(key, row[key]) for key in keys if (key, row[key]) not in SILENT]
-    return ", ".join(words)
+    undefended = [key for key in keys if key.startswith("defence.") or key == "model.bottleneck"]
+    return ", ".join(words) or ("undefended" if undefended else "")
 
 
 def _word(key: str, value: Any) -> str:
