@@ -4,7 +4,7 @@ Run:           python analysis/leakage.py RUN…      after `mocosfl attack` on 
 Figures:       leakage-KIND for each kind of attack (reconstruction, linkage, membership …): a line for each group of
                runs, and for adversaries that know of the defence or not; mean ± standard deviation over seeds of both
 Look for:      the distance from the dashed floor, which is what one who sees nothing scores; hollow: the same attack on
-               the networks before the first step, which is due to the layers alone. An attacker who knows the defence
+               random networks of the same layers, which is due to the layers alone. An attacker who knows the defence
                is the one that counts.
 Bear in mind:  an attack that fails shows that this attack fails. Accuracy of the same runs: comparison.py.
 """

@@ -88,7 +88,7 @@ SCENES: dict[str, Callable[[Victim, Job, Guard], Scene]] = {
 
 @dataclass(eq=False)
 class Stage:
-    """A run under attack, and the control: its networks as they were before the first step."""
+    """A run under attack, and the control: random networks of the same layers."""
 
     victim: Victim
 

@@ -94,7 +94,7 @@ class Victim:
         self._kept = tuple(aligned.kept)
 
     def control(self) -> Victim:
-        """The same run with its networks as they were before the first step; the data are not read again."""
+        """The same run with random networks of the same layers; the data are not read again."""
         other = copy.copy(self)
         other.trained = False
         for name in ("trunk", "momentum_trunk"):

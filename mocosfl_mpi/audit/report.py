@@ -27,6 +27,8 @@ _NOT_CLAIMED = (
     ("", "Nothing here is a proof or a guarantee; differential privacy is one only where an accountant says so."),
     ("", "One client, one checkpoint, images of one data set: other clients and moments of training may leak more."),
     ("", "Adversaries hold images of the same kind as the victims' (the test split). One with fewer does worse."),
+    ("", "Gradient inversion is told the client's momentum model and past keys, the most that anybody could know."),
+    ("", "Gradients, keys and labels are looked at as if no defence were on, whatever the adversary knows of it."),
     ("", "Adversaries that work together, and side channels such as timing, were not tried."),
 )
 
@@ -237,8 +239,8 @@ def _name(finding: Finding) -> str:
 def _everything(found: Audit) -> Iterator[Part]:
     yield Heading(2, "All attacks")
     yield Paragraph(
-        "Mean ± standard deviation over seeds. Untrained: the same attack on the networks before the first training "
-        "step, which shows what is due to the layers alone. Saturated: no better than one who sees nothing, so that "
+        "Mean ± standard deviation over seeds. Untrained: the same attack on random networks of the same "
+        "layers, which shows what is due to these alone. Saturated: no better than one who sees nothing, so that "
         "the number says nothing of how far from success the attack was."
     )
     mounted = [finding for finding in found.findings if not finding.reason]

@@ -34,7 +34,7 @@ def add(commands: Subcommands) -> None:
     add_orders(attack)
     state = attack.add_mutually_exclusive_group()
     state.add_argument("--trained", action="store_true", help="the checkpoint's networks only")
-    state.add_argument("--untrained", action="store_true", help="the control only: the networks before the first step")
+    state.add_argument("--untrained", action="store_true", help="the control only: random networks of the same layers")
     attack.set_defaults(action=_run)
 
 

@@ -107,7 +107,7 @@ ENTRIES: Final = {
         Entry("jobs/state", ("job",), "sha256", "1", "hash of the attacked checkpoint's files"),
         Entry("jobs/steps", ("job",), "int64", "1", "training steps completed at that checkpoint"),
         Entry("jobs/trained", ("job",), "uint8", "1",
-              "1 = the checkpoint's networks, 0 = the control: those before the first step"),
+              "1 = the checkpoint's networks, 0 = the control: random networks of the same layers"),
         Entry("jobs/attack", ("job",), "text", "1", "name of the attack", width=40),
         Entry("jobs/kind", ("job",), "text", "1", "what it tries to learn", width=40),
         Entry("jobs/adversary", ("job",), "text", "1", "who attacks", width=40),
