@@ -33,6 +33,8 @@ PUBLISHED = "decoder_published"
 """What the published protocol is made for."""
 Protocol = Literal["ours", "published"]
 UNDEFENDED, NAIVE, ADAPTIVE = -1, 0, 1
+BEHIND: frozenset[Kind] = frozenset({"reconstruction", "linkage", "composition"})
+"""Kinds of attack on what a defence leaves of smashed data: for others there is nothing to know of it."""
 
 
 @dataclass(frozen=True)
@@ -170,5 +172,5 @@ def plan(orders: Orders, known: Mapping[str, Attack], *, defended: bool) -> list
         for seed, trained, name in product(range(orders.seeds), states, attacks_of(orders, known))
         for role in _mounting(known[name], orders)
         if role in roles
-        for adaptive in knowing
+        for adaptive in (knowing if known[name].kind in BEHIND else [UNDEFENDED])
     ]

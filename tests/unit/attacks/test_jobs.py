@@ -19,6 +19,9 @@ def test_attacks_times_seeds_times_control_times_what_is_known_of_the_defence():
     assert len(jobs) == len(set(jobs)) == 2 * 2 * 2 * 2
     assert {job.adaptive for job in jobs} == {NAIVE, ADAPTIVE}
     assert [job.seed for job in jobs] == sorted(job.seed for job in jobs)  # cut short, it has whole seeds
+    encoders = dataclasses.replace(orders, attacks=("encodermi_t",), adversaries=("weakest",))
+    found = {job.adaptive for job in plan(encoders, ATTACKS, defended=True)}
+    assert found == {UNDEFENDED}, "an encoder is attacked, and no smashed data"
     bare = plan(dataclasses.replace(orders, control=False), ATTACKS, defended=False)
     assert len(bare) == 4
     assert {(job.adaptive, job.trained) for job in bare} == {(UNDEFENDED, True)}
