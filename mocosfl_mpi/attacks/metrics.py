@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Mapping, Sequence
-from typing import Literal
-
 import torch
 from torch import Tensor
 
 from mocosfl_mpi.privacy import ssim as zero_padded
-
-Standing = Literal["at the floor", "colour", "structure"]
-"""at the floor : no better than the mean colour of images of one's own: nothing was learnt
-colour       : no better than a guesser who is told each image's mean colour
-structure    : better than both
-"""
 
 
 def mse(guess: Tensor, truth: Tensor) -> Tensor:
@@ -74,26 +64,3 @@ def score(guess: Tensor, truth: Tensor) -> dict[str, float]:
         "ssim": float(ssim(guess, truth).mean()),
         "ssim_published": float(zero_padded.ssim(guess, truth).mean()),
     }
-
-
-def standing(errors: Sequence[float], floors: Mapping[str, Mapping[str, float]]) -> Standing:
-    """Whether an attack has learnt anything, from its MSE with each of several seeds and its scene's floors.
-
-    A floor counts as left behind when the mean over seeds is below it by more than their standard deviation. With one
-    seed there is none, and the answer is worth little.
-    """
-    spread = statistics.stdev(errors) if len(errors) > 1 else 0.0
-    reached = statistics.fmean(errors) + spread
-    if reached >= floors["constant_mean"]["mse"]:
-        return "at the floor"
-    return "colour" if reached >= floors["own_mean"]["mse"] else "structure"
-
-
-def best(errors: Mapping[str, Sequence[float]], floor: float) -> tuple[str, float]:
-    """The strongest attack and its MSE, a mean over seeds, out of each attack's; never worse than ``floor``.
-
-    An attack above the floor has fitted its own images too well; whoever mounts it can say the mean colour instead.
-    """
-    means = {name: statistics.fmean(values) for name, values in errors.items()}
-    name = min(means, key=lambda found: means[found])
-    return (name, means[name]) if means[name] < floor else ("constant_mean", floor)

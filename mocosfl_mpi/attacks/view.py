@@ -105,7 +105,6 @@ class View:
     architecture: Callable[[int], nn.Module] | None = None
     """A client's part with fresh weights of a seed."""
     weights: nn.Module | None = None
-    momentum_weights: nn.Module | None = None
     trunk: nn.Module | None = None
     encoder: Callable[[Tensor], Tensor] | None = None
     """Pixels to features ``[n, f]``; no graph."""

@@ -87,7 +87,6 @@ def look(
         keys=smashed(models.momentum) if "keys" in sees else None,
         architecture=victim.architecture if "architecture" in sees else None,
         weights=models.online if "weights" in sees else None,
-        momentum_weights=models.momentum if "weights" in sees else None,
         trunk=victim.trunk if "trunk" in sees else None,
         encoder=encode if "encoder" in sees else None,
         network=stranger if "encoder" in sees else None,

@@ -45,6 +45,20 @@ def test_a_leaky_one_is_rejected(data, own):
     assert verdict.reason.startswith("a linear decoder gets 100 % of the variance")
 
 
+class Loud(Leaky):
+    """The same, with a channel beside it that is loud and says nothing."""
+
+    def forward(self, images):
+        found = super().forward(images)
+        return torch.cat([found, torch.full_like(found[:, :1], 1e4)], dim=1)
+
+
+def test_a_loud_channel_hides_nothing(data, own):
+    verdict = acceptance(Loud(), own, data.mean, data.std)
+    assert not verdict.accepted
+    assert verdict.share < 0.01
+
+
 def test_one_that_says_little_is_taken(data, own):
     verdict = acceptance(Poor(), own, data.mean, data.std)
     assert verdict.accepted

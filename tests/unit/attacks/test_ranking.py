@@ -36,3 +36,9 @@ def test_who_is_level_shares_the_places():
     scores = torch.tensor([[0.9, 0.1, 0.5], [0.2, 0.2, 0.2], [0.3, 0.3, 0.1]])
     assert ranks(scores, torch.tensor([0, 1, 2])).tolist() == [1.0, 2.0, 3.0]
     assert ranks(scores, torch.tensor([1, 0, 0])).tolist() == [3.0, 2.0, 1.5]
+
+
+def test_no_number_ranks_last():
+    scores = torch.full((2, 3), torch.nan)
+    scores[1, 1:] = 0.5
+    assert ranks(scores, torch.tensor([0, 0])).tolist() == [2.0, 3.0]

@@ -34,7 +34,7 @@ def test_stays_at_the_floor_where_nothing_is_sent():
         metrics.score(SMALL.run(seen(Constant(), private, own), seed, Effort(0.1)).values, private)["mse"]
         for seed in range(2)
     ]
-    assert metrics.standing(errors, floors) == "at the floor"
+    assert min(errors) > 0.98 * floors["constant_mean"]["mse"]
 
 
 def test_a_seed_is_a_result():

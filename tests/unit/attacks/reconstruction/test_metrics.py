@@ -4,8 +4,6 @@ import torch
 from mocosfl_mpi.attacks import metrics
 from tests.unit.attacks.reconstruction.common import photographs
 
-FLOORS = {"constant_mean": {"mse": 0.06}, "own_mean": {"mse": 0.04}}
-
 
 def test_published_ssim_is_another_scale():
     """Zero padding lifts what a grey image scores."""
@@ -30,26 +28,6 @@ def test_small_images_have_a_score(size):
     truth = torch.rand(3, 1, size, size, generator=torch.Generator().manual_seed(0))
     assert metrics.score(truth, truth)["ssim"] == pytest.approx(1.0)
     assert metrics.score(1 - truth, truth)["ssim"] < 0.9
-
-
-@pytest.mark.parametrize(
-    ("errors", "standing"),
-    [
-        ([0.061, 0.062], "at the floor"),
-        ([0.0595], "colour"),
-        ([0.0591, 0.0599, 0.0580], "colour"),
-        ([0.0592, 0.0599, 0.0560], "at the floor"),  # the mean is below, and by less than the seeds differ
-        ([0.041, 0.041], "colour"),
-        ([0.030, 0.031], "structure"),
-    ],
-)
-def test_standing(errors, standing):
-    assert metrics.standing(errors, FLOORS) == standing
-
-
-def test_best_of_attacks_is_never_worse_than_saying_nothing():
-    assert metrics.best({"ridge": [0.03, 0.05], "decoder": [0.039, 0.039]}, 0.06) == ("decoder", 0.039)
-    assert metrics.best({"ridge": [0.08], "decoder": [0.07]}, 0.06) == ("constant_mean", 0.06)
 
 
 def test_floors_know_what_they_may_know():
