@@ -33,7 +33,7 @@ from mocosfl_mpi.meter import PHASES
 from mocosfl_mpi.objectives.contrast import symmetry
 from mocosfl_mpi.privacy.exposure import protection
 from mocosfl_mpi.privacy.resistance import device_memory
-from mocosfl_mpi.privacy.streamed import guard_cost, with_guard
+from mocosfl_mpi.privacy.streamed import arithmetic, with_guard
 from mocosfl_mpi.problem import Problem, Source
 from mocosfl_mpi.record.attributes import run_attributes, software_versions
 from mocosfl_mpi.record.schema import FILE_NAME, MEMORY, WORK
@@ -133,7 +133,7 @@ def open_record(
             {"cost/rich_flops_per_image": flops[0], "cost/rich_flops_per_step": step_flops[0]} if network.deeper else {}
         ),
         **exposed,
-        **({"cost/defence_memory": device_memory(config, network)} if config.resists else {}),
+        **_decoders(config, network),
         **more,
         "ranks/host": hosts,
         "ranks/threads": threads,
@@ -175,6 +175,16 @@ def _protection(config: Config, source: Source) -> tuple[dict[str, Any], list[st
     return values, [found.text] if config.defence.private and not known else []
 
 
+def _decoders(config: Config, network: SplitNetwork) -> dict[str, int]:
+    """What a client's own decoder takes of its memory, and a rich client's."""
+    if not config.resists:
+        return {}
+    found = {"cost/defence_memory": device_memory(config, network)}
+    if config.rich_clients:
+        found["cost/rich_defence_memory"] = device_memory(config, network, config.client.rich_batch_factor)
+    return found
+
+
 def _flops_per_image(
     config: Config, network: SplitNetwork, client: SegmentCost, server: Costs
 ) -> npt.NDArray[np.int64]:
@@ -199,8 +209,8 @@ def _flops_per_image(
 
 
 def _macs(config: Config, network: SplitNetwork, flops: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """The multiplications and additions among ``flops [segments, work]``: those of networks."""
-    work, guarded, found = kinds_of_work(config), guard_cost(config, network), flops.copy()
+    """The multiplications and additions among ``flops [segments, work]``: those of networks, decoders among them."""
+    work, guarded, found = kinds_of_work(config), arithmetic(config, network), flops.copy()
     if "codec" in work:
         found[:, work.index("codec")] = 0
     if "defence" in work:

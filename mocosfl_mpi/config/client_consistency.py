@@ -116,6 +116,24 @@ def check_wealth(config: Config) -> None:
         )
 
 
+def check_frozen(config: Config) -> None:
+    """Refuse what says how clients learn where they never do (ValueError)."""
+    client = config.client
+    idle = [
+        f"client.{name} = {value}"
+        for name, value, default in (
+            ("gradient_scale", client.gradient_scale, "published"),
+            ("velocity_at_sync", client.velocity_at_sync, "kept"),
+        )
+        if value != default
+    ]
+    if client.frozen and idle:
+        raise ValueError(
+            f"{' and '.join(idle)}: with client.frozen = true no gradient comes down and no client has a velocity, so "
+            f"that it would change nothing; leave it out, or set client.frozen = false"
+        )
+
+
 def check_cuts(config: Config) -> None:
     """Refuse a second cut where there is none to be had, or that other settings cannot bear (ValueError)."""
     model, last = config.model, entries(config.model.backbone)

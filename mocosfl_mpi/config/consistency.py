@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mocosfl_mpi.config.client_consistency import check_cuts, check_reliability, check_sampling, check_wealth
+from mocosfl_mpi.config.client_consistency import (
+    check_cuts,
+    check_frozen,
+    check_reliability,
+    check_sampling,
+    check_wealth,
+)
 from mocosfl_mpi.config.defence_consistency import check_defence
 from mocosfl_mpi.config.federation_consistency import check_alignment, check_own_models
 from mocosfl_mpi.config.method_consistency import check_supervised, check_whole_network
@@ -48,6 +54,7 @@ def check(config: Config) -> None:
     check_sampling(config, pool)
     check_reliability(config, pool)
     check_wealth(config)
+    check_frozen(config)
     check_cuts(config)
     check_defence(config)
     check_pretraining(config)

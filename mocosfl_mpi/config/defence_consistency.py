@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 FEWEST = 3
 """Rows for a distance correlation that says something: of one it is 0/0, of two always 1."""
+SIGNIFICAND = {"bf16": 8}
+"""Bits of a number at the cut, by precision; the others have more than any `defence.levels` can ask for."""
 
 
 def check_defence(config: Config) -> None:
@@ -37,6 +39,7 @@ def check_defence(config: Config) -> None:
             f"set keep_share below 1, or leave keep out"
         )
     _check_compression(config)
+    _check_levels(config)
     _check_nopeek(config)
     if defence.adversarial and not config.resists:
         why = "client.frozen = true trains none" if config.client.frozen else "defence.resistance = 0 trains none"
@@ -83,6 +86,21 @@ def _check_compression(config: Config) -> None:
         raise ValueError(
             f"defence.levels = {defence.levels} and communication.smashed = {sent.smashed} round one after the other, "
             f"to different values, and what arrives has not the levels; leave one of them out"
+        )
+
+
+def _check_levels(config: Config) -> None:
+    """Refuse more levels than numbers at the cut can tell apart: what arrives would have others than those asked for.
+
+    Of a range from 0 to a power of two, numbers with b bits hold 2^b evenly spaced ones; a finer grid is rounded.
+    """
+    levels, precision = config.defence.levels, config.compute.precision
+    most = 2 ** SIGNIFICAND.get(precision, 24)
+    if levels is not None and levels > most:
+        raise ValueError(
+            f"defence.levels = {levels}: with compute.precision = {precision} numbers at the cut have "
+            f"{SIGNIFICAND[precision]} significant bits, which tell {most} evenly spaced values apart; set levels to "
+            f"at most {most}, or compute.precision = fp32"
         )
 
 

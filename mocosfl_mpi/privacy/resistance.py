@@ -216,11 +216,13 @@ def slope_flops(config: Config, network: SplitNetwork) -> int:
     return cost.forward + cost.backward_input
 
 
-def device_memory(config: Config, network: SplitNetwork) -> int:
-    """Bytes that the attacker takes on a client's device: weights, two moments, and the peak of its own step."""
+def device_memory(config: Config, network: SplitNetwork, batches: int = 1) -> int:
+    """Bytes that the attacker takes on a client's device: weights, two moments, and the peak of its own step.
+
+    ``batches``: of so many times the images, as rich clients have them.
+    """
     dtype = next(network.first.parameters()).dtype
     opponent = Opponent(attacker(config, network, Streams(config.seed), dtype))
-    found = memory.measure(
-        opponent, network.smashed_shape, config.rows_per_client, frozen=False, momentum=False, views=1
-    )
+    rows = batches * config.rows_per_client
+    found = memory.measure(opponent, network.smashed_shape, rows, frozen=False, momentum=False, views=1)
     return found.peak + found.velocity

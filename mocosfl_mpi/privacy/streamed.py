@@ -51,9 +51,16 @@ class Streamed:
 
 def guard_cost(config: Config, network: SplitNetwork) -> SegmentCost:
     """What a client's defences compute on an image and its smashed data; not what `resistance` adds."""
+    found = arithmetic(config, network)
+    if not config.defence.adversarial:
+        return found
+    return found + SegmentCost(slope_flops(config, network), backward_weights=0, backward_input=0, parameters=0)
+
+
+def arithmetic(config: Config, network: SplitNetwork) -> SegmentCost:
+    """Of that what no network computes: all but the slope, which is the client's decoder there and back."""
     numbers, pixels, defence = network.smashed_floats, math.prod(network.input_shape), config.defence
     there, back = guard(config).flops(numbers)
-    there += slope_flops(config, network) if defence.adversarial else 0
     found = SegmentCost(forward=there, backward_weights=0, backward_input=back, parameters=0)
     if not defence.nopeek:
         return found

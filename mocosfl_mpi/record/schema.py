@@ -29,6 +29,7 @@ MEMORY: Final = ("weights", "momentum_weights", "velocity", "gradients", "input"
 GROWING: Final = ("step", "sync", "epoch", "evaluation", "session")
 """In the order of ``committed``; a later version may only append."""
 RESISTS: Final = "defence.resistance"
+RICH_RESISTS: Final = "defence.resistance and client.rich_share"
 PRETRAINED: Final = "client.pretrained"
 MIXES: Final = "method = fedu or fedema"
 OWN_MODELS: Final = "evaluation.own_models"
@@ -186,11 +187,13 @@ _FEDERATION: Final = (
     Entry("divergence/online_momentum", ("sync", "member", "layer"), "float32", "1",
           "L2 norm of online model minus own momentum model, before averaging", compress=True),
     Entry("divergence/momentum_mean", ("sync", "member", "layer"), "float32", "1",
-          "L2 norm of momentum model minus mean of the momentum models, before averaging", compress=True),
+          "L2 norm of momentum model minus mean of the momentum models, before averaging; NaN, too, where nobody who was "
+          "averaged has the layer and momentum models are not aligned", compress=True),
     Entry("after_sync/online_momentum_distance", ("sync", "member"), "float64", "1",
           "L2 norm of online minus momentum model over norm of the online model, after averaging"),
     Entry("after_sync/momentum_spread", ("sync", "member"), "float64", "1",
-          "L2 norm of momentum model minus mean of the momentum models over norm of that mean, after averaging"),
+          "L2 norm of momentum model minus mean of the momentum models over norm of that mean, after averaging; NaN where "
+          "that has layers of nobody"),
     Entry("after_sync/own_share", ("sync", "member"), "float64", "1",
           "share of its own model that the client kept when it mixed in the mean, mu; fedu: of its predictor",
           since=2, setting=MIXES),
@@ -253,6 +256,8 @@ _COST: Final = (
     Entry("cost/defence_memory", (), "int64", "byte",
           "decoder of one real client, its optimiser and its step, beside cost/client_memory", "fixed", since=2,
           setting=RESISTS),
+    Entry("cost/rich_defence_memory", (), "int64", "byte", "the same of one real rich client", "fixed", since=2,
+          setting=RICH_RESISTS),
     Entry("pretrained/sha256", (), "sha256", "1", "hash of the expert's file with which clients began", "fixed",
           since=2, setting=PRETRAINED),
     Entry("ranks/host", ("rank",), "text", "1", "machine on which the rank of the latest session runs", "fixed"),
@@ -393,6 +398,8 @@ def setting(config: Mapping[str, Any], name: str) -> Any:
         value = value.get(part) if isinstance(value, Mapping) else None
     if name == OWN_MODELS and value is None:
         return _method(config).own_models
+    if name == RICH_RESISTS:
+        return setting(config, RESISTS) and setting(config, "client.rich_share")
     if name == RESISTS and setting(config, "client.frozen"):
         return None
     return _method(config).alignment in MIXING if name == MIXES else value

@@ -26,21 +26,41 @@ Spans = tuple[tuple[int, int], ...]
 class Means:
     """Means over the pool at one synchronisation, each taken once. Collective."""
 
-    def __init__(self, over: Callable[[Sequence[Tensor]], Tensor], clients: Population, vacant: Spans = ()) -> None:
+    def __init__(
+        self,
+        over: Callable[[Sequence[Tensor]], Tensor],
+        clients: Population,
+        vacant: Spans = (),
+        momentum: Spans = (),
+    ) -> None:
         self.over = over
         """The mean ``[P]`` of rows ``[lanes, P]`` per block; 0 in ``vacant`` columns, which nobody present has."""
         self._vacant = vacant
+        self._momentum = momentum
+        """Columns in which momentum models are aligned."""
         self._clients = clients
         self._known: dict[str, Tensor] = {}
 
     def of(self, state: str) -> Tensor:
-        """The mean ``[P]`` of a state, as it was when first asked for; what is common in vacant columns."""
+        """The mean ``[P]`` of a state, as it was when first asked for; what is common in vacant columns.
+
+        Of momentum models NaN where these are not aligned: nothing is common then, and it is a mean of nobody.
+        """
         if state not in self._known:
             mean = self.over([block.state[state] for block in self._clients.blocks])
             for start, stop in self._vacant:
-                mean[start:stop] = self._clients.shared[state][start:stop]
+                mean[start:stop] = self._common(state)[start:stop]
             self._known[state] = mean
         return self._known[state]
+
+    def _common(self, state: str) -> Tensor:
+        common = self._clients.shared[state]
+        if state != "momentum":
+            return common
+        found = torch.full_like(common, torch.nan)
+        for start, stop in self._momentum:
+            found[start:stop] = common[start:stop]
+        return found
 
 
 @dataclass(frozen=True)
@@ -290,6 +310,11 @@ class Alignment:
     def due(self, number: int) -> Sequence[Part]:
         """The parts of synchronisation ``number``, counted from 1 over the whole run."""
         return [part for part in self.parts if number % part.every == 0]
+
+    @property
+    def momentum_columns(self) -> Spans:
+        """Columns in which momentum models are ever made common."""
+        return self.scope.columns if any(part.state == "momentum" for part in self.parts) else ()
 
     @property
     def kept(self) -> tuple[Keep, ...]:

@@ -233,6 +233,10 @@ REFUSED = [
     ({"defence.keep_share": 0}, "defence.keep_share = 0"),
     ({"defence.keep": "published"}, "chooses among what defence.keep_share = 1.0 sends, which is everything"),
     ({"defence.levels": 1}, "defence.levels = 1"),
+    (
+        {"defence.levels": 257, "compute.precision": "bf16"},
+        "8 significant bits, which tell 256 .* at most 256, or compute.precision = fp32",
+    ),
     ({"defence.levels": 16, "communication.smashed": "int8"}, "round one after the other"),
     ({"defence.levels": 16, "communication.smashed": "bf16"}, "leave one of them out"),
     (
@@ -250,6 +254,10 @@ REFUSED = [
     ),
     ({"defence.nopeek": 1.0, "client.batch_size": 1}, "gives 1 row.* set client.batch_size to at least 3"),
     ({"defence.nopeek": 1.0, "client.batch_size": 2}, "of two it is always 1; set client.batch_size"),
+    (
+        {"client.frozen": True, "client.gradient_scale": "own_rows", "client.velocity_at_sync": "reset"},
+        "client.gradient_scale = own_rows and client.velocity_at_sync = reset: with client.frozen = true.*leave it out",
+    ),
     ({"defence.nopeek": 1.0, "client.frozen": True}, "they do not learn; leave one of them out"),
     (
         {"defence.nopeek": 1.0, "client.rich_share": 0.5, "client.rich_batch_factor": 2},

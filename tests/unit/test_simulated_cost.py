@@ -43,6 +43,10 @@ def run(tmp_path_factory):
                 "steps/loss",
                 "divergence/online_mean",
                 "cost/rich_client_memory",
+                "cost/defence_memory",
+                "cost/rich_defence_memory",
+                "cost/macs_per_image",
+                "cost/flops_per_image",
                 "epochs/state",
             )
             failures = ("epochs/present", "syncs/present", "steps/heard", "simulated/lost")
@@ -565,6 +569,40 @@ def test_an_attacker_that_learns_every_third_step(run):
     assert found["work"].tolist() == [*WORK, "defence"]
     flops = found["simulated/client_flops"][..., -1]
     np.testing.assert_array_equal(flops, np.tile(np.array(expected)[:, None], (1, clients)))
+
+
+def test_the_decoder_of_a_rich_client_has_its_batch(run):
+    game = ("defence.resistance=1.0", "defence.resistance_decoder=conv_normN0C4", "steps_per_epoch=4")
+    _, found = run(*game, "client.rich_share=0.34", "client.rich_batch_factor=3")
+    _, plain = run(*game, f"client.batch_size={3 * BATCH}")
+    assert found["cost/rich_defence_memory"] == plain["cost/defence_memory"] > found["cost/defence_memory"]
+    assert "cost/rich_defence_memory" not in plain
+
+
+def test_moving_against_the_decoder_is_work_of_its_network(run):
+    """Of a sample: the decoder and its score forward, back to the smashed data, and two operations for each number.
+
+    The first two are a network's, so that they are MACs as well; of the defence's other work nothing is.
+    """
+    game = ("defence.resistance=1.0", "defence.resistance_decoder=conv_normN0C4", "contrast.symmetric=off")
+    _, plain = run(*game)
+    _, found = run(*game, "defence.adversarial=0.1", "defence.clip=1.0")
+    maps, clip_there, clip_back = 16 * 16, 3 * SMASHED_FLOATS, 6 * SMASHED_FLOATS
+    body, last = 2 * maps * 4 * 4 * 9, 2 * maps * 4 * 1 * 9  # FLOPs; no doubling behind a cut at full resolution
+    slope = 2 * (3 * body + last + 2 * 5 * 2 * maps * 16)  # five maps are filtered, by rows and by columns
+    macs = found["cost/macs_per_image"][0] - plain["cost/macs_per_image"][0]
+    flops = found["cost/flops_per_image"][0] - plain["cost/flops_per_image"][0]
+    forward = slope + 2 * SMASHED_FLOATS + clip_there
+    assert dict(zip(found["work"], flops, strict=True)) == {
+        **dict.fromkeys(found["work"], 0),
+        **{"query_forward": forward, "key_forward": forward, "backward": clip_back},
+    }
+    assert dict(zip(found["work"], macs, strict=True)) == {
+        **dict.fromkeys(found["work"], 0),
+        **{"query_forward": slope // 2, "key_forward": slope // 2},
+    }
+    spent = found["simulated/client_flops"] - plain["simulated/client_flops"]
+    assert (spent[:, :, WORK.index("query_forward")] == STEPS * BATCH * forward).all()
 
 
 def test_frozen_clients_change_nothing_and_get_nothing(run):

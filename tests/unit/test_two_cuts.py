@@ -10,6 +10,7 @@ from mocosfl_mpi.cost.flops import Costs, SegmentCost
 from mocosfl_mpi.cost.memory import ClientMemory
 from mocosfl_mpi.networks import STAGES
 from mocosfl_mpi.presets import load
+from mocosfl_mpi.record.reader import open_run
 from mocosfl_mpi.record.schema import MEMORY
 from mocosfl_mpi.simulation import Conduct, Simulation
 from mocosfl_mpi.split import cut
@@ -109,6 +110,34 @@ def test_columns_behind_a_poor_clients_network_are_never_read(tmp_path, method):
         assert torch.equal(population.shared[state], plain.clients.shared[state])
     for one, other in zip(simulation.main_server.state().values(), plain.main_server.state().values(), strict=True):
         assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize(
+    ("settings", "nobodys"),
+    [
+        (("method=mocosfl",), range(9, 27)),
+        (("method=monacosfl",), ()),
+        (("method=monacosfl", "federation.aligned_layers=['block2']"), range(18, 27)),
+    ],
+)
+def test_a_mean_of_nobodys_momentum_models_is_no_number(tmp_path, settings, nobodys):
+    """Where all rich clients of the pool miss a synchronisation: layers 9 to 26 are theirs alone, 18 to 26 block3."""
+    simulation = begun(tmp_path / "out", *CUTS, "reliability.sync_miss=0.6", "epochs=6", *settings)
+    simulation.run()
+    with open_run(tmp_path / "out") as run:
+        rich, present = run["syncs/clients"] < 4, run["syncs/present"].astype(bool)
+        distances, spread = run["divergence/momentum_mean"], run["after_sync/momentum_spread"]
+        assert run.summary()["momentum_spread"] is not None
+    here = np.isfinite(distances[:, :, 0])  # who took part at all
+    alone = rich.any(axis=1) & ~(rich & present).any(axis=1)
+    assert alone.any()
+    assert (~alone & rich.any(axis=1)).any()
+    for sync in np.flatnonzero(rich.any(axis=1)):
+        for member in np.flatnonzero(rich[sync] & here[sync]):
+            missing = set(np.flatnonzero(np.isnan(distances[sync, member])))
+            assert missing == (set(nobodys) if alone[sync] else set())
+            assert np.isnan(spread[sync, member]) == bool(missing)
+    assert np.isfinite(spread[~rich & here]).all()
 
 
 def test_the_encoder_is_the_mean_of_the_first_layers_and_the_trunk(tmp_path):
