@@ -16,12 +16,15 @@ from mocosfl_mpi.clients.population import Population
 from mocosfl_mpi.comm.cluster import Cluster
 from mocosfl_mpi.errors import BadInput, RunFailed
 from mocosfl_mpi.experts import Keeper
+from mocosfl_mpi.record import misfit
 from mocosfl_mpi.record.checkpoint import DIRECTORY, Checkpoint, Draft, Manifest
 from mocosfl_mpi.record.writer import Recorder
 from mocosfl_mpi.saving import Saving
 from mocosfl_mpi.server.protocol import Server
 from mocosfl_mpi.speaker import Speaker
 
+GROWING = ("losses", "hits")
+"""Of a chronicle: as many as steps of the epoch are done."""
 
 class Checkpoints:
     """Saves and restores. Collective; rank 0 writes and reads, and never holds more than a slab of clients' rows."""
@@ -134,7 +137,25 @@ class Checkpoints:
                 self._keeper.restore(saved.arrays("expert"))
             self._restore_chronicle(saved)
         except (KeyError, RuntimeError, ValueError) as error:
-            raise BadInput(f"the checkpoint {saved.path} does not fit this network: {error}") from None
+            raise BadInput(misfit.message(saved, self._differences(saved) or [str(error)])) from None
+        _, shared = next(self._clients.state())  # the first part is rank 0's own
+        reasons = misfit.differences(_tensors(saved, "shared"), shared, "shared")
+        numbers = sum(keep.numbers for keep in self._clients.private)
+        for name in saved.names("parked-")[:1]:
+            rows = saved.arrays(name)["rows"]
+            reasons += misfit.differences({"rows": rows}, {"rows": np.empty((len(rows), numbers))}, name)
+        if reasons:
+            raise BadInput(misfit.message(saved, reasons))
+
+    def _differences(self, saved: Checkpoint) -> list[str]:
+        """Of the server's state and of what is counted: what the checkpoint has otherwise."""
+        own = {f"server-{kind}": state for kind, state in self._main_server.state().items()} if self._main_server else {}
+        own["chronicle"] = {name: value for name, value in self._chronicle.state().items() if name not in GROWING}
+        found: list[str] = []
+        for name, here in own.items():
+            there = saved.arrays(name) if name in saved else {}
+            found += misfit.differences(there, here, name)
+        return found
 
     def _restore_chronicle(self, saved: Checkpoint | None) -> None:
         if saved is not None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from mocosfl_mpi import parts, saving
+from mocosfl_mpi import __version__, parts, saving
 from mocosfl_mpi.algorithms import ALGORITHMS, alignment
 from mocosfl_mpi.algorithms import network as build_network
 from mocosfl_mpi.boundary import GO, STOP, Boundary, seconds_left
@@ -34,6 +34,7 @@ from mocosfl_mpi.meter import Meter
 from mocosfl_mpi.problem import Problem, Source, read
 from mocosfl_mpi.record.attributes import software_versions
 from mocosfl_mpi.record.checkpoint import Checkpoint, Manifest
+from mocosfl_mpi.record.misfit import SOFTWARE
 from mocosfl_mpi.record.output import Resume
 from mocosfl_mpi.results import Results, open_record
 from mocosfl_mpi.resumption import Found, Resumption
@@ -210,7 +211,7 @@ class Simulation:
         facts = Manifest(
             config_hash=self.config.hash(),
             data_sha256=digest.hexdigest(),
-            versions=software_versions(self.cluster.library()),
+            versions={SOFTWARE: __version__} | software_versions(self.cluster.library()),
             threads={"server": server_threads, "host": self.config.compute.host_threads},
             epoch=0,
             step=0,
@@ -244,7 +245,7 @@ class Simulation:
         now, then = (
             m.versions | {f"{k} threads": str(n) for k, n in m.threads.items()} for m in (facts, saved.manifest)
         )
-        changed = [f"{name} {then.get(name)} -> {now[name]}" for name in now if now[name] != then.get(name)]
+        changed = [f"{name} {then[name]} -> {now[name]}" for name in now if now[name] != then.get(name, now[name])]
         text = f"Warning: since the checkpoint {', '.join(changed)}: last bits may differ from an uninterrupted run's."
         return [text] if changed else []
 

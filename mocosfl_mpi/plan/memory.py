@@ -15,6 +15,8 @@ from mocosfl_mpi.comm.exchange import SLAB
 from mocosfl_mpi.comm.placement import deal
 from mocosfl_mpi.objectives.contrast import symmetry
 from mocosfl_mpi.plan.experiment import Experiment
+from mocosfl_mpi.privacy import nopeek
+from mocosfl_mpi.privacy.transforms import guard
 from mocosfl_mpi.server.main_server import MICRO_BATCH
 
 PAGE = 4096
@@ -117,13 +119,31 @@ def _client_moments(x: Experiment, clients: int, batches: list[int]) -> Uses:
     saved += clients * bottom.parameters * x.activation
     if x.config.client.frozen:
         saved = 0
-    attacker = x.network.attacker  # one block at a time: gradient, moments before and after, and its passes
-    defence = passing * (attacker.saved + 4 * attacker.largest) + 6 * together * attacker.parameters * x.weight
     # The next step's views are drawn before the gradient comes; query, key and gradient are there with them.
     return {
-        "training step": saved + views + 3 * smashed + block + defence,
+        "training step": saved + views + 3 * smashed + max(block, _term(x, passing, together)) + _kept(x, rows),
         "synchronisation": 2 * clients * bottom.parameters * x.weight + 2 * smashed,
     }
+
+
+def _kept(x: Experiment, rows: int) -> int:
+    """Bytes that defences keep of ``rows`` from the forward to the backward pass, on top of what was there anyway."""
+    if x.config.client.frozen:
+        return 0
+    numbers, shield = x.network.smashed, guard(x.config)
+    unsent = x.activation if shield and x.config.learns_defence else 0  # terms look at what was not sent
+    return rows * (shield.kept(numbers, x.weight) + unsent * numbers)
+
+
+def _term(x: Experiment, passing: int, together: int) -> int:
+    """Bytes in which the defences of a block are computed, which has ``together`` clients with ``passing`` rows."""
+    shield, numbers = guard(x.config), x.network.smashed
+    sending = passing * numbers * shield.workspace(x.weight)
+    attacker = x.network.attacker  # gradient, moments before and after, and its passes
+    resisting = passing * (attacker.saved + 4 * attacker.largest) + 6 * together * attacker.parameters * x.weight
+    own = passing // together
+    peeking = together * nopeek.workspace(own, x.network.input, numbers, x.weight) if x.config.defence.nopeek else 0
+    return max(sending, resisting, 0 if x.config.client.frozen else peeking)
 
 
 def _workspace(x: Experiment, codec: str) -> int:

@@ -49,6 +49,11 @@ def kept(rows: int, itemsize: int) -> int:
     return 4 * rows**2 * itemsize
 
 
+def workspace(rows: int, pixels: int, numbers: int, itemsize: int) -> int:
+    """Bytes in which ranks compute the term of a batch: maps, their gradients from either side, and all distances."""
+    return rows * (7 * numbers + pixels) * itemsize + 12 * rows**2 * itemsize
+
+
 class NoPeek(CutTerm):
     """``weight`` times the distance correlation of a client's batch with its smashed data, before anything else
     protects these.

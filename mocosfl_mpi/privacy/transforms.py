@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -48,12 +48,18 @@ class Piece(Protocol):
     def kept(self, numbers: int, itemsize: int) -> int:
         """Bytes of a sample that a client keeps for the way back."""
 
+    @property
+    def workspace(self) -> int:
+        """Bytes for each number of a block while ranks compute it, beside the number before and after."""
+
 
 @dataclass(frozen=True)
 class Clipped:
     """Each sample's L2 norm to at most ``limit``: z · min(1, limit / |z|)."""
 
     limit: float
+    workspace: ClassVar[int] = 12
+    """Unit vectors, the squares of their lengths, the product."""
 
     def __call__(self, rows: Tensor, draws: Draws) -> tuple[Tensor, Pull]:  # noqa: ARG002
         """The way back is the Jacobian's: factor · (g - u (u·g)) with u = z / |z| where it was cut, else g."""
@@ -85,6 +91,8 @@ class Noisy:
 
     kind: str
     scale: float
+    workspace: ClassVar[int] = 24
+    """Draws in float64, one by one and stacked, then in the type of the numbers, and scaled."""
 
     def __call__(self, rows: Tensor, draws: Draws) -> tuple[Tensor, Pull]:
         """The way back is the identity."""
@@ -124,6 +132,8 @@ class Dropped(_Masked):
     """Every number is zero with probability ``rate``; the others are not scaled up, as published."""
 
     rate: float
+    workspace: ClassVar[int] = 2
+    """Masks, one by one and stacked; draws are one batch's at a time."""
 
     def __call__(self, rows: Tensor, draws: Draws) -> tuple[Tensor, Pull]:
         """The way back is the mask."""
@@ -137,6 +147,8 @@ class Largest(_Masked):
     """The ⌈share · numbers⌉ largest magnitudes of each sample, and zero for the rest; equal ones by position."""
 
     share: float
+    workspace: ClassVar[int] = 25
+    """Magnitudes, sorted ones, and positions as the sort has them and as it gives them; the mask."""
 
     def __call__(self, rows: Tensor, draws: Draws) -> tuple[Tensor, Pull]:  # noqa: ARG002
         """The way back is the mask."""
@@ -150,6 +162,8 @@ class LargestPublished(_Masked):
     """All but the ⌊(1 - share) · numbers⌋ smallest *signed* numbers of the whole batch, as ResSFL's code prunes."""
 
     share: float
+    workspace: ClassVar[int] = 21
+    """As ``Largest``, without magnitudes."""
 
     def __call__(self, rows: Tensor, draws: Draws) -> tuple[Tensor, Pull]:  # noqa: ARG002
         """The way back is the mask."""
@@ -168,6 +182,8 @@ class Quantised:
     """
 
     levels: int
+    workspace: ClassVar[int] = 13
+    """Differences, steps, their sum with the smallest; what is zero."""
 
     def __call__(self, rows: Tensor, draws: Draws) -> tuple[Tensor, Pull]:  # noqa: ARG002
         """The way back is straight through: the derivative itself is zero nearly everywhere."""
@@ -248,6 +264,11 @@ class Guard:
     def kept(self, numbers: int, itemsize: int) -> int:
         """Bytes of a sample that a client keeps for the way back."""
         return sum(piece.kept(numbers, itemsize) for piece in self.pieces)
+
+    def workspace(self, itemsize: int) -> int:
+        """Most bytes for each number while ranks compute a block, beside what was there and is sent."""
+        moved = 2 * itemsize * (self.adversarial > 0.0)
+        return 2 * itemsize + max((piece.workspace for piece in self.pieces), default=moved) if self else 0
 
 
 def guard(config: Config) -> Guard:
