@@ -26,6 +26,7 @@ from mocosfl_mpi.speaker import Speaker
 GROWING = ("losses", "hits")
 """Of a chronicle: as many as steps of the epoch are done."""
 
+
 class Checkpoints:
     """Saves and restores. Collective; rank 0 writes and reads, and never holds more than a slab of clients' rows."""
 
@@ -149,7 +150,9 @@ class Checkpoints:
 
     def _differences(self, saved: Checkpoint) -> list[str]:
         """Of the server's state and of what is counted: what the checkpoint has otherwise."""
-        own = {f"server-{kind}": state for kind, state in self._main_server.state().items()} if self._main_server else {}
+        own = (
+            {f"server-{kind}": state for kind, state in self._main_server.state().items()} if self._main_server else {}
+        )
         own["chronicle"] = {name: value for name, value in self._chronicle.state().items() if name not in GROWING}
         found: list[str] = []
         for name, here in own.items():

@@ -66,12 +66,7 @@ def _session(config: Config, conduct: Conduct, cluster: Cluster) -> int:
             print(f"mocosfl: {stop}", file=sys.stderr)
         return stop.exit_code
     except (BadInput, RunFailed) as error:
-        agreed = cluster.agreed(error)
-        if cluster.serves or not agreed:
-            print(f"mocosfl: {error}", file=sys.stderr)
-        if not agreed:
-            cluster.end_everything(error.exit_code)
-        return error.exit_code
+        return cluster.ended_by(error)
     finally:
         if simulation is not None:
             simulation.results.close()

@@ -14,7 +14,7 @@ from mocosfl_mpi.attacks.reconstruction.ridge import Ridge
 from mocosfl_mpi.attacks.view import Guard, View, unguarded
 from mocosfl_mpi.errors import BadInput
 
-FEWEST = 20
+FEWEST_IMAGES = 20
 THRESHOLD = 0.8
 
 
@@ -58,8 +58,10 @@ def acceptance(
     BadInput
         Fewer than 20 images, or a threshold outside of (0, 1].
     """
-    if len(images) < FEWEST:
-        raise BadInput(f"an audit with {len(images)} images says nothing; give at least {FEWEST} of the client's own")
+    if len(images) < FEWEST_IMAGES:
+        raise BadInput(
+            f"an audit with {len(images)} images says nothing; give at least {FEWEST_IMAGES} of the client's own"
+        )
     if not 0.0 < threshold <= 1.0:
         raise BadInput(f"threshold = {threshold}: a share of the floor, above 0 and at most 1; leave {THRESHOLD}")
     generator = torch.Generator().manual_seed(seed)

@@ -15,7 +15,7 @@ from mocosfl_mpi.attacks.jobs import Job, Orders, check, plan
 from mocosfl_mpi.attacks.registry import ATTACKS
 from mocosfl_mpi.attacks.stage import Stage
 from mocosfl_mpi.comm.cluster import Cluster
-from mocosfl_mpi.comm.dealer import deal
+from mocosfl_mpi.comm.dealer import hand_out
 from mocosfl_mpi.comm.environment import launcher
 from mocosfl_mpi.errors import STOPPED, BadInput, RunFailed
 from mocosfl_mpi.record.attack_schema import FILE_NAME, METRICS
@@ -57,12 +57,7 @@ def attack_as_rank(orders: Orders, conduct: Conduct, afterwards: Afterwards) -> 
         stage = cluster.everywhere(lambda: _stage(orders, conduct))
         return _session(cluster, stage, orders, conduct, afterwards)
     except (BadInput, RunFailed) as error:
-        agreed = cluster.agreed(error)
-        if cluster.serves or not agreed:
-            print(f"mocosfl: {error}", file=sys.stderr)
-        if not agreed:
-            cluster.end_everything(error.exit_code)
-        return error.exit_code
+        return cluster.ended_by(error)
 
 
 def _stage(orders: Orders, conduct: Conduct) -> Stage:
@@ -89,7 +84,9 @@ def _session(cluster: Cluster, stage: Stage, orders: Orders, conduct: Conduct, a
         if missing:
             attributes = _attributes(cluster, stage, conduct)
             writer = cluster.root_decides(lambda: open_for_more(directory, attributes))
-            results = deal(cluster, len(missing), lambda number: stage.perform(missing[number]), lambda: bool(asked()))
+            results = hand_out(
+                cluster, len(missing), lambda number: stage.perform(missing[number]), lambda: bool(asked())
+            )
             for number, result in results:
                 assert writer is not None
                 outcome = _keep(writer, directory, stage, missing[number], result)

@@ -153,6 +153,15 @@ class Cluster:
         """Whether every rank raises ``error``: nobody waits for this rank then."""
         return error is self._refusal
 
+    def ended_by(self, error: BadInput | RunFailed) -> int:
+        """Say what ended this rank, once where all agree, and end the others where they do not; the exit code."""
+        agreed = self.agreed(error)
+        if self.serves or not agreed:
+            print(f"mocosfl: {error}", file=sys.stderr)
+        if not agreed:
+            self.end_everything(error.exit_code)
+        return error.exit_code
+
     def share(self, array: npt.NDArray[Any] | None) -> npt.NDArray[Any]:
         """Rank 0's array on every rank, read-only, with one copy per node (an MPI shared-memory window)."""
         if self.size == 1:

@@ -17,7 +17,7 @@ _NAP = 0.005  # seconds: a job takes longer
 _NOTHING = -1
 
 
-def deal(
+def hand_out(
     cluster: Cluster, jobs: int, work: Callable[[int], Any], stop: Callable[[], bool]
 ) -> Iterator[tuple[int, Any]]:
     """Jobs ``0 … jobs - 1`` and the JSON-ready results of ``work``, in the order of their ends; on rank 0 only.

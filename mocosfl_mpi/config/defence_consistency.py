@@ -10,7 +10,7 @@ from mocosfl_mpi.methods import METHODS
 if TYPE_CHECKING:
     from mocosfl_mpi.config.experiment import Config
 
-FEWEST = 3
+FEWEST_ROWS = 3
 """Rows for a distance correlation that says something: of one it is 0/0, of two always 1."""
 SIGNIFICAND = {"bf16": 8}
 """Bits of a number at the cut, by precision; the others have more than any `defence.levels` can ask for."""
@@ -116,11 +116,11 @@ def _check_nopeek(config: Config) -> None:
             f"defence.nopeek = {weight} depends on the size of a batch, and client.rich_batch_factor = "
             f"{config.client.rich_batch_factor} gives clients different ones; leave one of them out"
         )
-    if weight and config.rows_per_client < FEWEST:
+    if weight and config.rows_per_client < FEWEST_ROWS:
         raise ValueError(
             f"defence.nopeek = {weight} correlates the distances within a client's batch, and client.batch_size = "
             f"{config.client.batch_size} gives {config.rows_per_client} row(s): of one there is none, of two it is "
-            f"always 1; set client.batch_size to at least {FEWEST} (better many: small batches overstate it)"
+            f"always 1; set client.batch_size to at least {FEWEST_ROWS} (better many: small batches overstate it)"
         )
 
 

@@ -20,7 +20,7 @@ from mocosfl_mpi.errors import BadInput
 from mocosfl_mpi.split.layers import WSConv2d, group_norm
 
 Norm = Literal["batch", "group"]
-FEWEST = 20
+FEWEST_FOR_BATCH_NORM = 20
 """Rows of a batch below which the published co-trained attacker has GroupNorm (4 channels a group) and
 weight-standardised convolutions in the place of BatchNorm and plain ones."""
 
@@ -29,7 +29,7 @@ _GRAMMAR = re.compile(r"(res|conv)_normN(\d+)C(\d+)")
 
 def norm_for(rows: int) -> Norm:
     """The published choice for a co-trained attacker with batches of ``rows``."""
-    return "group" if rows < FEWEST else "batch"
+    return "group" if rows < FEWEST_FOR_BATCH_NORM else "batch"
 
 
 def decoder(name: str, smashed_shape: Sequence[int], image_shape: Sequence[int], norm: Norm = "batch") -> nn.Sequential:

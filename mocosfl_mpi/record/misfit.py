@@ -40,6 +40,6 @@ def message(saved: Checkpoint, reasons: list[str]) -> str:
     more = f"; and {len(reasons) - LISTED} more" if len(reasons) > LISTED else ""
     return (
         f"the checkpoint {saved.path} was written by {writer} and holds another state than that of mocosfl_mpi "
-        f"{__version__}: {shown}{more}. Continue the run with the version that wrote it (software_version in its run.h5), "
-        f"or begin again in another directory"
+        f"{__version__}: {shown}{more}. Continue the run with the version that wrote it (software_version in its "
+        f"run.h5), or begin again in another directory"
     )

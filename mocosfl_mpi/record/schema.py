@@ -187,13 +187,13 @@ _FEDERATION: Final = (
     Entry("divergence/online_momentum", ("sync", "member", "layer"), "float32", "1",
           "L2 norm of online model minus own momentum model, before averaging", compress=True),
     Entry("divergence/momentum_mean", ("sync", "member", "layer"), "float32", "1",
-          "L2 norm of momentum model minus mean of the momentum models, before averaging; NaN, too, where nobody who was "
-          "averaged has the layer and momentum models are not aligned", compress=True),
+          "L2 norm of momentum model minus mean of the momentum models, before averaging; NaN, too, where nobody who "
+          "was averaged has the layer and momentum models are not aligned", compress=True),
     Entry("after_sync/online_momentum_distance", ("sync", "member"), "float64", "1",
           "L2 norm of online minus momentum model over norm of the online model, after averaging"),
     Entry("after_sync/momentum_spread", ("sync", "member"), "float64", "1",
-          "L2 norm of momentum model minus mean of the momentum models over norm of that mean, after averaging; NaN where "
-          "that has layers of nobody"),
+          "L2 norm of momentum model minus mean of the momentum models over norm of that mean, after averaging; NaN "
+          "where that has layers of nobody"),
     Entry("after_sync/own_share", ("sync", "member"), "float64", "1",
           "share of its own model that the client kept when it mixed in the mean, mu; fedu: of its predictor",
           since=2, setting=MIXES),

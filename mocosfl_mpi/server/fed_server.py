@@ -95,8 +95,8 @@ class FedServer:
         ``images``: image counts of the pool's clients, the weights where the mean is by data. Clients that are not
         ``present [P]`` neither contribute nor receive; their distances are those from the others' mean. Means of online
         and momentum models are also taken where they are not aligned, to measure how far these have drifted. Those of
-        layers that only some clients have are theirs; where none of these is present, what was common of them stays, and
-        distances from a mean of momentum models that are not aligned are NaN.
+        layers that only some clients have are theirs; where none of these is present, what was common of them stays,
+        and distances from a mean of momentum models that are not aligned are NaN.
         """
         weights = np.where(present, images if self._by_data else 1, 0).astype(np.float64)
         clients.reach(present)

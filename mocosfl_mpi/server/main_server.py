@@ -22,7 +22,7 @@ from mocosfl_mpi.server.trunk_server import TrunkServer, overwrite
 from mocosfl_mpi.split.cut import Trunk
 from mocosfl_mpi.split.engine import Engine
 from mocosfl_mpi.split.layers import mixes_rows
-from mocosfl_mpi.split.rows import Rows, Smashed, one_after_another
+from mocosfl_mpi.split.rows import Maps, Rows, one_after_another
 from mocosfl_mpi.streams import Streams
 
 Ids = npt.NDArray[np.int64]
@@ -62,14 +62,14 @@ class MainServer(TrunkServer):
 
     def step(
         self,
-        query: Smashed,
-        key: Smashed,
+        query: Maps,
+        key: Maps,
         pool: npt.NDArray[np.int64],
         /,
         *,
         keep_memory: bool = False,
         answer: bool = True,
-    ) -> tuple[Smashed | None, StepReport]:
+    ) -> tuple[Maps | None, StepReport]:
         """One step on the pool's smashed data; the gradient at the cut, and a report.
 
         ``query`` and ``key``: ``[rows, C, h, w]`` of the clients of ``pool``, in its order; of the rich as many more,
@@ -88,7 +88,7 @@ class MainServer(TrunkServer):
         self.optimiser.zero_grad(set_to_none=True)
         self._online_passes.begin()
         loss, hits, units = 0.0, 0, []
-        gradients: list[Smashed | None] = []
+        gradients: list[Maps | None] = []
         for part in parts:
             at = part.rows
             term, right, unit, gradient = self._contrast(query[at], keys[at], part, rows, answer)
@@ -136,8 +136,8 @@ class MainServer(TrunkServer):
         return -(-rows // own // parts) * own
 
     def _contrast(
-        self, smashed: Smashed, keys: Tensor, part: Part, rows: int, wants_input: bool
-    ) -> tuple[float, int, Tensor, Smashed | None]:
+        self, smashed: Maps, keys: Tensor, part: Part, rows: int, wants_input: bool
+    ) -> tuple[float, int, Tensor, Maps | None]:
         """One micro-batch there and back: its part of the loss, hits, unit queries, gradient at the smashed data."""
         maps, pullback = self._online_passes.forward_with_pullback(smashed, wants_input=wants_input)
         maps.requires_grad_()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mocosfl_mpi.server.passes import Pullback, passes
 from mocosfl_mpi.split.engine import Engine
-from mocosfl_mpi.split.rows import Rows, Smashed
+from mocosfl_mpi.split.rows import Maps, Rows
 
 
 class Stretches:
@@ -49,9 +49,7 @@ class Stretches:
         assert y is not None, "no rows"
         return y
 
-    def forward_with_pullback(
-        self, rows: Smashed, *, wants_input: bool
-    ) -> tuple[Tensor, Callable[[Tensor], Smashed | None]]:
+    def forward_with_pullback(self, rows: Maps, *, wants_input: bool) -> tuple[Tensor, Callable[[Tensor], Maps | None]]:
         """The output, detached, and the function from its gradient to that at ``rows`` (None unless wanted)."""
         entering = _parts(rows)[::-1]
         back: list[Pullback | None] = []

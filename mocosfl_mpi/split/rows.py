@@ -52,11 +52,11 @@ class Rows:
         return Rows(tuple(change(part) for part in self.parts))
 
 
-Smashed = TypeVar("Smashed", Tensor, Rows)
+Maps = TypeVar("Maps", Tensor, Rows)
 """Rows of one cut as a tensor, or of several."""
 
 
-def one_after_another(pieces: Sequence[Smashed]) -> Smashed:
+def one_after_another(pieces: Sequence[Maps]) -> Maps:
     """Rows of the same cuts, piece after piece."""
     if isinstance(pieces[0], Tensor):
         return torch.cat(list(pieces))

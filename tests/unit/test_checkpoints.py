@@ -88,7 +88,7 @@ def test_the_array_its_shapes_and_the_writer_are_named(saved, file, name, reason
 def test_who_did_not_sign_is_called_so(saved):
     directory, begin = saved
     changed(directory, "chronicle", lambda arrays: arrays.pop("held"), signed=False)
-    with pytest.raises(BadInput, match="development version .* that did not sign .*chronicle has no held, here"):
+    with pytest.raises(BadInput, match=r"development version .* that did not sign .*chronicle has no held, here"):
         begin()
 
 

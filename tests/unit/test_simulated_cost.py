@@ -595,11 +595,14 @@ def test_moving_against_the_decoder_is_work_of_its_network(run):
     forward = slope + 2 * SMASHED_FLOATS + clip_there
     assert dict(zip(found["work"], flops, strict=True)) == {
         **dict.fromkeys(found["work"], 0),
-        **{"query_forward": forward, "key_forward": forward, "backward": clip_back},
+        "query_forward": forward,
+        "key_forward": forward,
+        "backward": clip_back,
     }
     assert dict(zip(found["work"], macs, strict=True)) == {
         **dict.fromkeys(found["work"], 0),
-        **{"query_forward": slope // 2, "key_forward": slope // 2},
+        "query_forward": slope // 2,
+        "key_forward": slope // 2,
     }
     spent = found["simulated/client_flops"] - plain["simulated/client_flops"]
     assert (spent[:, :, WORK.index("query_forward")] == STEPS * BATCH * forward).all()
