@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -150,9 +150,9 @@ class Checkpoints:
 
     def _differences(self, saved: Checkpoint) -> list[str]:
         """Of the server's state and of what is counted: what the checkpoint has otherwise."""
-        own = (
-            {f"server-{kind}": state for kind, state in self._main_server.state().items()} if self._main_server else {}
-        )
+        own: dict[str, Mapping[str, misfit.Shaped]] = {}
+        for kind, state in self._main_server.state().items() if self._main_server else ():
+            own[f"server-{kind}"] = state
         own["chronicle"] = {name: value for name, value in self._chronicle.state().items() if name not in GROWING}
         found: list[str] = []
         for name, here in own.items():

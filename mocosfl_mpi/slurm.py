@@ -82,6 +82,8 @@ class Job:
     account: str | None = None
     tasks: tuple[str, ...] = ()
     at_once: int | None = None
+    command: str = "run"
+    """The command of the package."""
 
     def __post_init__(self) -> None:
         """Refuse what SLURM would refuse, or what would mean something else inside a script.
@@ -195,7 +197,7 @@ def _environment(job: Job) -> Sequence[str]:
 
 
 def _command(job: Job) -> str:
-    words = [job.python, "-m", "mocosfl_mpi", "run"]
+    words = [job.python, "-m", "mocosfl_mpi", job.command]
     given = [shlex.quote(word) for word in job.arguments]
     if job.tasks:
         given[0] += '/"$task".toml'

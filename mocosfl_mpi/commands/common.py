@@ -54,6 +54,29 @@ def configuration(options: argparse.Namespace) -> tuple[str, Config]:
     return name, parse(values, name)
 
 
+def add_stage(command: argparse._ActionsContainer) -> None:
+    """The argument ``--stage``."""
+    command.add_argument(
+        "--stage",
+        choices=["run", "pretrain"],
+        default="run",
+        help="of `mocosfl run` (default), or of the first stage, `mocosfl pretrain`, with the same CONFIG",
+    )
+
+
+def configuration_of_stage(options: argparse.Namespace) -> tuple[str, Config]:
+    """The same of the stage that ``options`` (of ``add_stage``) name."""
+    name, config = configuration(options)
+    return expert_of(name, config) if options.stage == "pretrain" else (name, config)
+
+
+def expert_of(name: str, config: Config) -> tuple[str, Config]:
+    """Name and configuration of an experiment's first stage. BadInput where it has none."""
+    from mocosfl_mpi.config.expert import first_stage
+
+    return f"{name}-expert", first_stage(config, name)
+
+
 def data_dir(options: argparse.Namespace) -> Path | None:
     """Where data sets lie, as given or from the environment."""
     if options.data_dir is not None:

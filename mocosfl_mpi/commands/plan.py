@@ -8,7 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mocosfl_mpi.commands.common import Subcommands, add_configuration, configuration, data_dir
+from mocosfl_mpi.commands.common import (
+    Subcommands,
+    add_configuration,
+    add_stage,
+    configuration,
+    configuration_of_stage,
+    data_dir,
+)
 from mocosfl_mpi.errors import BadInput
 
 if TYPE_CHECKING:
@@ -32,6 +39,7 @@ def add(commands: Subcommands) -> None:
         "a profile of another machine is read. Exit code 0: it fits; 3: it does not, with what to change.",
     )
     add_configuration(plan)
+    add_stage(plan)
     plan.add_argument("-n", dest="ranks", type=int, default=1, metavar="RANKS", help="MPI ranks (default: 1)")
     plan.add_argument("--profile", type=Path, metavar="FILE", help="take times from FILE instead of this machine")
     plan.add_argument(
@@ -81,6 +89,8 @@ def _account(options: argparse.Namespace) -> int:
     from mocosfl_mpi.plan.images import image_set
     from mocosfl_mpi.speaker import console
 
+    if options.stage != "run":
+        raise BadInput("--published-accounting is about runs; leave --stage pretrain out, or ask for a plan")
     for name in ("profile", "save_profile", "memory_limit", "solve"):
         if getattr(options, name) is not None:
             option = f"--{name.replace('_', '-')}"
@@ -109,7 +119,12 @@ def _account(options: argparse.Namespace) -> int:
 
 
 def _plan(options: argparse.Namespace) -> Plan:
-    _, config = configuration(options)
+    _, config = configuration_of_stage(options)
+    if options.stage == "pretrain" and options.solve in ("clients", "batch"):
+        raise BadInput(
+            f"--solve {options.solve} is about the clients of a run, and --stage pretrain has one, whose batch is "
+            f"pretraining.batch; leave either out, or ask for --solve ranks"
+        )
     if options.memory_limit is not None and not 0 < options.memory_limit < float("inf"):
         raise BadInput(f"--memory-limit {options.memory_limit}: give GiB above 0, for example 16")
     if options.profile and options.save_profile:

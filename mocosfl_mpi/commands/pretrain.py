@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from mocosfl_mpi.commands.common import Subcommands, add_configuration, configuration
+from mocosfl_mpi.commands.common import Subcommands, add_configuration, configuration, expert_of
 from mocosfl_mpi.commands.run import add_conduct, carry_out
 from mocosfl_mpi.config import Config
 
@@ -27,7 +27,4 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _first_stage(options: argparse.Namespace) -> tuple[str, Config]:
-    from mocosfl_mpi.config.expert import first_stage
-
-    name, config = configuration(options)
-    return f"{name}-expert", first_stage(config, name)
+    return expert_of(*configuration(options))

@@ -9,7 +9,16 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from mocosfl_mpi.commands.common import Subcommands, add_configuration, configuration, data_dir
+from mocosfl_mpi.commands.common import (
+    Subcommands,
+    add_configuration,
+    add_stage,
+    configuration,
+    configuration_of_stage,
+    data_dir,
+    expert_of,
+)
+from mocosfl_mpi.config import Config
 from mocosfl_mpi.errors import BadInput
 from mocosfl_mpi.presets import presets
 from mocosfl_mpi.slurm import LAUNCHES, Figure, Job, default_memory, script
@@ -23,12 +32,20 @@ def add(commands: Subcommands) -> None:
         "slurm",
         help="print or submit a SLURM script for a run",
         description="Print a SLURM batch script for `mocosfl run CONFIG`, or submit it. A run longer than --time "
-        "continues in further allocations by itself.",
+        "continues in further allocations by itself. With --both, submit the first stage (`mocosfl pretrain`), and the "
+        "run behind it.",
     )
     add_configuration(slurm)
     add_requests(slurm)
     slurm.add_argument(
         "--out", type=Path, metavar="DIR", help="directory for the results (default: runs/CONFIG-JOBNUMBER)"
+    )
+    stages = slurm.add_mutually_exclusive_group()
+    add_stage(stages)
+    stages.add_argument(
+        "--both",
+        action="store_true",
+        help="submit both stages: the run begins with the expert when `mocosfl pretrain` has ended well",
     )
     fitted = slurm.add_mutually_exclusive_group()
     fitted.add_argument(
@@ -61,9 +78,27 @@ def add_requests(command: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     """Everything that can be refused is refused here, not after hours in the queue."""
+    if not options.both:
+        return deliver(script(_job(options, *configuration_of_stage(options))), submit=options.submit)
+    if not options.submit:
+        raise BadInput("--both hands over two jobs; add --submit, or print one after the other with --stage")
+    name, config = configuration(options)
+    first = _job(options, *expert_of(name, config))
+    if first.out:
+        first = replace(first, out=f"{first.out}-expert")
+    run = _job(options, name, config)  # what can be refused of it is refused before the first is in the queue
+    number = submitted(script(first))
+    expert = first.out or str(Path(f"runs/{first.label}-{number}").absolute())
+    run = replace(run, arguments=(*run.arguments, f"--set=client.pretrained={expert}"))
+    print(f"Submitted batch job {number}: the expert, into {expert}")
+    print(f"Submitted batch job {submitted(script(run), f'--dependency=afterok:{number}')}: the run, when it is there")
+    return 0
+
+
+def _job(options: argparse.Namespace, name: str, config: Config) -> Job:
+    """The job of a run, or of its first stage. BadInput where its data are not there."""
     from mocosfl_mpi.data.check import check_all
 
-    name, config = configuration(options)
     folder = data_dir(options)
     check_all(config, folder)
     known = options.config in presets()
@@ -77,13 +112,15 @@ def _run(options: argparse.Namespace) -> int:
         ),
         str(options.out.absolute()) if options.out else None,
     )
+    if config.pretraining.expert:
+        job = replace(job, command="pretrain")
     if options.profile or options.rehearse:
         from mocosfl_mpi.commands.plan import make_plan
         from mocosfl_mpi.plan.request import requests
 
         memory, time = requests(make_plan(config, folder, job.ranks, options.profile), job.nodes)
         job = replace(job, memory=job.memory if options.mem else memory, time=job.time if options.time else time)
-    return deliver(script(job), submit=options.submit)
+    return job
 
 
 def request(
@@ -133,15 +170,26 @@ def _launch(nodes: int) -> str:
 
 
 def _submit(text: str) -> int:
+    print(f"Submitted batch job {submitted(text)}")
+    return 0
+
+
+def submitted(text: str, *arguments: str) -> str:
+    """Hand a script to sbatch; the job's number.
+
+    Raises
+    ------
+    BadInput
+        There is no sbatch, or it refuses the script.
+    """
     sbatch = shutil.which("sbatch")
     if sbatch is None:
         raise BadInput(
             "--submit: there is no sbatch on PATH; run this on a login node of the cluster, or leave --submit out and "
             "take the printed script there"
         )
-    done = subprocess.run([sbatch], input=text, capture_output=True, text=True, check=False)
+    done = subprocess.run([sbatch, "--parsable", *arguments], input=text, capture_output=True, text=True, check=False)
     if done.returncode:
         said = " ".join(line.removeprefix("sbatch: ").strip() for line in done.stderr.splitlines())
         raise BadInput(f"sbatch refused the script: {said}; see what was asked without --submit")
-    print(done.stdout.strip())
-    return 0
+    return done.stdout.strip().partition(";")[0]  # a cluster's name may follow

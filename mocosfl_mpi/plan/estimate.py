@@ -106,6 +106,7 @@ class Plan:
             "simulated_bytes_per_client_mean": float(sent.sum(axis=1).mean()),
             "simulated_bytes_per_client_most": int(sent.sum(axis=1).max()),
             "participants": experiment.participants,
+            "stage": "pretrain" if config.pretraining.expert else "run",
             "clients": config.client.count,
             "pool": config.pool_size,
             "protection": self._protection(),
@@ -122,8 +123,8 @@ class Plan:
     def _protection(self) -> dict[str, Any] | None:
         """What defences guarantee of the image that is sent most often; None where there are none."""
         experiment = self.experiment
-        if not experiment.config.defence.anything:
-            return None
+        if not experiment.config.defence.anything or experiment.config.pretraining.expert:
+            return None  # an expert's images are the server's own
         return protection(experiment.config, experiment.steps, experiment.owners.parts).summary()
 
 
@@ -230,7 +231,10 @@ def _changed(plan: Plan) -> Iterator[tuple[str, Plan]]:
         yield f"--set client.sampling_ratio={ratio:g}", with_("client", sampling_ratio=ratio)
     if config.client.batch_size > 1:
         size = config.client.batch_size // 2
-        yield f"--set client.batch_size={size}", plan.on(plan.experiment.resized(batch=size))
+        name, own = "client.batch_size", size
+        if config.pretraining.expert:
+            name, own = "pretraining.batch", config.pretraining.batch // 2
+        yield f"--set {name}={own}", plan.on(plan.experiment.resized(batch=size))
     rows = config.rows_per_client
     if not plan.experiment.network.mixes_rows and (config.server.micro_batch or 64) > rows:
         yield f"--set server.micro_batch={rows}", with_("server", micro_batch=rows)

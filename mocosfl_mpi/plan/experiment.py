@@ -25,7 +25,7 @@ from mocosfl_mpi.plan.images import ImageSet
 from mocosfl_mpi.plan.segment import NO_SEGMENT, Segment, both_ends, segment
 from mocosfl_mpi.privacy import resistance
 from mocosfl_mpi.privacy.streamed import guard_cost
-from mocosfl_mpi.problem import Problem, owners
+from mocosfl_mpi.problem import Auxiliary, Problem, owners
 from mocosfl_mpi.record.schema import WORK
 from mocosfl_mpi.server.alignments import Alignment
 from mocosfl_mpi.server.fed_server import due
@@ -199,7 +199,14 @@ class Experiment:
     def owners(self) -> Problem:
         """Who owns which images. BadInput where the partition is impossible."""
         parts = owners(self.config, self.images.labels, len(self.images.classes), Streams(self.config.seed))
-        return Problem(np.empty(0, dtype=np.uint8), parts, (), ())
+        return Problem(np.empty(0, dtype=np.uint8), parts, (), (), auxiliary=self._auxiliary)
+
+    @property
+    def _auxiliary(self) -> Auxiliary | None:
+        """An expert's other images, of which only the number is known."""
+        if not self.config.mixes_sources:
+            return None
+        return Auxiliary(np.empty((self.images.auxiliary, 0), dtype=np.uint8), (), ())
 
     @cached_property
     def steps(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,8 @@ PUBLISHED = {
     "svhn": (73_257, 26_032, 3, 32, 10),
 }
 """Training images, test images, channels, pixels per side, classes."""
+EMBEDDED = (6_000, 1_000, 1, 28, 10)
+"""The same of the subset inside the package."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,10 @@ class ImageSet:
     side: int
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    auxiliary: int = 0
+    """Images of an expert's other data set."""
+    auxiliary_bytes: int = 0
+    """Bytes that rank 0 has of that data set, both splits."""
 
     @property
     def image_bytes(self) -> int:
@@ -54,6 +60,26 @@ def image_set(config: Config, data_dir: Path | None) -> ImageSet:
     BadInput
         The data set is damaged, too small for what is asked, or neither here nor of a published size.
     """
+    found = _target(config, data_dir)
+    other = config.auxiliary_data
+    if other is None:
+        return found
+    train, test, channels, side, _ = PUBLISHED.get(other.source, EMBEDDED)
+    wanted = other.train_images or train
+    if wanted > train:
+        raise BadInput(
+            f"pretraining.auxiliary_images = {wanted}, but the data set has {train}; lower it, or leave it out"
+        )
+    if channels != found.channels:
+        raise BadInput(
+            f"pretraining.auxiliary = {other.source!r} has images of {channels} channels and data.source = "
+            f"{config.data.source!r} has {found.channels}; choose two of a kind"
+        )
+    return replace(found, auxiliary=wanted, auxiliary_bytes=(wanted + test) * channels * side**2)
+
+
+def _target(config: Config, data_dir: Path | None) -> ImageSet:
+    """Of `data.source` alone."""
     name = config.data.source
     try:
         check(config.data, data_dir)
@@ -61,7 +87,8 @@ def image_set(config: Config, data_dir: Path | None) -> ImageSet:
         if name not in PUBLISHED:
             raise
         return _published(config)
-    plain = config.model_copy(update={"evaluation": config.evaluation.plain()})
+    alone = config.pretraining.model_copy(update={"auxiliary": ""})
+    plain = config.model_copy(update={"evaluation": config.evaluation.plain(), "pretraining": alone})
     source = read(plain, data_dir, Streams(config.seed))
     train, test = PUBLISHED[name][:2] if name in PUBLISHED else (len(source.data.train), len(source.data.test))
     return ImageSet(

@@ -162,7 +162,7 @@ def _touched(x: Experiment, hosts: int) -> float:
 
 def _window(x: Experiment, share: float) -> int:
     """Bytes of the node's copy of the training pixels whose pages a rank has touched."""
-    size = len(x.images.labels) * x.images.image_bytes
+    size = len(x.images.labels) * x.images.image_bytes + x.images.auxiliary_bytes
     together = max(1.0, PAGE / x.images.image_bytes)  # images on a page
     return int(size * (1.0 - (1.0 - share) ** together))
 
@@ -173,7 +173,7 @@ def _window(x: Experiment, share: float) -> int:
 def _pixels(x: Experiment) -> int:
     """Images that rank 0 keeps: as read, and once more where some of them are held out."""
     kept = len(x.images.labels) + x.images.validation
-    return (kept * (2 if x.images.validation else 1) + x.images.test) * x.images.image_bytes
+    return (kept * (2 if x.images.validation else 1) + x.images.test) * x.images.image_bytes + x.images.auxiliary_bytes
 
 
 def _reading(x: Experiment) -> int:

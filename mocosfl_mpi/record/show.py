@@ -41,6 +41,8 @@ _MEMORY = {
     "peak": "peak memory", "weights": "  weights", "momentum_weights": "  momentum weights", "velocity": "  velocity",
     "activations": "  saved activations",
 }  # fmt: skip
+EPOCHS_SHOWN = 12
+"""Of a series by epoch, about so many rows."""
 
 
 def show(run: Run, console: Console | None = None) -> None:
@@ -53,7 +55,8 @@ def render(run: Run) -> RenderableType:
     summary = run.summary()
     return Group(
         _header(run, summary), "", quality(summary), "", *own_models(summary), *further(run, summary),
-        _training(summary), "", _spending(summary), "", *_failures(summary), _measured(summary), *_remarks(summary), "",
+        _training(summary), "", *_similarity(summary), _spending(summary), "", *_failures(summary), _measured(summary),
+        *_remarks(summary), "",
     )  # fmt: skip
 
 
@@ -135,6 +138,20 @@ def _training(summary: Mapping[str, Any]) -> RenderableType:
         table.add_row(name, clean(value), clean(meaning))
     table.columns[2].justify = "left"
     return section("Training and health, last epoch", table)
+
+
+def _similarity(summary: Mapping[str, Any]) -> Iterator[RenderableType]:
+    """What clients' own decoders reached: every epoch, or of many some at equal distances and the last."""
+    found = summary["resistance_ssim"]
+    if not found:
+        return
+    every = -(-len(found) // EPOCHS_SHOWN)
+    table = figures("SSIM")
+    for epoch in sorted({*range(0, len(found), every), len(found) - 1}):
+        table.add_row(f"epoch {epoch + 1}", number(found[epoch], 3))
+    line = "1 = the image itself. A training signal of one decoder, no audit: `mocosfl audit` asks fresh attackers."
+    yield section("Similarity of images to what clients' own decoders draw, by epoch", table, Text(line))
+    yield ""
 
 
 def _mixing(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:

@@ -49,6 +49,8 @@ def summarise(run: Run) -> dict[str, Any]:
         Where `communication.loss_threshold` is on: epochs by state, ``saved_epochs`` by the published formula
         #C + #B/2, ``saved_epochs_published`` as the published code counts (the states to which epochs led), and
         ``saved_share`` of the bytes of smashed data and gradients that state A would have sent. Else None.
+    resistance_ssim
+        Similarity of images to what clients' own decoders draw, by epoch, mean over the pool; None where none has one.
     client_memory, rich_client_memory
         Bytes of one client by use; the latter None where no clients are rich.
     failures
@@ -96,6 +98,7 @@ def summarise(run: Run) -> dict[str, Any]:
     }
     rich = run["cost/rich_client_memory"].tolist() if "cost/rich_client_memory" in run.names else None
     summary["rich_client_memory"] = rich and dict(zip(run["memory"].tolist(), rich, strict=True))
+    summary["resistance_ssim"] = _similarity(run)
     summary["failures"] = _failures(run)
     summary["protection"] = protection(run)
     summary |= _measured(run) | {"notes": [str(note) for note in attrs["notes"]]}
@@ -158,6 +161,12 @@ def over_layers(norms: npt.NDArray[np.float32 | np.float64]) -> npt.NDArray[np.f
     total: npt.NDArray[np.float64] = np.where(known, norms, 0).sum(axis=-1, dtype=np.float64)
     total[~known.any(axis=-1)] = np.nan
     return total
+
+
+def _similarity(run: Run) -> list[float | None] | None:
+    if "resistance/ssim" not in run.names:
+        return None
+    return [_number(row[np.isfinite(row)]) for row in run["resistance/ssim"]]
 
 
 def _failures(run: Run) -> dict[str, Any] | None:

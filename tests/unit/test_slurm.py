@@ -118,6 +118,54 @@ def test_without_sbatch(monkeypatch, capsys):
     assert "no sbatch on PATH" in capsys.readouterr().err
 
 
+SBATCH = """#!/bin/sh
+cat > "$0.$(ls "$0".* 2> /dev/null | wc -l)"
+echo "$@" >> "$0-words"
+echo "4$(ls "$0".* | wc -l);here"
+"""
+"""Keeps what it is given, and says a number (and a cluster) as the real one does."""
+
+
+@pytest.fixture
+def sbatch(tmp_path, monkeypatch):
+    """An `sbatch` that submits nothing, and the directory of submission."""
+    program = tmp_path / "sbatch"
+    program.write_text(SBATCH)
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.chdir(tmp_path)
+    return program
+
+
+STAGES = ("slurm", "smoke", "--set", "method=taressfl", "--set", "pretraining.auxiliary=embedded", "-n", "2")
+
+
+@pytest.mark.parametrize("out", [False, True])
+def test_both_stages_are_submitted_and_the_run_waits_for_the_expert(sbatch, tmp_path, capsys, out):
+    demands = ("--set", "client.frozen=true", "--launch", "mpirun")
+    assert main([*STAGES, *demands, "--both", "--submit", *(["--out", "there"] if out else [])]) == 0
+    said = capsys.readouterr().out
+    assert "Submitted batch job 41: the expert" in said
+    assert "Submitted batch job 42: the run" in said
+    assert Path(f"{sbatch}-words").read_text().splitlines() == ["--parsable", "--parsable --dependency=afterok:41"]
+    first, run = (command_words(Path(f"{sbatch}.{number}").read_text()) for number in (0, 1))
+    assert first[1:5] == ["-m", "mocosfl_mpi", "pretrain", "smoke"]
+    assert run[1:5] == ["-m", "mocosfl_mpi", "run", "smoke"]
+    expert = str(tmp_path / ("there-expert" if out else "runs/smoke-expert-41"))
+    assert f"--set=client.pretrained={expert}" in run
+    assert first[-1] == (expert if out else "runs/smoke-expert-7")  # of job 7, as which command_words asks
+
+
+def test_one_stage_is_printed_and_two_are_not(capsys):
+    demands = ("--set", "client.frozen=true", "--launch", "mpirun")
+    assert main([*STAGES, *demands, "--stage", "pretrain"]) == 0
+    assert "pretrain" in command_words(capsys.readouterr().out)
+    assert main([*STAGES, *demands, "--both"]) == 2
+    assert "add --submit, or print one after the other with --stage" in capsys.readouterr().err
+    assert main(["slurm", "smoke", "--both", "--submit"]) == 2
+    assert "pretraining.auxiliary names no data set" in capsys.readouterr().err
+
+
 def test_the_configuration_is_checked_before_the_queue(capsys):
     assert main(["slurm", "smoke", "--set", "model.cut_layer=99"]) == 2
     assert "cut_layer" in capsys.readouterr().err

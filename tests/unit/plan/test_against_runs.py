@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from mocosfl_mpi.config import apply_settings, parse
+from mocosfl_mpi.config.expert import first_stage
 from mocosfl_mpi.cost.flops import kinds_of_work
 from mocosfl_mpi.native import NoKernelsError
 from mocosfl_mpi.native import load as kernels
@@ -96,6 +97,21 @@ def machine():
 def test_bytes_flops_and_sizes_are_those_of_the_run(tmp_path, settings):
     _, values = load("smoke")
     config = parse(apply_settings(values, ["evaluation.linear_probe=false", *settings]), "smoke")
+    compare(config, tmp_path)
+
+
+@pytest.mark.parametrize("settings", [("pretraining.target_share=0.1",), ("method=ressfl",)])
+def test_a_first_stage_is_planned_as_well(tmp_path, settings):
+    stage = ("pretraining.auxiliary=embedded", "pretraining.auxiliary_images=50", "pretraining.batch=8")
+    game = ("pretraining.epochs=2", "defence.resistance=1.0", "defence.resistance_decoder=conv_normN0C4")
+    values = apply_settings(load("smoke")[1], ["evaluation.linear_probe=false", *stage, *game, *settings])
+    config = first_stage(parse(values, "smoke"), "smoke")
+    planned = compare(config, tmp_path)
+    assert planned.steps == 7, "50 auxiliary images in batches of eight"
+
+
+def compare(config, tmp_path):
+    """Run it and hold the plan against it; the plan."""
     Simulation.begin(config, Conduct("smoke", out=tmp_path / "run", quiet=True)).run()
     planned = experiment(config, image_set(config, None), machine())
     sent, work = traffic(planned)
@@ -119,6 +135,7 @@ def test_bytes_flops_and_sizes_are_those_of_the_run(tmp_path, settings):
     newest = sorted((tmp_path / "run" / "checkpoints").iterdir())[-1]
     size = sum(file.stat().st_size for file in newest.iterdir())
     assert checkpoint_bytes(planned) == pytest.approx(size, rel=0.1)
+    return planned
 
 
 def test_what_is_saved_by_the_loss_is_planned_as_if_nothing_were(tmp_path):

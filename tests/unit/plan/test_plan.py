@@ -7,7 +7,9 @@ from dataclasses import replace
 import pytest
 
 from mocosfl_mpi import networks
+from mocosfl_mpi.cli import main
 from mocosfl_mpi.config import apply_settings, parse
+from mocosfl_mpi.config.expert import first_stage
 from mocosfl_mpi.errors import BadInput
 from mocosfl_mpi.plan.estimate import Plan, best_layout, changes, largest_batch, most_clients
 from mocosfl_mpi.plan.experiment import Elsewhere, experiment
@@ -60,6 +62,30 @@ def test_further_evaluations_are_said_to_be_left_out_and_need_no_data():
     ]
     assert plan("smoke").summary()["notes"] == []
     assert plan("smoke", "evaluation.per_client=true").seconds == plan("smoke").seconds
+
+
+def test_solving_for_clients_of_a_first_stage_is_refused(capsys):
+    stage = ("--stage", "pretrain", "--set", "pretraining.auxiliary=embedded")
+    assert main(["plan", "smoke", *stage, "--solve", "batch"]) == 2
+    assert "--stage pretrain has one, whose batch is pretraining.batch" in capsys.readouterr().err
+    assert main(["plan", "smoke", *stage, "--published-accounting"]) == 2
+    assert "leave --stage pretrain out" in capsys.readouterr().err
+    assert main(["plan", "smoke", "--stage", "pretrain", "--set", "pretraining.auxiliary=cifar10"]) == 2
+    assert "images of 3 channels and data.source = 'embedded' has 1" in capsys.readouterr().err
+
+
+def test_a_first_stage_that_is_too_large_has_its_own_remedy():
+    stage = ("pretraining.auxiliary=embedded", "pretraining.batch=512", "defence.clip=1.0")
+    config = first_stage(parse(apply_settings(preset("smoke")[1], stage), "smoke"), "smoke")
+    found = experiment(config, image_set(config, None), Elsewhere("bf16", fused=True))
+    made = Plan(found, Layout(1, 1, 1), profile(found, Layout(1, 1, 1)), 2**20)
+    assert made.summary()["stage"] == "pretrain"
+    assert made.summary()["protection"] is None, "the expert's images are the server's own"
+    assert any(text == "--set pretraining.batch=256" for text, _ in changes(made))
+    assert not any("client.batch_size" in text for text, _ in changes(made))
+    fewer = replace(found, images=replace(found.images, auxiliary_bytes=0))
+    more = [rank_memory(which, 2)[1].held["data set of the node"] for which in (found, fewer)]
+    assert more[0] > more[1]
 
 
 def test_a_rehearsed_step_takes_what_it_took():
