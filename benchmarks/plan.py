@@ -30,6 +30,22 @@ CASES: dict[str, tuple[list[str], bool]] = {
         ["quickstart", "-n", "1", "--set", "epochs=3", "--set", "model.cut_layer=3", "--set", "model.width=16"],
         False,
     ),
+    "guarded": (
+        [
+            *("quickstart", "-n", "2", "--set", "epochs=2", "--set", "model.width=32", "--set", "compute.block_size=5"),
+            *("--set", "defence.clip=50", "--set", "defence.noise=gaussian", "--set", "defence.noise_scale=0.1"),
+            *("--set", "defence.keep_share=0.3", "--set", "defence.levels=16"),
+        ],
+        False,
+    ),
+    "NoPeek": (["quickstart", "-n", "2", "--set", "epochs=2", "--set", "defence.nopeek=0.1"], False),
+    "resistance": (
+        [
+            *("quickstart", "-n", "2", "--set", "epochs=2", "--set", "defence.resistance=0.1"),
+            *("--set", "defence.resistance_decoder=conv_normN2C16"),
+        ],
+        False,
+    ),
     "cifar10-quick, cut 3, width 32": (
         [
             *("cifar10-quick", "-n", "3", "--set", "epochs=3", "--set", "model.cut_layer=3"),

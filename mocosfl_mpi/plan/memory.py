@@ -119,9 +119,10 @@ def _client_moments(x: Experiment, clients: int, batches: list[int]) -> Uses:
     saved += clients * bottom.parameters * x.activation
     if x.config.client.frozen:
         saved = 0
+    defence, peeking = _defending(x, passing, together), _peeking(x, passing, together)
     # The next step's views are drawn before the gradient comes; query, key and gradient are there with them.
     return {
-        "training step": saved + views + 3 * smashed + max(block, _term(x, passing, together)) + _kept(x, rows),
+        "training step": saved + views + 3 * smashed + _kept(x, rows) + max(block + defence, peeking),
         "synchronisation": 2 * clients * bottom.parameters * x.weight + 2 * smashed,
     }
 
@@ -130,20 +131,25 @@ def _kept(x: Experiment, rows: int) -> int:
     """Bytes that defences keep of ``rows`` from the forward to the backward pass, on top of what was there anyway."""
     if x.config.client.frozen:
         return 0
-    numbers, shield = x.network.smashed, guard(x.config)
-    unsent = x.activation if shield and x.config.learns_defence else 0  # terms look at what was not sent
-    return rows * (shield.kept(numbers, x.weight) + unsent * numbers)
+    looked_at = x.activation if x.config.learns_defence else 0  # terms see what there was before it was sent
+    return rows * (guard(x.config).kept(x.network.smashed, x.weight) + looked_at * x.network.smashed)
 
 
-def _term(x: Experiment, passing: int, together: int) -> int:
-    """Bytes in which the defences of a block are computed, which has ``together`` clients with ``passing`` rows."""
-    shield, numbers = guard(x.config), x.network.smashed
-    sending = passing * numbers * shield.workspace(x.weight)
-    attacker = x.network.attacker  # gradient, moments before and after, and its passes
+def _defending(x: Experiment, passing: int, together: int) -> int:
+    """Bytes in which a block's ``passing`` rows are guarded, or its ``together`` clients' decoders learn."""
+    attacker, numbers = x.network.attacker, x.network.smashed
+    sending = passing * numbers * guard(x.config).workspace(x.weight)
+    # Passes with smashed data and their gradient; gradient, and moments before and after.
     resisting = passing * (attacker.saved + 4 * attacker.largest) + 6 * together * attacker.parameters * x.weight
-    own = passing // together
-    peeking = together * nopeek.workspace(own, x.network.input, numbers, x.weight) if x.config.defence.nopeek else 0
-    return max(sending, resisting, 0 if x.config.client.frozen else peeking)
+    resisting += 3 * passing * numbers * x.weight if x.config.resists else 0
+    return max(sending, resisting)
+
+
+def _peeking(x: Experiment, passing: int, together: int) -> int:
+    """Bytes in which the distance correlations of a block are computed, while nothing else is."""
+    if not x.config.defence.nopeek or x.config.client.frozen:
+        return 0
+    return together * nopeek.workspace(passing // together, x.network.input, x.network.smashed, x.weight)
 
 
 def _workspace(x: Experiment, codec: str) -> int:

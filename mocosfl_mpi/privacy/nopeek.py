@@ -51,7 +51,7 @@ def kept(rows: int, itemsize: int) -> int:
 
 def workspace(rows: int, pixels: int, numbers: int, itemsize: int) -> int:
     """Bytes in which ranks compute the term of a batch: maps, their gradients from either side, and all distances."""
-    return rows * (7 * numbers + pixels) * itemsize + 12 * rows**2 * itemsize
+    return rows * (4 * numbers + pixels) * itemsize + 12 * rows**2 * itemsize
 
 
 class NoPeek(CutTerm):

@@ -266,9 +266,12 @@ class Guard:
         return sum(piece.kept(numbers, itemsize) for piece in self.pieces)
 
     def workspace(self, itemsize: int) -> int:
-        """Most bytes for each number while ranks compute a block, beside what was there and is sent."""
+        """Bytes for each number in which ranks compute a block, with what comes in and is sent.
+
+        Of all pieces together: what one has freed is seldom of the size that the next one asks for.
+        """
         moved = 2 * itemsize * (self.adversarial > 0.0)
-        return 2 * itemsize + max((piece.workspace for piece in self.pieces), default=moved) if self else 0
+        return 2 * itemsize + moved + sum(piece.workspace for piece in self.pieces) if self else 0
 
 
 def guard(config: Config) -> Guard:

@@ -64,6 +64,25 @@ def test_further_evaluations_are_said_to_be_left_out_and_need_no_data():
     assert plan("smoke", "evaluation.per_client=true").seconds == plan("smoke").seconds
 
 
+def test_hosts_hold_what_defences_keep_and_work_in():
+    """Two ranks, a block of two clients of two: 1,024 numbers a sample, two samples a batch, one encoder's gradient."""
+    same = ("client.count=2", "client.sampling_ratio=1.0", "contrast.symmetric=off", "client.batch_size=4")
+    same = (*same, "compute.block_size=2", "steps_per_epoch=4", "compute.precision=fp32")
+
+    def step(*settings):
+        return rank_memory(planned("smoke", *same, *settings), 2)[1].moments["training step"]
+
+    plain, samples, numbers = step(), 2 * 4, 4 * 16 * 16
+    assert step("defence.dropout=0.2") - plain == samples * numbers * (1 + 8 + 2), "mask; in and out, masks at work"
+    guarded = step("defence.clip=1.0", "defence.keep_share=0.5")
+    assert guarded - plain == samples * (4 * (numbers + 1) + numbers) + samples * numbers * (8 + 12 + 25)
+    assert step("client.frozen=true", "defence.dropout=0.2") - step("client.frozen=true") == samples * numbers * 10
+    wide = ("defence.nopeek=1", "client.batch_size=256")
+    assert step(*wide) - step(wide[1]) > 2 * 256 * numbers * 4, "smashed data that are looked at, and distances"
+    decoder = ("defence.resistance=1", "defence.resistance_decoder=conv_normN0C4")
+    assert step(*decoder) - plain > samples * (4 * numbers + 3 * 4 * numbers)
+
+
 def test_solving_for_clients_of_a_first_stage_is_refused(capsys):
     stage = ("--stage", "pretrain", "--set", "pretraining.auxiliary=embedded")
     assert main(["plan", "smoke", *stage, "--solve", "batch"]) == 2
