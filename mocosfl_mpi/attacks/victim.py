@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from mocosfl_mpi.algorithms import ALGORITHMS, alignment, network
 from mocosfl_mpi.clients.feed import Feed
+from mocosfl_mpi.clients.keep import lay
 from mocosfl_mpi.clients.participation import pool
-from mocosfl_mpi.clients.population import lay
 from mocosfl_mpi.clients.wealth import factors
 from mocosfl_mpi.config import Config, parse
 from mocosfl_mpi.data.crop_flip import DRAWS as CROP_DRAWS

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +12,9 @@ from torch import Tensor
 
 from mocosfl_mpi.clients.block import Block
 from mocosfl_mpi.clients.feed import Feed
+from mocosfl_mpi.clients.keep import Keep, lay
 from mocosfl_mpi.clients.shield import Pull, Shield, Unshielded
+from mocosfl_mpi.clients.slabs import Slabs
 from mocosfl_mpi.clients.terms import CutTerm
 from mocosfl_mpi.clients.wealth import factors, kinds
 from mocosfl_mpi.comm.cluster import Cluster
@@ -30,38 +31,9 @@ STATES = ("online", "momentum", "velocity", "memory", "scale")
 """In this order in every row of a checkpoint; `memory`: past keys of a client that keeps its own; `scale`: a number.
 States of terms at the cut follow.
 """
-SLAB = 2**26
-"""Bytes of clients' rows that travel at once for a checkpoint."""
 
 Ids = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class Keep:
-    """Columns of a state that each client keeps for itself between epochs."""
-
-    state: str
-    columns: tuple[tuple[int, int], ...]
-    """(start, stop) of each run of columns."""
-    lapses: bool = False
-    """Whether a value is lost when the state is made common while the client is away."""
-
-    @property
-    def numbers(self) -> int:
-        """How many numbers these are."""
-        return sum(stop - start for start, stop in self.columns)
-
-
-def lay(private: Sequence[Keep], row: Tensor, lapsed: Mapping[str, bool], states: Mapping[str, Tensor]) -> None:
-    """Lay what a client has kept ``[width]`` over its ``states``, in place, but for what has lapsed of it."""
-    begin = 0
-    for keep in private:
-        for start, stop in keep.columns:
-            end = begin + stop - start
-            if keep.state in states and not (keep.lapses and lapsed[keep.state]):
-                states[keep.state][start:stop] = row[begin:end]
-            begin = end
 
 
 class Population:
@@ -103,6 +75,7 @@ class Population:
         self._feed = feed
         self._cluster = cluster
         self._exchange = exchange
+        self._slabs = Slabs(cluster, exchange, initial["online"].dtype)
         self._meter = meter
         self._symmetry = symmetry(config)
         self._shield = shield or Unshielded()
@@ -362,7 +335,7 @@ class Population:
         found = {name: self.shared[name].clone() for name in states if name in self.shared}
         if self.private and self._where[client] >= 0:
             number = np.array([client])
-            for _, part in self._rows("own", number, self._where[number], self._width, self._parked):
+            for _, part in self._slabs.gather("own", number, self._where[number], self._width, self._parked):
                 self._lay(part["rows"][0], client, found)
         return found if self._cluster.serves else {}
 
@@ -379,7 +352,7 @@ class Population:
         if working is not None:
             parked[working.pool] = False
         waiting = np.flatnonzero(parked)
-        yield from self._rows("parked", waiting, self._where[waiting], self._width, self._parked)
+        yield from self._slabs.gather("parked", waiting, self._where[waiting], self._width, self._parked)
         if working is not None:
             rows = {
                 int(client): torch.cat([block.state[name][lane] for name in self._widths])
@@ -387,7 +360,7 @@ class Population:
                 for lane, client in enumerate(block.clients)
             }
             width = sum(self._widths.values())
-            yield from self._rows("pool", working.pool, working.owner_of_clients(), width, rows)
+            yield from self._slabs.gather("pool", working.pool, working.owner_of_clients(), width, rows)
 
     def _counts(self) -> dict[str, Tensor]:
         """Whole numbers that belong to the state, in place: steps, and what tells whether private state has lapsed."""
@@ -395,20 +368,6 @@ class Population:
         if self._lapsing:
             counts |= {"left": torch.from_numpy(self._left.reshape(-1)), "loads": torch.from_numpy(self._loads)}
         return counts
-
-    def _rows(
-        self, kind: str, clients: Ids, owners: Ids, width: int, rows: Mapping[int, Tensor]
-    ) -> Iterator[tuple[str, dict[str, Tensor]]]:
-        """Rows ``[width]`` of ``clients`` from their owners to the server, in slabs."""
-        slab = max(1, SLAB // max(1, width * self.dtype.itemsize))
-        for number, start in enumerate(range(0, len(clients), slab)):
-            part, sources = clients[start : start + slab], owners[start : start + slab]
-            mine = {int(c): rows[int(c)] for c, o in zip(part, sources, strict=True) if o == self._cluster.rank}
-            moves = [(int(c), int(o), 0) for c, o in zip(part, sources, strict=True)]
-            mine |= self._exchange.relocate(mine, width, self.dtype, moves)
-            if self._cluster.serves:
-                stacked = torch.stack([mine[int(c)] for c in part])
-                yield f"{kind}-{number:06d}", {"clients": torch.from_numpy(part), "rows": stacked}
 
     def restore(self, saved: Mapping[str, Tensor] | None, parked: Iterable[Mapping[str, Tensor]]) -> None:
         """The inverse of ``state`` between two epochs, for any number of ranks; arguments count on the server."""
@@ -421,7 +380,7 @@ class Population:
                 vector.copy_(saved[name])
             self._exchange.broadcast(vector)
         hosts = self._cluster.hosts
-        for clients, arrived in self._scatter(parked, self._width, lambda c: hosts[c % len(hosts)]):
+        for clients, arrived in self._slabs.scatter(parked, self._width, lambda c: hosts[c % len(hosts)]):
             self._parked |= arrived
             self._where[clients] = [hosts[c % len(hosts)] for c in clients]
 
@@ -431,26 +390,12 @@ class Population:
         owners = dict(zip(self._deal.pool.tolist(), self._deal.owner_of_clients().tolist(), strict=True))
         rows: dict[int, Tensor] = {}
         widths = list(self._widths.values())
-        for _, arrived in self._scatter(pool, sum(widths), owners.__getitem__):
+        for _, arrived in self._slabs.scatter(pool, sum(widths), owners.__getitem__):
             rows |= arrived
         for block in self.blocks:
             for lane, client in enumerate(block.clients):
                 for name, part in zip(self._widths, rows[int(client)].split(widths), strict=True):
                     block.state[name][lane] = part
-
-    def _scatter(
-        self, parts: Iterable[Mapping[str, Tensor]], width: int, owner: Callable[[int], int]
-    ) -> Iterator[tuple[list[int], dict[int, Tensor]]]:
-        """Slabs of rows from the server to their owners: all clients of a slab, and the rows that came here."""
-        source = iter(parts)
-        while True:
-            part = next(source, None) if self._cluster.serves else None
-            clients = self._cluster.broadcast_json(part["clients"].tolist() if part else None)
-            if clients is None:
-                return
-            rows = dict(zip(clients, part["rows"], strict=True)) if part else {}
-            arrived = self._exchange.relocate(rows, width, self.dtype, [(c, 0, owner(c)) for c in clients])
-            yield clients, rows | arrived
 
     def digests(self) -> list[list[str]]:
         """``[client, sha256]`` of the private state parked on this rank (as strings; all clients must have left)."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from mocosfl_mpi.record.schema import COMMITTED, Dimension, Entry, Form
+from mocosfl_mpi.record.form import Dimension, Entry, Form
+from mocosfl_mpi.record.schema import COMMITTED
 
 SCHEMA: Final = "mocosfl-attacks"
 SCHEMA_VERSION: Final = "1.0"

@@ -13,7 +13,8 @@ import h5py
 import numpy as np
 
 from mocosfl_mpi.errors import BadInput
-from mocosfl_mpi.record.schema import RUN, Form, setting
+from mocosfl_mpi.record.form import Form
+from mocosfl_mpi.record.schema import RUN, setting
 
 LARGEST_READ = 2 << 30
 """Bytes that one dataset may ask for; larger ones are read in parts, with h5py."""

@@ -10,7 +10,8 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from mocosfl_mpi.record.schema import COMMITTED, RUN, Dimension, Entry, Form, setting
+from mocosfl_mpi.record.form import Dimension, Entry, Form
+from mocosfl_mpi.record.schema import COMMITTED, RUN, setting
 
 Size = int | Sequence[int] | Sequence[float] | Sequence[str]
 CHUNK_BYTES = 8192

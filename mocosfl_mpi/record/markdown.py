@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mocosfl_mpi.record.attack_schema import ATTACKS, FLOORS, METRICS
-from mocosfl_mpi.record.schema import FILE_NAME, RUN, SCHEMA_VERSION, Dimension, Entry, Form
+from mocosfl_mpi.record.form import Dimension, Entry, Form
+from mocosfl_mpi.record.schema import FILE_NAME, RUN, SCHEMA_VERSION
 
 _INTRODUCTION = f"""# The file of a run
 

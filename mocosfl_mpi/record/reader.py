@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mocosfl_mpi.errors import BadInput
+from mocosfl_mpi.record.form import Form
 from mocosfl_mpi.record.integrity import (
     LARGEST_READ,
     attribute,
@@ -26,7 +27,7 @@ from mocosfl_mpi.record.integrity import (
     read_attributes,
     require,
 )
-from mocosfl_mpi.record.schema import COMMITTED, RUN, Form, present
+from mocosfl_mpi.record.schema import COMMITTED, RUN, present
 
 _ATTEMPTS = 25
 """Reads of a piece of metadata, over 2^25 ns = 34 ms."""

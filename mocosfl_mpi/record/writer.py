@@ -17,9 +17,10 @@ import numpy.typing as npt
 
 from mocosfl_mpi.errors import BadInput, RunFailed
 from mocosfl_mpi.record.carry import as_stored, carry
+from mocosfl_mpi.record.form import Form
 from mocosfl_mpi.record.layout import Size, check, create_datasets, row_shape, scale_values, write_attributes
 from mocosfl_mpi.record.reader import Record
-from mocosfl_mpi.record.schema import COMMITTED, RUN, Form, present
+from mocosfl_mpi.record.schema import COMMITTED, RUN, present
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")

@@ -13,7 +13,8 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from mocosfl_mpi.clients.population import Keep, Population
+from mocosfl_mpi.clients.keep import Keep
+from mocosfl_mpi.clients.population import Population
 from mocosfl_mpi.codecs import Codec
 from mocosfl_mpi.errors import BadInput
 

@@ -14,7 +14,8 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from mocosfl_mpi.clients.population import Keep, Population
+from mocosfl_mpi.clients.keep import Keep
+from mocosfl_mpi.clients.population import Population
 from mocosfl_mpi.config import Federation
 from mocosfl_mpi.cost.divergence import layer_distance
 from mocosfl_mpi.server.alignments import KINDS, Means, Part, Scope, Traffic

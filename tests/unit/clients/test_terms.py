@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from mocosfl_mpi.clients.population import Keep, Population
+from mocosfl_mpi.clients.keep import Keep
+from mocosfl_mpi.clients.population import Population
 from mocosfl_mpi.clients.terms import CutTerm
 from mocosfl_mpi.comm.cluster import Cluster
 from mocosfl_mpi.comm.exchange import Exchange

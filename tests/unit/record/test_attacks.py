@@ -12,7 +12,7 @@ from mocosfl_mpi.config import parse
 from mocosfl_mpi.errors import BadInput
 from mocosfl_mpi.record import attack_schema
 from mocosfl_mpi.record.attacks import Outcome, attack_attributes, notes_text, open_for_more, read_outcomes
-from mocosfl_mpi.record.schema import Form
+from mocosfl_mpi.record.form import Form
 
 CONFIG = parse({"method": "monacosfl"}, "test")
 

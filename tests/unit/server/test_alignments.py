@@ -3,7 +3,7 @@
 import pytest
 
 from mocosfl_mpi.algorithms import alignment
-from mocosfl_mpi.clients.population import Keep
+from mocosfl_mpi.clients.keep import Keep
 from mocosfl_mpi.config import apply_settings, parse
 from mocosfl_mpi.errors import BadInput
 from mocosfl_mpi.server.alignments import Scope, Traffic
