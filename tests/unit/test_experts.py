@@ -50,6 +50,22 @@ def expert(tmp_path_factory):
     return out, trained(config, out), config
 
 
+def test_inspect_takes_its_file_and_shows_what_its_own_attacker_reached(expert, tmp_path, capsys):
+    out = expert[0]
+    assert main(["inspect", str(out / FILE)]) == 0
+    shown = capsys.readouterr().out
+    with open_run(out) as run:
+        (found,) = run["resistance/ssim"][:, 0]
+    assert "Similarity of images to what clients' own decoders draw, by epoch" in shown
+    assert any(line.split() == ["epoch", "1", f"{found:.3f}"] for line in shown.splitlines())
+    assert main(["inspect", str(out), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["resistance_ssim"] == [pytest.approx(found)]
+    alone = tmp_path / FILE
+    alone.write_bytes((out / FILE).read_bytes())
+    assert main(["inspect", str(alone)]) == 2
+    assert "is an expert (method mocosfl, epoch 1, similarity" in capsys.readouterr().err
+
+
 def test_the_file_holds_both_models_of_both_sides_and_says_whence(expert):
     out, simulation, config = expert
     found = read(out / FILE)
