@@ -8,7 +8,7 @@ from mocosfl_mpi.plan.estimate import Plan
 from mocosfl_mpi.slurm import Figure
 
 MEMORY_MARGIN = 1.25
-"""On the planned memory: plans were within 5 % of the peak (`benchmarks/plan.py`); a job over its limit is killed."""
+"""On the planned memory: plans were within 10 % of the peak (`benchmarks/plan.py`); a job over its limit is killed."""
 TIME_MARGIN, STARTING = 1.5, 600.0
 """On the planned seconds, and seconds for the start: plans were up to a third off."""
 LONGEST = 24 * 3600.0
