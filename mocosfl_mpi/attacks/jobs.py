@@ -29,6 +29,8 @@ COSTLY = frozenset(
     }
 )  # fmt: skip
 """Attacks that are not among them."""
+ABOUT_EXPERTS: frozenset[Kind] = frozenset({"target_membership", "source_membership"})
+"""Kinds of attack that ask for what an expert has learnt from: they need its file, and its data."""
 PUBLISHED = "decoder_published"
 """What the published protocol is made for."""
 Protocol = Literal["ours", "published"]

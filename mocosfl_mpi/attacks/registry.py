@@ -34,6 +34,8 @@ RECONSTRUCTION: tuple[Attack, ...] = (
 INFERENCE: tuple[Attack, ...] = (
     Closest(),
     Threshold(),
+    Threshold("target_membership", "encodermi_t_target"),
+    Threshold("source_membership", "encodermi_t_source"),
     Vector(),
     Rows(),
     RowsBehindTrunk(),

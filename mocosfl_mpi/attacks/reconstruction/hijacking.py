@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mocosfl_mpi.attacks.attack import Effort, Guess, Kind
-from mocosfl_mpi.attacks.decoders import decoder
+from mocosfl_mpi.attacks.decoders import decoder, macs
 from mocosfl_mpi.attacks.view import Sight, View
 from mocosfl_mpi.split.layers import seeded
 
@@ -74,7 +74,7 @@ class Hijacking:
             judging.step()
         with torch.no_grad():
             guess = inverse.eval()(view.steering.look())
-        return Guess(guess, {"own_mse": error.item()})
+        return Guess(guess, {"own_mse": error.item(), "macs": macs(inverse, shape)})
 
 
 def steered(judge: nn.Module, private: Tensor) -> Tensor:
