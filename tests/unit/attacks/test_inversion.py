@@ -9,10 +9,13 @@ from torch.nn import functional as F
 
 from mocosfl_mpi.attacks import metrics
 from mocosfl_mpi.attacks.attack import Effort, NotApplicable
+from mocosfl_mpi.attacks.guards import guard_of
+from mocosfl_mpi.attacks.jobs import Orders, plan
 from mocosfl_mpi.attacks.registry import ATTACKS
 from mocosfl_mpi.attacks.scenes import pixels_of
 from mocosfl_mpi.attacks.scenes.inversion import Inversion
-from mocosfl_mpi.attacks.view import View
+from mocosfl_mpi.attacks.stage import scene_of
+from mocosfl_mpi.attacks.view import View, unguarded
 from mocosfl_mpi.config import Data
 from mocosfl_mpi.data.sources import load
 from mocosfl_mpi.streams import Streams
@@ -87,7 +90,7 @@ def test_several_images_come_back_too():
     ids=str,
 )
 def test_the_true_views_and_no_others_give_the_update(settings, role, views):
-    scene = Inversion(victim(*settings), role)
+    scene = Inversion(victim(*settings), role, informed=True)
     view = scene.view
     assert view.unknowns == len(scene.truth) == views
     assert (view.smashed is None) == victim(*settings).config.whole_network
@@ -107,8 +110,12 @@ def replace_values(values):
     return Guess(values, {})
 
 
-def test_without_the_momentum_model_and_the_keys_it_is_guesswork():
-    scenes = [Inversion(victim("method=fl_moco"), "fed_server", informed=informed) for informed in (True, False)]
+@pytest.mark.parametrize("method", ["fl_moco", "fl_byol"])
+def test_without_the_momentum_model_and_the_keys_it_is_guesswork(method):
+    """And these stay with the client: what `mocosfl attack` mounts has to guess."""
+    found = victim(f"method={method}")
+    job = plan(Orders(("dlg",), seeds=1), ATTACKS, defended=False)[0]
+    scenes = [Inversion(found, "fed_server", informed=True), scene_of(DLG, found, job, unguarded)]
     errors = []
     for scene in scenes:
         seen = torch.cat([part.flatten() for part in scene.view.update])
@@ -132,6 +139,7 @@ def test_a_few_layers_weights_leak_far_less_than_their_smashed_data():
         (("method=mocosfl",), "fed_server", "gradient at the cut, which the main server alone sends"),
         (("method=mocosfl",), "wire", "does not see what a client's weights become"),
         (("client.frozen=true",), "server", "never change"),
+        (("method=standalone",), "fed_server", "nobody but the client itself ever sees its model in standalone"),
         (("method=split_vertical", "client.count=4", "client.sampling_ratio=1.0"), "server", "pieces of images"),
     ],
     ids=str,
@@ -139,3 +147,14 @@ def test_a_few_layers_weights_leak_far_less_than_their_smashed_data():
 def test_where_it_cannot_be_mounted(settings, role, reason):
     with pytest.raises(NotApplicable, match=reason):
         Inversion(victim(*settings, trained=False), role)
+
+
+def test_the_server_sees_and_answers_defended_data_and_the_client_s_own_terms_stay_its_own():
+    found = victim("defence.clip=0.5", "client.batch_size=4")
+    scene = Inversion(found, "server", images=2, guard=guard_of(found, 0))
+    assert scene.view.smashed.flatten(1).norm(dim=1).max() < 0.5001
+    seen, believed = (
+        torch.cat([part.flatten() for part in parts]).detach()
+        for parts in (scene.view.update, scene.view.simulate(scene.truth))
+    )
+    assert (believed - seen).norm() > 0.02 * seen.norm(), "the way back through the clip is the client's"

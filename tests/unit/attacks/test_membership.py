@@ -164,3 +164,12 @@ def test_a_shadow_cannot_stand_for_an_encoder_that_learnt_from_labels():
 
 def test_whole_networks_have_an_encoder_too():
     assert 0.0 <= area(Membership(victim("method=fl_byol"), count=10, own=20)) <= 1.0
+
+
+def test_where_all_train_alone_members_are_the_client_s_own():
+    found = victim("method=standalone")
+    scene = Membership(found, client=2, count=1000, own=10)
+    mine = {image.tobytes() for image in found.source.train.pixels[found.source.parts[2]]}
+    asked = {image.tobytes() for image in scene.view.candidates[scene.truth].numpy()}
+    assert asked
+    assert asked <= mine
