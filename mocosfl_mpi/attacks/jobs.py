@@ -25,7 +25,7 @@ STANDARD = "standard"
 COSTLY = frozenset(
     {
         "decoder_res_n0c16", "decoder_res_n2c32", "decoder_res_n4c64", "decoder_published", "white_box", "unsplit",
-        "fsha", "dlg",
+        "fsha", "fsha_published", "dlg",
     }
 )  # fmt: skip
 """Attacks that are not among them."""
