@@ -85,12 +85,12 @@ FLOORS: Final[dict[str, Floor]] = {
     "own_mean": Floor("own mean colour", "each image's own mean colour, told by an oracle that knows no structure",
                       blind=False),
     "chance": Floor("chance", "a guesser who sees nothing"),
-    "class_prior": Floor("class prior", "the shares of classes among the adversary's own images, for every client"),
     "mean_client": Floor("mean client", "the mixture of classes of all these clients together, for each of them",
                          blind=False),
     "raw_pixels": Floor("raw pixels", "no floor: the same attack on the pixels, as if there were no cut", blind=False),
+    "class_prior": Floor("class prior", "the shares of classes among the adversary's own images, for every client"),
 }  # fmt: skip
-"""By the name under which scenes return them."""
+"""By the name under which scenes return them; new ones come last, since earlier files are carried over by place."""
 
 DIMENSIONS: Final = {
     dimension.name: dimension

@@ -13,6 +13,7 @@ from mocosfl_mpi.attacks.guards import guard_of
 from mocosfl_mpi.attacks.jobs import Orders, plan
 from mocosfl_mpi.attacks.registry import ATTACKS
 from mocosfl_mpi.attacks.scenes import pixels_of
+from mocosfl_mpi.attacks.scenes.draws import public, raw
 from mocosfl_mpi.attacks.scenes.inversion import Inversion
 from mocosfl_mpi.attacks.stage import scene_of
 from mocosfl_mpi.attacks.view import View, unguarded
@@ -152,9 +153,14 @@ def test_without_the_momentum_model_and_the_keys_it_is_guesswork(method):
 
 
 def test_a_few_layers_weights_leak_far_less_than_their_smashed_data():
-    """P10: smashed data tell more than each image's own mean colour, the weights of the layers before them less."""
-    scene = Inversion(victim("data.train_images=600", "model.cut_layer=1"), "server", images=8, own=300)
-    from_smashed = scene.score(ATTACKS["ridge"].run(scene.view, 0, Effort()))["mse"]
+    """P10: smashed data tell more than each image's own mean colour, the weights of the layers before them less.
+
+    What is sent are views, and so are the images that the decoder of smashed data is fitted on.
+    """
+    found = victim("data.train_images=600", "data.test_images=800", "model.cut_layer=1")
+    scene = Inversion(found, "server", images=8)
+    own = found.augment(raw(public(found, 0, 400).own), 1, 0)[:, 0]
+    from_smashed = scene.score(ATTACKS["ridge"].run(replace(scene.view, own=own), 0, Effort()))["mse"]
     from_weights = scene.score(COSINE.run(scene.view, 0, Effort(0.05)))["mse"]
     assert from_smashed < scene.floors()["own_mean"]["mse"] < from_weights
     assert from_weights > 1.5 * from_smashed
