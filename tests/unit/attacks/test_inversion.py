@@ -153,17 +153,20 @@ def test_without_the_momentum_model_and_the_keys_it_is_guesswork(method):
 
 
 def test_a_few_layers_weights_leak_far_less_than_their_smashed_data():
-    """P10: smashed data tell more than each image's own mean colour, the weights of the layers before them less.
+    """P10: smashed data tell more than each image's own mean colour, the weights of the layers before them do not.
 
-    What is sent are views, and so are the images that the decoder of smashed data is fitted on.
+    What is sent are views, and so are the images that the decoder of smashed data is fitted on. The oracle knows how
+    bright each is, which is lost behind a GroupNorm: it is structure that is compared.
     """
     found = victim("data.train_images=600", "data.test_images=800", "model.cut_layer=1")
     scene = Inversion(found, "server", images=8)
     own = found.augment(raw(public(found, 0, 400).own), 1, 0)[:, 0]
-    from_smashed = scene.score(ATTACKS["ridge"].run(replace(scene.view, own=own), 0, Effort()))["mse"]
-    from_weights = scene.score(COSINE.run(scene.view, 0, Effort(0.05)))["mse"]
-    assert from_smashed < scene.floors()["own_mean"]["mse"] < from_weights
-    assert from_weights > 1.5 * from_smashed
+    smashed = scene.score(ATTACKS["ridge"].run(replace(scene.view, own=own), 0, Effort()))
+    weights = scene.score(COSINE.run(scene.view, 0, Effort(0.05)))
+    oracle = scene.floors()["own_mean"]
+    assert smashed["ssim"] > oracle["ssim"] + 0.1
+    assert weights["ssim"] < oracle["ssim"]
+    assert weights["mse"] > 2.0 * smashed["mse"]
 
 
 @pytest.mark.parametrize(
