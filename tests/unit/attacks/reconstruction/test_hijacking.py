@@ -65,7 +65,7 @@ def test_a_hijacked_client_sends_pictures_and_a_frozen_one_never():
 
 def test_the_penalty_of_gulrajani_and_the_published_one_are_two_attacks():
     ours, published = (
-        hijacked(Hijacking(4, "conv_normN0C4", **how), 3, frozen=False, size=8, channels=4)[0]["mse"]
+        hijacked(Hijacking(4, "conv_normN0C4", **how), 30, frozen=False, size=8, channels=4)[0]["mse"]
         for how in ({}, {"penalty": PUBLISHED_PENALTY, "name": "fsha_published"})
     )
     assert ours != published
