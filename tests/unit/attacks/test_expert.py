@@ -124,6 +124,5 @@ def test_the_few_that_came_up_again_and_again_are_known_better_than_the_many():
             view = replace(scene.view, encoder=encoder)
             areas[name].append(scene.score(ATTACKS["encodermi_t"].run(view, 0, Effort()))["auc"])
     target, source = (np.mean(areas[name]) for name in ("target", "source"))
-    print(areas)
     assert target > source + 0.05
     assert target > 0.6
