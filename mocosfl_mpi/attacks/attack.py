@@ -9,7 +9,10 @@ from torch import Tensor
 
 from mocosfl_mpi.attacks.view import SEES, Role, Sight, View
 
-Kind = Literal["reconstruction", "linkage", "membership", "composition", "labels", "probing", "inversion", "property"]
+Kind = Literal[
+    "reconstruction", "linkage", "membership", "target_membership", "source_membership", "composition", "labels",
+    "probing", "inversion", "property",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,14 @@ from typing import Literal
 from torch import nn
 
 from mocosfl_mpi.attacks.attack import NotApplicable
+from mocosfl_mpi.cost.flops import measure
 from mocosfl_mpi.errors import BadInput
 from mocosfl_mpi.privacy import decoders
+
+
+def macs(network: nn.Module, smashed_shape: Sequence[int]) -> float:
+    """Multiply-accumulates of a decoder for one image: what makes decoders comparable."""
+    return float(measure(network, tuple(smashed_shape)).last.macs)
 
 
 def decoder(

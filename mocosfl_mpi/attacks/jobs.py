@@ -25,12 +25,19 @@ STANDARD = "standard"
 COSTLY = frozenset(
     {
         "decoder_res_n0c16", "decoder_res_n2c32", "decoder_res_n4c64", "decoder_published", "white_box", "unsplit",
-        "fsha", "dlg",
+        "fsha", "fsha_published", "dlg",
     }
 )  # fmt: skip
 """Attacks that are not among them."""
+ABOUT_EXPERTS: frozenset[Kind] = frozenset({"target_membership", "source_membership"})
+"""Kinds of attack that ask for what an expert has learnt from: they need its file, and its data."""
 PUBLISHED = "decoder_published"
 """What the published protocol is made for."""
+REVISIONS: Mapping[str, int] = {
+    "composition": 1, "composition_features": 1, "gradient_norm": 1, "gradient_direction": 1, "inverting_gradients": 1,
+    "dlg": 1, "memory_probing": 1,
+}  # fmt: skip
+"""How often the scenes of these attacks have changed so that recorded results are no longer theirs."""
 Protocol = Literal["ours", "published"]
 UNDEFENDED, NAIVE, ADAPTIVE = -1, 0, 1
 BEHIND: frozenset[Kind] = frozenset({"reconstruction", "linkage", "composition"})
@@ -73,7 +80,8 @@ class Job:
 
     def key(self, state: str) -> str:
         """Hash of the job on the checkpoint with hash ``state``: a recorded one is not done again."""
-        return hashlib.sha256(json.dumps([state, asdict(self)], sort_keys=True).encode()).hexdigest()
+        decides = [state, asdict(self), *([REVISIONS[self.attack]] if self.attack in REVISIONS else [])]
+        return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 
     def name(self) -> str:
         """In one line for a person."""

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from mocosfl_mpi.attacks import metrics
 from mocosfl_mpi.attacks.attack import Effort, Guess, Kind
-from mocosfl_mpi.attacks.decoders import decoder
+from mocosfl_mpi.attacks.decoders import decoder, macs
 from mocosfl_mpi.attacks.reconstruction.decoder import BATCH, EPOCHS, computed, decoded, train
 from mocosfl_mpi.attacks.scenes import look, pixels_of
 from mocosfl_mpi.attacks.victim import Victim
@@ -108,7 +108,8 @@ class PublishedDecoder:
             network, lambda rows: clean[rows], kept, fit, effort.steps(EPOCHS), generator, validate
         )  # fmt: skip
         network.load_state_dict(state)
-        return Guess(decoded(network.eval(), view.smashed), {"validation_mse": error})
+        notes = {"validation_mse": error, "macs": macs(network, clean.shape[1:])}
+        return Guess(decoded(network.eval(), view.smashed), notes)
 
 
 def shrunk(pixels: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:

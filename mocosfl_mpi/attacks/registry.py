@@ -11,7 +11,7 @@ from mocosfl_mpi.attacks.inference.linkage import Closest
 from mocosfl_mpi.attacks.inference.probing import Returned
 from mocosfl_mpi.attacks.published import PublishedDecoder
 from mocosfl_mpi.attacks.reconstruction.decoder import Decoder
-from mocosfl_mpi.attacks.reconstruction.hijacking import Hijacking
+from mocosfl_mpi.attacks.reconstruction.hijacking import PUBLISHED_PENALTY, Hijacking
 from mocosfl_mpi.attacks.reconstruction.optimisation import DEEP, WhiteBox
 from mocosfl_mpi.attacks.reconstruction.ridge import Ridge
 from mocosfl_mpi.attacks.reconstruction.unsplit import UnSplit
@@ -27,6 +27,7 @@ RECONSTRUCTION: tuple[Attack, ...] = (
     WhiteBox(DEEP, "white_box_smooth"),
     UnSplit(),
     Hijacking(),
+    Hijacking(penalty=PUBLISHED_PENALTY, name="fsha_published"),
     PublishedDecoder(),
 )
 """Of decoders, the four that ResSFL takes the worst case of, and one of equal cost at every cut."""
@@ -34,6 +35,8 @@ RECONSTRUCTION: tuple[Attack, ...] = (
 INFERENCE: tuple[Attack, ...] = (
     Closest(),
     Threshold(),
+    Threshold("target_membership", "encodermi_t_target"),
+    Threshold("source_membership", "encodermi_t_source"),
     Vector(),
     Rows(),
     RowsBehindTrunk(),

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from mocosfl_mpi.attacks.jobs import Job, Orders, check, plan
+from mocosfl_mpi.attacks.jobs import ABOUT_EXPERTS, ALL, STANDARD, Job, Orders, check, plan
 from mocosfl_mpi.attacks.registry import ATTACKS
 from mocosfl_mpi.attacks.stage import Stage
 from mocosfl_mpi.comm.cluster import Cluster
@@ -67,13 +67,37 @@ def _stage(orders: Orders, conduct: Conduct) -> Stage:
     return stage
 
 
+def _without_expert(orders: Orders, conduct: Conduct, stage: Stage, jobs: list[Job]) -> list[Job]:
+    """The jobs without those about an expert that cannot be read (rank 0), which nobody has asked for by name.
+
+    Raises
+    ------
+    BadInput
+        Somebody has.
+    """
+    about = [job for job in jobs if ATTACKS[job.attack].kind in ABOUT_EXPERTS]
+    if not about:
+        return jobs
+    try:
+        _ = stage.victim.expert
+    except BadInput as error:
+        if orders.attacks not in ((ALL,), (STANDARD,)):
+            raise
+        left_out = ", ".join(dict.fromkeys(job.attack for job in about))
+        if not conduct.quiet:
+            print(f"mocosfl: {left_out} are left out: {error}", file=sys.stderr)
+        return [job for job in jobs if job not in about]
+    return jobs
+
+
 def _jobs(orders: Orders, stage: Stage) -> list[Job]:
     return plan(orders, ATTACKS, defended=stage.defended)
 
 
 def _session(cluster: Cluster, stage: Stage, orders: Orders, conduct: Conduct, afterwards: Afterwards) -> int:
     jobs, directory = _jobs(orders, stage), stage.victim.directory
-    wanted = {job.key(stage.state): job for job in jobs}
+    asked_for = cluster.root_decides(lambda: _without_expert(orders, conduct, stage, jobs))
+    wanted = {job.key(stage.state): job for job in (jobs if asked_for is None else asked_for)}
     lock = cluster.root_decides(lambda: Lock(directory, patience=0.0))
     try:
         earlier = cluster.root_decides(lambda: read_outcomes(directory)) or []

@@ -21,7 +21,7 @@ from mocosfl_mpi.attacks.jobs import ADAPTIVE, NAIVE, Job
 from mocosfl_mpi.attacks.pictures import png
 from mocosfl_mpi.attacks.published import PublishedProtocol
 from mocosfl_mpi.attacks.registry import ATTACKS
-from mocosfl_mpi.attacks.scenes import Reconstruction, Scene
+from mocosfl_mpi.attacks.scenes import Reconstruction, Scene, expert
 from mocosfl_mpi.attacks.scenes.composition import Composition
 from mocosfl_mpi.attacks.scenes.inversion import Inversion
 from mocosfl_mpi.attacks.scenes.labels import Labels
@@ -75,12 +75,16 @@ SCENES: dict[str, Callable[[Victim, Job, Guard], Scene]] = {
         victim, job.adversary, job.client, sent=job.images, seed=job.seed, guard=guard, adaptive=job.adaptive != NAIVE
     ),
     "composition": lambda victim, job, guard: Composition(
-        victim, job.adversary, images=min(job.images, SENT_EACH), seed=job.seed, guard=guard,
+        victim, job.adversary, job.client, images=min(job.images, SENT_EACH), seed=job.seed, guard=guard,
         adaptive=job.adaptive != NAIVE,
     ),
     "membership": lambda victim, job, _: Membership(victim, job.adversary, client=job.client, seed=job.seed),
-    "labels": lambda victim, job, _: Labels(victim, job.adversary, seed=job.seed),
-    "inversion": lambda victim, job, _: Inversion(victim, job.adversary, job.client, seed=job.seed),
+    "target_membership": lambda victim, job, _: expert.target(victim, job.adversary, job.client, job.seed),
+    "source_membership": lambda victim, job, _: expert.source(victim, job.adversary, job.client, job.seed),
+    "labels": lambda victim, job, _: Labels(victim, job.adversary, job.client, seed=job.seed),
+    "inversion": lambda victim, job, guard: Inversion(
+        victim, job.adversary, job.client, seed=job.seed, guard=guard
+    ),
     "probing": lambda victim, job, _: Probing(victim, job.adversary, job.client, seed=job.seed),
 }  # fmt: skip
 """By the kind of attack; `steered` for those whose adversary chooses the gradients."""

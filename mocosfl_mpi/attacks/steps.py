@@ -10,8 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mocosfl_mpi.algorithms import ALGORITHMS
+from mocosfl_mpi.attacks.guards import added, answered, sending
 from mocosfl_mpi.attacks.victim import Client, Victim
 from mocosfl_mpi.attacks.view import Gradients
+from mocosfl_mpi.clients.shield import Pull
 from mocosfl_mpi.objectives.contrast import info_nce, symmetry
 from mocosfl_mpi.objectives.local import Outputs
 from mocosfl_mpi.split.cut import Ends
@@ -66,20 +68,34 @@ def keys_of(victim: Victim, smashed: Tensor) -> Tensor:
         return torch.cat([F.normalize(momentum(part), dim=1) for part in smashed.split(ROWS)])
 
 
-def gradients_at_cut(victim: Victim, client: Client, views: Tensor, labels: Tensor | None) -> Tensor:
-    """What the server sends a client for the batch ``views`` (see ``local_gradient``), of the mean over its rows."""
+def gradients_at_cut(
+    victim: Victim, client: Client, views: Tensor, labels: Tensor | None, seed: int = 0
+) -> tuple[Tensor, Tensor]:
+    """What the server sends a client for the batch ``views`` (see ``local_gradient``), of the mean over its rows; and
+    what the client steps on: that, through its defences, and with its own terms at the cut.
+
+    What is sent is defended as in training; ``seed`` is of a random defence's draws.
+    """
     query, key = _roles(victim, views, labels)
+    send = sending(victim, client.number)
+    generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        smashed = client.online(query)
+        clean = smashed = client.online(query)
         keys = None if client.momentum is None else client.momentum(key)
+    pull: Pull | None = None
+    if send is not None:
+        smashed, pull = send(smashed, generator, query)
+        keys = None if keys is None else send(keys, generator, key)[0]
     if labels is not None:
         head = client.online.head if isinstance(client.online, Ends) else None
-        return at_cut(victim, smashed, labels, head=head) / len(smashed)
-    memory = victim.memory()
-    assert keys is not None
-    assert memory is not None
-    own = memory[0 if victim.config.contrast.share_features else client.number]
-    return at_cut(victim, smashed, keys, own) / len(smashed)
+        found = at_cut(victim, smashed, labels, head=head)
+    else:
+        memory = victim.memory()
+        assert keys is not None
+        assert memory is not None
+        found = at_cut(victim, smashed, keys, memory[0 if victim.config.contrast.share_features else client.number])
+    down = answered(victim, found / len(smashed))
+    return down, (down if pull is None else pull(down)) + added(victim, client.number, clean, query)
 
 
 def local_gradient(

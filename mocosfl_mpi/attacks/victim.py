@@ -22,10 +22,13 @@ from mocosfl_mpi.data.crop_flip import DRAWS as CROP_DRAWS
 from mocosfl_mpi.data.crop_flip import CropFlip
 from mocosfl_mpi.data.views import ViewMaker
 from mocosfl_mpi.errors import BadInput
+from mocosfl_mpi.experts import SHA256
 from mocosfl_mpi.objectives.feature_memory import noise
 from mocosfl_mpi.privacy import resistance
 from mocosfl_mpi.problem import Source, read
 from mocosfl_mpi.record.checkpoint import DIRECTORY, Checkpoint, newest
+from mocosfl_mpi.record.expert import locate
+from mocosfl_mpi.record.expert import read as read_expert
 from mocosfl_mpi.record.reader import open_run
 from mocosfl_mpi.server.main_server import MainServer
 from mocosfl_mpi.split.cut import Encoder, SplitNetwork, Trunk, WholeNetwork
@@ -68,6 +71,7 @@ class Victim:
             self.config: Config = parse(record.attrs["config"], str(record.path))
             self.verdict = {name: record.result(name) for name in ("knn_top1", "linear_top1")}
             self.state_sha256 = record.state_sha256
+            self._expert_sha256 = str(record[SHA256]) if SHA256 in record.names else ""
         if self.config.vertical and not pieces:
             raise BadInput(
                 f"{run}: attacks need whole images on a client, and each client of split_vertical has a piece of them; "
@@ -79,6 +83,7 @@ class Victim:
                 f"{self.config.model.rich_cut_layer} there are two; attack a run with one cut"
             )
         self.trained = trained
+        self._data_dir = data_dir
         self.saved = self._checkpoint()
         self.streams = Streams(self.config.seed)
         self.source: Source = read(self.config, data_dir, self.streams)
@@ -111,6 +116,11 @@ class Victim:
     def architecture(self, seed: int) -> nn.Module:
         """The client's first layers with fresh weights, never those that a run of the same seed began with."""
         return self.fresh(self.streams.torch_seed("stranger", seed)).first
+
+    @property
+    def alone(self) -> bool:
+        """Whether every client trains a whole network of its own, which nobody else ever sees."""
+        return self.config.whole_network and self.config.aligned == "none"
 
     @property
     def size(self) -> int:
@@ -195,21 +205,44 @@ class Victim:
     def exposures(self) -> npt.NDArray[np.int64]:
         """How often each training image was drawn for a batch before the checkpoint ``[n]``; 0 = never seen.
 
-        Clients that dropped out of an epoch count all the same.
+        Clients that dropped out of an epoch count all the same. Of an expert, its target images.
         """
         config, source, done = self.config, self.source, self.saved.manifest
         images = np.array([len(part) for part in source.parts])
         seen = np.zeros(len(source.train), dtype=np.int64)
-        if not self.trained:
+        if not self.trained or (config.mixes_sources and not len(source.parts[0])):
             return seen
+        size = config.pretraining.batch if config.mixes_sources else config.client.batch_size
         steps = (done.steps - done.step) // done.epoch if done.epoch else done.step
         views = ViewMaker(config.views, self.size, source.data.mean, source.data.std, torch.float32)
         for epoch in range(done.epoch + (done.step > 0)):
-            batches = config.client.batch_size * (steps if epoch < done.epoch else done.step)
+            batches = size * (steps if epoch < done.epoch else done.step)
             feed = Feed(source.train.pixels, source.parts, batches, views, self.streams, factors(config))
             for client in pool(config, self.streams, epoch, images)[: 1 if config.vertical else None]:
                 np.add.at(seen, feed.indices(int(client), epoch, 0), 1)
         return seen
+
+    @cached_property
+    def expert(self) -> Source | None:
+        """What the expert with which the run began has learnt from: its one client's images are those of the target.
+
+        The run's own, where it is such a first stage itself; None where there is no expert, or one of labels.
+
+        Raises
+        ------
+        BadInput
+            The expert's file is not there any more, is another one, or its data cannot be read.
+        """
+        if self.config.mixes_sources:
+            return self.source
+        path = locate(self.config) if self.config.client.pretrained else None
+        if path is None:
+            return None
+        file = read_expert(path)
+        if self._expert_sha256 not in ("", file.sha256):
+            raise BadInput(f"{path} is not the expert with which {self.directory} began (its sha256 differs)")
+        config: Config = parse(file.fact("config"), str(path))
+        return read(config, self._data_dir, Streams(config.seed)) if config.mixes_sources else None
 
     @cached_property
     def trunk(self) -> Trunk | None:

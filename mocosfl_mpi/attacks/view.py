@@ -100,6 +100,8 @@ class View:
     """Images of the adversary's own, of the same kind as the victims' and disjoint from them: pixels."""
     own_labels: Tensor | None = None
     """Their classes ``[n]``, where the scene gives them."""
+    classes: int = 0
+    """How many there are, where the scene gives labels: public."""
     smashed: Tensor | None = None
     keys: Tensor | None = None
     architecture: Callable[[int], nn.Module] | None = None
@@ -124,6 +126,10 @@ class View:
     """Rows ``[h]`` of ``answers`` of which the adversary knows that they are of the class in question."""
     received: Tensor | None = None
     """Gradients at the cut ``[m, k, c, h, w]`` of the ``k`` rows that an adversary planted for each candidate."""
+    rehearsed: Tensor | None = None
+    """The same ``[r, k, c, h, w]`` for images of the adversary's own."""
+    rehearsal: Tensor | None = None
+    """Which of those ``[r]`` are in the memory, bool."""
     update: Gradients | None = None
     """The gradient at a client's weights in one step, as the step has shown it."""
     simulate: Callable[[Tensor], Gradients] | None = None

@@ -13,6 +13,14 @@ QUESTIONS: dict[str, tuple[str, str]] = {
     "inversion": ("rebuild a client's images from the change of its weights", "images from the change of weights"),
     "linkage": ("tell which of its candidate images a client has sent", "which candidate image was sent"),
     "membership": ("tell whether an image was trained on", "whether an image was trained on"),
+    "target_membership": (
+        "tell whether an image was among the expert's few target images",
+        "whether an image was among the expert's target images",
+    ),
+    "source_membership": (
+        "tell whether an image was among the expert's auxiliary ones",
+        "whether an image was among the expert's auxiliary ones",
+    ),
     "composition": ("tell which classes a client has", "which classes a client has"),
     "labels": ("tell the labels of a client's images", "the labels of a client's images"),
     "probing": ("tell whether others have images like its own", "whether others have images like its own"),

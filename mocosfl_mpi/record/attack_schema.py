@@ -9,7 +9,7 @@ from mocosfl_mpi.record.form import Dimension, Entry, Form
 from mocosfl_mpi.record.schema import COMMITTED
 
 SCHEMA: Final = "mocosfl-attacks"
-SCHEMA_VERSION: Final = "1.0"
+SCHEMA_VERSION: Final = "1.1"
 FILE_NAME: Final = "attacks.h5"
 
 
@@ -58,12 +58,14 @@ _PIXELS: Final = ("mse", "mse_worst_decile", "psnr", "psnr_of_mean_mse", "ssim",
 _SCORES: Final = ("auc", "tpr_at_1e-2", "tpr_at_1e-3")
 TELLS: Final[dict[str, tuple[str, ...]]] = {
     "reconstruction": _PIXELS, "inversion": _PIXELS, "linkage": ("top1", "top10", "mrr"), "membership": _SCORES,
+    "target_membership": _SCORES, "source_membership": _SCORES,
     "composition": ("top2", "distance"), "labels": _SCORES, "probing": _SCORES,
 }  # fmt: skip
 """By kind of attack, the metrics that say how much was learnt."""
 
 PRINCIPAL: Final[dict[str, str]] = {
-    "reconstruction": "ssim", "inversion": "ssim", "linkage": "top1", "membership": "auc", "composition": "top2",
+    "reconstruction": "ssim", "inversion": "ssim", "linkage": "top1", "membership": "auc",
+    "target_membership": "auc", "source_membership": "auc", "composition": "top2",
     "labels": "auc", "probing": "auc",
 }  # fmt: skip
 """By kind of attack, the metric by which attacks are compared."""
@@ -87,8 +89,9 @@ FLOORS: Final[dict[str, Floor]] = {
     "mean_client": Floor("mean client", "the mixture of classes of all these clients together, for each of them",
                          blind=False),
     "raw_pixels": Floor("raw pixels", "no floor: the same attack on the pixels, as if there were no cut", blind=False),
+    "class_prior": Floor("class prior", "the shares of classes among the adversary's own images, for every client"),
 }  # fmt: skip
-"""By the name under which scenes return them."""
+"""By the name under which scenes return them; new ones come last, since earlier files are carried over by place."""
 
 DIMENSIONS: Final = {
     dimension.name: dimension
@@ -120,7 +123,8 @@ ENTRIES: Final = {
         Entry("jobs/effort", ("job",), "float64", "1", "effort over that of the attack's own settings"),
         Entry("jobs/seed", ("job",), "int64", "1", "seed of the scene and of the attack"),
         Entry("jobs/seconds", ("job",), "float64", "s", "wall time of the attack, measured"),
-        Entry("jobs/macs", ("job",), "float64", "mac", "what the attack computed, where it counts that"),
+        Entry("jobs/macs", ("job",), "float64", "mac",
+              "multiply-accumulates of the attack's decoder for one image; NaN where it has none"),
         Entry("jobs/reason", ("job",), "text", "1", "why it cannot be mounted here; empty = it was", width=600),
         Entry("jobs/notes", ("job",), "text", "1", "JSON object of the attack's own numbers", width=2000),
         Entry("jobs/picture", ("job",), "text", "1", "file of sample pictures below `attacks/`; empty = none",

@@ -51,7 +51,7 @@ class Rows:
         asked = torch.cat([self._features(view, part) for part in view.smashed.split(CHUNK)])
         shares = torch.from_numpy(judge.predict_proba(asked.numpy())).double()
         sums = shares.new_zeros(int(view.senders.max()) + 1, shares.shape[1]).index_add(0, view.senders, shares)
-        values = sums.new_zeros(len(sums), int(view.own_labels.max()) + 1)
+        values = sums.new_zeros(len(sums), view.classes)  # of a class that the adversary has no image of: none
         values[:, torch.from_numpy(judge.classes_)] = sums / torch.bincount(view.senders)[:, None]
         return Guess(values, {"fit": float(judge.score(features.numpy(), labels.numpy()))})
 

@@ -36,10 +36,12 @@ def similarities(
 class Threshold:
     """EncoderMI-T: the mean similarity. It needs no shadow where all that is asked for is an order."""
 
-    name: ClassVar[str] = "encodermi_t"
-    kind: ClassVar[Kind] = "membership"
     needs: ClassVar[frozenset[Sight]] = frozenset({"encoder"})
     source: ClassVar[str] = f"{SOURCE}, threshold-based"
+
+    def __init__(self, kind: Kind = "membership", name: str = "encodermi_t") -> None:
+        self.kind = kind
+        self.name = name
 
     def run(self, view: View, seed: int, effort: Effort) -> Guess:  # noqa: ARG002
         """Scores ``[m]`` of the candidates."""

@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mocosfl_mpi.attacks.attack import Effort, Guess, Kind
-from mocosfl_mpi.attacks.decoders import decoder
+from mocosfl_mpi.attacks.decoders import decoder, macs
 from mocosfl_mpi.attacks.view import Sight, View
-from mocosfl_mpi.cost.flops import measure
 from mocosfl_mpi.split.layers import seeded
 
 EPOCHS, BATCH, LEARNING_RATE = 50, 32, 1e-3
@@ -71,7 +70,8 @@ class Decoder:
 
         chosen, error = train(network, sent, view.own, fit, effort.steps(EPOCHS), generator, validate)
         network.load_state_dict(chosen)
-        return Guess(decoded(network.eval(), view.smashed), {"validation_mse": error, "width": float(width)})
+        notes = {"validation_mse": error, "width": float(width), "macs": macs(network, clean.shape[1:])}
+        return Guess(decoded(network.eval(), view.smashed), notes)
 
 
 def computed(view: View) -> Tensor:
@@ -115,10 +115,10 @@ def equal_width(family: str, blocks: int, smashed_shape: tuple[int, ...], image_
     """The width at which a decoder's cost is nearest to `MACS_PER_PIXEL` for each pixel."""
     wanted = MACS_PER_PIXEL * image_shape[1] * image_shape[2]
 
-    def macs(width: int) -> int:
-        return measure(decoder(f"{family}_normN{blocks}C{width}", smashed_shape, image_shape), smashed_shape).last.macs
+    def cost(width: int) -> float:
+        return macs(decoder(f"{family}_normN{blocks}C{width}", smashed_shape, image_shape), smashed_shape)
 
-    one, two, three = (macs(4 * times) for times in (1, 2, 3))  # a quadratic in the width / 4, exactly
+    one, two, three = (cost(4 * times) for times in (1, 2, 3))  # a quadratic in the width / 4, exactly
     square = (three - 2 * two + one) / 2
     slope = two - one - 3 * square
     rest = one - slope - square - wanted

@@ -49,7 +49,10 @@ class Ridge:
                 best = error, penalty, weights
         assert best is not None
         guess = _apply(_windows((view.smashed - shift) / spread, window), best[2])
-        return Guess(_unblock(guess, block, view.image_shape), {"validation_mse": best[0], "penalty": best[1]})
+        macs = float(features.shape[1] * best[2].numel())  # every window meets all weights once
+        return Guess(
+            _unblock(guess, block, view.image_shape), {"validation_mse": best[0], "penalty": best[1], "macs": macs}
+        )
 
 
 def _scales(smashed: Tensor) -> tuple[Tensor, Tensor]:

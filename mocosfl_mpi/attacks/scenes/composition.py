@@ -20,10 +20,14 @@ TOP = 2
 
 @dataclass(eq=False)
 class Composition:
-    """At most ``clients`` clients have sent ``images`` views each; which classes prevail with each of them?"""
+    """At most ``clients`` clients have sent ``images`` views each; which classes prevail with each of them?
+
+    ``client`` is one of them; the others are drawn by ``seed``.
+    """
 
     victim: Victim
     role: Role
+    client: int = 0
     clients: int = 10
     images: int = 100
     own: int = 2000
@@ -36,15 +40,19 @@ class Composition:
         if victim.config.whole_network:
             raise NotApplicable(f"clients of {victim.config.method} send no smashed data that would tell their classes")
         draw = victim.streams.generator("attack: composition", self.seed)
-        chosen = np.sort(draw.permutation(len(source.parts))[: self.clients])
+        others = draw.permutation(len(source.parts))
+        others = others[others != self.client][: self.clients - 1]
+        chosen = np.sort(np.append(others, self.client))
         hand = public(victim, self.seed, self.own)
         smashed, senders, held = [], [], []
         for number, client in enumerate(chosen.tolist()):
             images = some(victim, source.train.take(source.parts[client]), self.images, f"sent by {client}", self.seed)
             views = victim.augment(raw(images), 1, victim.streams.torch_seed("attack: sent", client, self.seed))[:, 0]
-            seen = look(victim, self.role, client, hand.pixels, views, self.guard, adaptive=self.adaptive)
-            if seen.smashed is not None:
-                smashed.append(seen.smashed)
+            there = look(victim, self.role, client, hand.pixels, views, self.guard, adaptive=self.adaptive)
+            if there.smashed is not None:
+                smashed.append(there.smashed)
+            if client == self.client:
+                seen = there
             senders += [number] * len(images)
             labels = source.train.labels[source.parts[client]]
             held.append(np.bincount(labels, minlength=source.data.class_count) / len(labels))
@@ -57,7 +65,10 @@ class Composition:
             augment=victim.augment,
             own_raw=raw(hand.own),
             own_labels=torch.from_numpy(hand.own.labels),
+            classes=source.data.class_count,
         )
+        if len(np.unique(hand.own.labels)) < 2:
+            raise NotApplicable("the adversary's own images are all of one class: it cannot learn to tell classes")
 
     def score(self, guess: Guess) -> dict[str, float]:
         """``top2``: share of each client's two most frequent classes that were named; distance of the mixtures.
@@ -67,12 +78,18 @@ class Composition:
         return {"top2": self._named(guess.values), "distance": self._distance(guess.values)}
 
     def floors(self) -> dict[str, dict[str, float]]:
-        """Chance, and the mixture of all these clients together for each of them."""
+        """Chance; the classes' shares among the adversary's own images for every client, which takes no more than they;
+        and the mixture of all these clients together for each of them.
+        """
         classes = self.truth.shape[1]
         even = torch.full_like(self.truth, 1.0 / classes)
+        assert self.view.own_labels is not None
+        prior = torch.bincount(self.view.own_labels, minlength=classes).double()
+        prior = (prior / prior.sum()).expand_as(self.truth)
         mean = self.truth.mean(dim=0, keepdim=True).expand_as(self.truth)
         return {
             "chance": {"top2": min(TOP, classes) / classes, "distance": self._distance(even)},
+            "class_prior": {"top2": self._named(prior), "distance": self._distance(prior)},
             "mean_client": {"top2": self._named(mean), "distance": self._distance(mean)},
         }
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mocosfl_mpi.attacks.scenes.reconstruction import pixels_of
 from mocosfl_mpi.attacks.victim import Victim
-from mocosfl_mpi.data.images import Images
+from mocosfl_mpi.data.images import Dataset, Images
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,9 +23,12 @@ class Public:
     """Of ``own``, resized."""
 
 
-def public(victim: Victim, seed: int, count: int) -> Public:
-    """``count`` test images for the adversary, or half of them where there are fewer than twice as many."""
-    test = victim.source.data.test
+def public(victim: Victim, seed: int, count: int, data: Dataset | None = None) -> Public:
+    """``count`` test images for the adversary, or half of them where there are fewer than twice as many.
+
+    ``data``: of another data set than that of the run.
+    """
+    test = (data or victim.source.data).test
     order = victim.streams.generator("attack: own images", seed).permutation(len(test))
     count = min(count, len(test) // 2)
     own = test.take(np.sort(order[:count]))
@@ -40,8 +43,3 @@ def raw(images: Images) -> Tensor:
 def some(victim: Victim, images: Images, count: int, purpose: str, seed: int) -> Images:
     """``count`` of the images in random order, or all where there are fewer."""
     return images.take(victim.streams.generator(f"attack: {purpose}", seed).permutation(len(images))[:count])
-
-
-def never_drawn(victim: Victim) -> Images:
-    """Training images that no client has had in a batch: of one kind with those that were, unlike a test split."""
-    return victim.source.train.take(np.flatnonzero(victim.exposures == 0))

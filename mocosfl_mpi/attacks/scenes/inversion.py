@@ -14,7 +14,7 @@ from mocosfl_mpi.attacks.scenes.draws import public, raw, some
 from mocosfl_mpi.attacks.scenes.reconstruction import look
 from mocosfl_mpi.attacks.steps import gradients_at_cut, local_gradient, sgd
 from mocosfl_mpi.attacks.victim import Client, Victim
-from mocosfl_mpi.attacks.view import SEES, TITLES, Gradients, Role
+from mocosfl_mpi.attacks.view import SEES, TITLES, Gradients, Guard, Role, unguarded
 
 
 @dataclass(eq=False)
@@ -23,10 +23,12 @@ class Inversion:
 
     The best case for an attacker: one step, of a known rate and weight decay, from weights that it knows, without
     velocity. It knows the loss and, in supervised methods, the labels, which the update of a classifier gives away
-    anyway (Zhao, Mopuri, Bilen: iDLG. arXiv 2001.02610). Where the loss is the client's own, ``informed`` attackers
-    have its momentum model and its past keys too, which never leave it; others take the online model for the one, and
-    random keys for the others. Where the loss is the main server's, the gradient at the cut is known: whoever sees both
-    that and the clients' weights sees the smashed data too, and the question is what the weights add.
+    anyway (Zhao, Mopuri, Bilen: iDLG. arXiv 2001.02610). Where the loss is the client's own, its momentum model and
+    its past keys are a part of it and never leave the client: the adversary takes the online model for the one, and
+    random keys for the others. ``informed`` is a stronger adversary than there is, who has both. Where the loss is the
+    main server's, the gradient that it sent down is known: whoever sees both that and the clients' weights sees the
+    smashed data too, and the question is what the weights add. What defences make of that gradient, and what terms at
+    the cut add to it, stays with the client, and the adversary does without.
     """
 
     victim: Victim
@@ -34,8 +36,9 @@ class Inversion:
     client: int = 0
     images: int = 1
     own: int = 1000
-    informed: bool = True
+    informed: bool = False
     seed: int = 0
+    guard: Guard = unguarded
 
     def __post_init__(self) -> None:
         victim, config = self.victim, self.victim.config
@@ -50,12 +53,14 @@ class Inversion:
         one_sided = not (config.whole_network or config.both_roles or config.supervised)
         self.truth = batch[: len(batch) // 2] if one_sided else batch
         hand, victim_client = public(victim, self.seed, self.own), victim.client(self.client)
-        seen = look(victim, self.role, self.client, hand.pixels, self.truth)
-        above = None
+        seen = look(victim, self.role, self.client, hand.pixels, self.truth, self.guard)
+        above = known = None
         if not config.whole_network:
-            above = gradients_at_cut(victim, victim_client, seen.normalise(batch), labels)
+            draws = streams.torch_seed("attack: defended step", self.seed)
+            known, above = gradients_at_cut(victim, victim_client, seen.normalise(batch), labels, draws)
         gradient = local_gradient(victim, victim_client, labels, above)
-        believed = gradient if self.informed else local_gradient(victim, self._guessed(victim_client), labels, above)
+        taken_for = victim_client if self.informed else self._guessed(victim_client)
+        believed = local_gradient(victim, taken_for, labels, known)
 
         def simulate(pixels: Tensor) -> Gradients:
             # Where second views have no gradient at the weights, anything may stand in for them.
@@ -96,6 +101,8 @@ class Inversion:
             raise NotApplicable(f"{TITLES[self.role]} does not see what a client's weights become")
         if config.vertical:
             raise NotApplicable("clients have pieces of images, and their weights stay with them")
+        if self.victim.alone:
+            raise NotApplicable(f"nobody but the client itself ever sees its model in {name}: nothing is shared")
         if config.client.frozen or config.client.lr == 0.0:
             raise NotApplicable("clients' weights never change: there is no update")
         if not config.whole_network and "answers" not in SEES[self.role]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mocosfl_mpi.attacks.attack import Guess, NotApplicable
+from mocosfl_mpi.attacks.guards import answered, sending
 from mocosfl_mpi.attacks.ranking import chance, separation
 from mocosfl_mpi.attacks.scenes.draws import public, raw
 from mocosfl_mpi.attacks.steps import at_cut, at_features
@@ -19,7 +20,11 @@ from mocosfl_mpi.split.pieces import apart, together
 
 @dataclass(eq=False)
 class Labels:
-    """``count`` training images, as they come, have been learnt from; which are of class ``positive``?
+    """``count`` training images have been learnt from; which are of class ``positive``?
+
+    They are those of ``client``, through its first layers, and where it has fewer, others' as though they were its own.
+    In vertical learning, where every client has a piece of all images, ``client`` is who looks, if a client does. What
+    clients send is defended as in training; these attacks have no use for knowing how.
 
     ``positive``: the rarest class of the training images if None. The adversary knows of ``hints`` rows that they are
     of it, and these are not asked about. Who sees gradients of rows and no label:
@@ -31,7 +36,7 @@ class Labels:
 
     victim: Victim
     role: Role
-    client: int = 1
+    client: int = 0
     positive: int | None = None
     count: int = 500
     hints: int = 4
@@ -44,7 +49,10 @@ class Labels:
         every = np.bincount(source.train.labels, minlength=source.data.class_count)
         positive = int(every.argmin()) if self.positive is None else self.positive
         draw = victim.streams.generator("attack: labels", self.seed)
-        images = source.train.take(draw.permutation(len(source.train))[: self.count])
+        order = draw.permutation(len(source.train))
+        if not victim.config.vertical:
+            order = order[np.argsort(~np.isin(order, source.parts[self.client]), kind="stable")]
+        images = source.train.take(order[: self.count])
         labels = torch.from_numpy(images.labels)
         views = victim.augment(raw(images), 1, victim.streams.torch_seed("attack: learnt from", self.seed))[:, 0]
         inside = labels == positive
@@ -72,17 +80,22 @@ class Labels:
 
     def _answers(self, images: Tensor, labels: Tensor) -> Tensor:
         victim, config = self.victim, self.victim.config
-        with torch.no_grad():
-            if config.vertical:
-                pieces = apart(images, config.client.count)
-                maps = [victim.client(number).online(piece.contiguous()) for number, piece in enumerate(pieces)]
-                smashed = together(maps)
-            else:
-                own = victim.client(self.client % config.client.count)
-                smashed = own.online(images)
+        generator = torch.Generator().manual_seed(victim.streams.torch_seed("attack: defended rows", self.seed))
+
+        def sent(number: int, seen: Tensor) -> Tensor:
+            send = sending(victim, number)
+            with torch.no_grad():
+                smashed: Tensor = victim.client(number).online(seen)
+            return smashed if send is None else send(smashed, generator, seen)[0]
+
+        if config.vertical:
+            pieces = apart(images, config.client.count)
+            smashed = together([sent(number, piece.contiguous()) for number, piece in enumerate(pieces)])
+        else:
+            smashed = sent(self.client, images)
         if config.keeps_labels:
-            return at_features(victim, own, smashed, labels)
-        found = at_cut(victim, smashed, labels)
+            return at_features(victim, victim.client(self.client), smashed, labels)
+        found = answered(victim, at_cut(victim, smashed, labels))
         return apart(found, config.client.count)[self.client].contiguous() if config.vertical else found
 
     def _require(self) -> None:
@@ -98,6 +111,8 @@ class Labels:
             if not config.vertical:
                 raise NotApplicable(f"a client of {name} gets gradients of its own images alone, and has their labels")
             if config.client.holds_labels and self.client == 0:
-                raise NotApplicable("the first client holds the labels (client.holds_labels = true)")
+                raise NotApplicable(
+                    "the first client holds the labels (client.holds_labels = true); name who looks, --client 1"
+                )
         elif self.role != "wire" and not config.keeps_labels:
             raise NotApplicable(f"{TITLES[self.role]} is given the labels in {name}: there is nothing left to infer")

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from mocosfl_mpi.algorithms import ALGORITHMS
 from mocosfl_mpi.attacks.attack import Guess, NotApplicable
+from mocosfl_mpi.attacks.guards import Sending, answered, sending
 from mocosfl_mpi.attacks.ranking import chance, separation
 from mocosfl_mpi.attacks.scenes.draws import public, raw
 from mocosfl_mpi.attacks.scenes.reconstruction import look
@@ -26,10 +27,12 @@ AT_ONCE = 64
 class Probing:
     """Half of the other clients' images have filled the feature memory with their keys; which half?
 
-    Each is encoded by its owner's momentum model and the momentum trunk, in views, as in training. The adversary
-    (``client``) has ``count`` images of either half, sends each ``probes`` times in two views of its own, and gets the
-    gradients at the cut. ``exact``: it has even the view that is in the memory, and plants that as its query: what no
-    client can do, and the most that could be learnt. ``unrelated``: the memory holds random unit vectors: the control.
+    Half of the adversary's own images are in it too, and it knows which: the rehearsal that tells it whether what is in
+    the memory makes gradients longer or shorter. Each is encoded by its owner's momentum model and the momentum trunk,
+    in views, and defended, as in training. The adversary (``client``) has ``count`` images of either half, sends each
+    ``probes`` times in two views of its own, and gets the gradients at the cut. ``exact``: it has even the view that is
+    in the memory, and plants that as its query: what no client can do, and the most that could be learnt.
+    ``unrelated``: the memory holds random unit vectors: the control.
 
     Kept beside the truth: the ``memory`` ``[K, d]``, and what was ``planted`` as queries ``[m, probes, C, h, w]``.
     """
@@ -54,10 +57,14 @@ class Probing:
         order = draw.permutation(len(owners))
         images, owners = np.concatenate([source.parts[c] for c in others])[order], owners[order]
         places = victim.config.contrast.memory_length
-        half = min(len(images) // 2, places)
-        pixels = raw(source.train.take(images))
-        views = victim.augment(pixels[:half], -(-places // half), streams.torch_seed("attack: keys", self.seed))
-        memory = self._memory(views, owners[:half])[:places]
+        mine = draw.permutation(source.parts[self.client])
+        known = min(len(mine) // 2, max(places // 4, 1), self.count)
+        half = min(len(images) // 2, places - known)
+        pixels, own = raw(source.train.take(images)), raw(source.train.take(mine[: 2 * known]))
+        kept = torch.cat([own[:known], pixels[:half]])
+        views = victim.augment(kept, -(-places // len(kept)), streams.torch_seed("attack: keys", self.seed))
+        memory = self._memory(views, np.append(np.full(known, self.client), owners[:half]))[:places]
+        views = views[known:]
         if self.unrelated:
             memory = F.normalize(torch.from_numpy(draw.standard_normal(memory.shape)).float(), dim=1)
         self.memory = memory
@@ -71,7 +78,11 @@ class Probing:
         self.planted = probes[:, ::2]
         hand = public(victim, self.seed, self.own)
         seen = look(victim, self.role, self.client, hand.pixels, None)
-        self.view = replace(seen, candidates=asked, received=self._received(probes, memory), augment=victim.augment)
+        rehearsed = victim.augment(own, 2 * self.probes, streams.torch_seed("attack: rehearsed", self.seed))
+        self.view = replace(
+            seen, candidates=asked, received=self._received(probes, memory), augment=victim.augment,
+            rehearsed=self._received(rehearsed, memory), rehearsal=torch.arange(2 * known) < known,
+        )  # fmt: skip
 
     def score(self, guess: Guess) -> dict[str, float]:
         """How well ``values`` ``[m]`` tell images in the memory from others (`ranking.separation`)."""
@@ -94,21 +105,31 @@ class Probing:
         return keys.transpose(0, 1).flatten(0, 1)
 
     def _keys(self, client: Client, pixels: Tensor) -> Tensor:
-        return keys_of(self.victim, self._smashed(client.momentum, pixels))
+        return keys_of(self.victim, self._smashed(client.momentum, pixels, sending(self.victim, client.number)))
 
-    def _smashed(self, module: torch.nn.Module | None, pixels: Tensor) -> Tensor:
+    def _smashed(self, module: torch.nn.Module | None, pixels: Tensor, send: Sending | None = None) -> Tensor:
+        """Smashed data of ``pixels``, as they are sent."""
         assert module is not None
         data = self.victim.source.data
         mean, std = (torch.tensor(v)[:, None, None] for v in (data.mean, data.std))
+        generator = torch.Generator().manual_seed(self.victim.streams.torch_seed("attack: defended keys", self.seed))
+        found = []
         with torch.no_grad():
-            return torch.cat([module((part - mean) / std) for part in pixels.split(AT_ONCE)])
+            for part in pixels.split(AT_ONCE):
+                images = (part - mean) / std
+                made = module(images)
+                found.append(made if send is None else send(made, generator, images)[0])
+        return torch.cat(found)
 
     def _received(self, probes: Tensor, memory: Tensor) -> Tensor:
-        """Gradients ``[m, probes, c, h, w]``: odd views are queries, even ones keys."""
+        """Gradients ``[m, probes, c, h, w]``, as they come down: odd views are queries, even ones keys.
+
+        An adversary does not defend what it plants.
+        """
         me = self.victim.client(self.client)
         query, key = (probes[:, start::2].flatten(0, 1) for start in (0, 1))
         found = at_cut(self.victim, self._smashed(me.online, query), self._smashed(me.momentum, key), memory)
-        return found.view(len(probes), self.probes, *found.shape[1:])
+        return answered(self.victim, found).view(len(probes), self.probes, *found.shape[1:])
 
     def _require(self) -> None:
         config = self.victim.config
@@ -120,3 +141,7 @@ class Probing:
             raise NotApplicable("no gradient comes back to frozen clients (client.frozen = true)")
         if len(self.victim.source.parts) < 2:
             raise NotApplicable("there is no other client")
+        if len(self.victim.source.parts[self.client]) < 2:
+            raise NotApplicable(
+                f"client {self.client} has one image, and cannot find out by its own what a memory does to gradients"
+            )

@@ -14,7 +14,7 @@ from mocosfl_mpi.attacks import metrics
 from mocosfl_mpi.attacks.attack import Guess
 from mocosfl_mpi.attacks.victim import Victim
 from mocosfl_mpi.attacks.view import SEES, Guard, Role, View, unguarded
-from mocosfl_mpi.data.images import Images
+from mocosfl_mpi.data.images import Dataset, Images
 from mocosfl_mpi.split.cut import SplitNetwork
 
 
@@ -57,12 +57,16 @@ def look(
     guard: Guard = unguarded,
     *,
     adaptive: bool = True,
+    data: Dataset | None = None,
 ) -> View:
-    """What ``role`` sees while ``client`` sends the pixels ``sent`` once; ``own`` are the adversary's images."""
+    """What ``role`` sees while ``client`` sends the pixels ``sent`` once; ``own`` are the adversary's images.
+
+    ``data``: the data set of these, where it is not that of the run.
+    """
     sees = SEES[role]
     models = victim.client(client)
     generator = torch.Generator().manual_seed(victim.streams.torch_seed("attacked", client))
-    data = victim.source.data
+    data = data or victim.source.data
     bare = View(role, data.mean, data.std, (data.channels, victim.size, victim.size), own)
 
     def smashed(module: torch.nn.Module | None) -> Tensor | None:

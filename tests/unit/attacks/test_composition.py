@@ -2,12 +2,16 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from mocosfl_mpi.attacks.attack import Effort, Guess, NotApplicable
+from mocosfl_mpi.attacks.jobs import Orders, plan
 from mocosfl_mpi.attacks.registry import ATTACKS
 from mocosfl_mpi.attacks.scenes.composition import Composition
+from mocosfl_mpi.attacks.stage import scene_of
+from mocosfl_mpi.attacks.view import unguarded
 from tests.unit.attacks.victims import victim
 
 SETTINGS = ("partition.kind=classes", "partition.classes_per_client=2", "data.train_images=600", "data.test_images=800")
@@ -52,3 +56,36 @@ def test_rows_stand_with_their_senders(scene):
 def test_whole_networks_send_no_rows():
     with pytest.raises(NotApplicable, match="fl_byol"):
         Composition(victim("method=fl_byol"), "server")
+
+
+def test_a_blind_guess_is_the_classes_that_the_adversary_has_most_of():
+    scene = Composition(victim(*SETTINGS), "server", clients=4, images=2, own=40)
+    common = scene.truth[0].topk(2).indices
+    scene.view = replace(scene.view, own_labels=common.repeat_interleave(torch.tensor([3, 2])))
+    prior = torch.zeros_like(scene.truth)
+    prior[:, common[0]], prior[:, common[1]] = 0.6, 0.4
+    floors = scene.floors()
+    assert floors["class_prior"] == scene.score(Guess(prior, {}))
+    assert floors["class_prior"]["top2"] > floors["chance"]["top2"]
+
+
+@pytest.mark.parametrize("missing", [0, 9])
+def test_a_class_that_the_adversary_has_no_image_of_is_never_named(scene, missing):
+    there = scene.view.own_labels != missing
+    view = replace(scene.view, own_raw=scene.view.own_raw[there], own_labels=scene.view.own_labels[there])
+    guess = ATTACKS["composition"].run(view, 0, Effort(0.1))
+    assert guess.values.shape == scene.truth.shape
+    assert not guess.values[:, missing].any()
+    assert scene.score(guess)["distance"] < 1.0
+
+
+def test_the_client_that_is_named_is_among_those_who_are_asked_about():
+    found = victim(*SETTINGS)
+    job = plan(Orders(("composition",), seeds=1, client=7, images=2), ATTACKS, defended=False)[0]
+    scene = scene_of(ATTACKS["composition"], found, job, unguarded)
+    labels = found.source.train.labels[found.source.parts[7]]
+    own = torch.from_numpy(np.bincount(labels, minlength=10) / len(labels))
+    alone = Composition(found, "server", client=7, clients=1, images=2, own=40)
+    assert torch.equal(alone.truth, own[None])
+    assert scene.client == 7
+    assert any(torch.equal(row, own) for row in scene.truth)

@@ -8,10 +8,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from mocosfl_mpi.attacks.attack import Effort, NotApplicable
+from mocosfl_mpi.attacks.jobs import Orders, plan
 from mocosfl_mpi.attacks.ranking import separation
 from mocosfl_mpi.attacks.registry import ATTACKS
+from mocosfl_mpi.attacks.scenes import labels as scenes
 from mocosfl_mpi.attacks.scenes.labels import Labels
-from mocosfl_mpi.attacks.view import View
+from mocosfl_mpi.attacks.stage import scene_of
+from mocosfl_mpi.attacks.view import View, unguarded
 from tests.unit.attacks.victims import victim
 
 NORM, DIRECTION = ATTACKS["gradient_norm"], ATTACKS["gradient_direction"]
@@ -91,3 +94,34 @@ def test_who_holds_the_labels_infers_none():
     with pytest.raises(NotApplicable, match="holds the labels"):
         Labels(victim(*held), "client", client=0)
     assert Labels(victim(*held), "client", client=1).view.answers is not None
+
+
+def seen_by_the_server(monkeypatch, *settings, client=0, count=200):
+    """Smashed rows and labels that the server of a run with ``settings`` got in the scene."""
+    got = []
+    true = scenes.at_cut
+
+    def at_cut(found, smashed, labels):
+        got.append((smashed, labels))
+        return true(found, smashed, labels)
+
+    monkeypatch.setattr(scenes, "at_cut", at_cut)
+    scene = Labels(victim(*settings), "wire", client, count=count)
+    return scene, *got[0]
+
+
+def test_what_is_learnt_from_is_defended_and_comes_back_compressed(monkeypatch):
+    scene, smashed, _ = seen_by_the_server(monkeypatch, "method=sfl_v2", "defence.clip=0.5")
+    assert smashed.flatten(1).norm(dim=1).max() < 0.5001
+    assert len(scene.view.answers) == 200
+    _, bare, _ = seen_by_the_server(monkeypatch, "method=sfl_v2")
+    assert bare.flatten(1).norm(dim=1).min() > 0.5001
+
+
+def test_the_rows_are_first_of_all_those_of_the_client(monkeypatch):
+    found = victim("method=sfl_v2")
+    mine = found.source.parts[3]
+    job = plan(Orders(("gradient_norm",), seeds=1, client=3), ATTACKS, defended=False)[0]
+    assert scene_of(ATTACKS["gradient_norm"], found, job, unguarded).client == 3
+    _, _, labels = seen_by_the_server(monkeypatch, "method=sfl_v2", client=3, count=len(mine) + 200)
+    assert sorted(labels[: len(mine)].tolist()) == sorted(found.source.train.labels[mine].tolist())

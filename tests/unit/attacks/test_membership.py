@@ -13,7 +13,6 @@ from mocosfl_mpi.attacks.attack import Effort, NotApplicable
 from mocosfl_mpi.attacks.inference.consistency import similarities
 from mocosfl_mpi.attacks.inference.shadow import train
 from mocosfl_mpi.attacks.registry import ATTACKS
-from mocosfl_mpi.attacks.scenes.draws import never_drawn
 from mocosfl_mpi.attacks.scenes.membership import Membership
 from mocosfl_mpi.data.images import Images
 from mocosfl_mpi.split.cut import SplitNetwork, Trunk
@@ -141,10 +140,6 @@ def test_members_are_those_that_were_drawn():
     drawn = found.source.train.pixels[found.exposures > 0]
     assert {i.tobytes() for i in scene.view.candidates[scene.truth].numpy()} <= {i.tobytes() for i in drawn}
     assert int(scene.truth.sum()) == len(drawn) < len(found.source.train)
-    rest = never_drawn(found)
-    assert len(rest) + len(drawn) == len(found.source.train)
-    scene = Membership(found, others=rest, count=1000, own=10)
-    assert {i.tobytes() for i in scene.view.candidates[~scene.truth].numpy()} <= {i.tobytes() for i in rest.pixels}
 
 
 def test_similarities_are_cosines_of_all_pairs():
@@ -169,3 +164,12 @@ def test_a_shadow_cannot_stand_for_an_encoder_that_learnt_from_labels():
 
 def test_whole_networks_have_an_encoder_too():
     assert 0.0 <= area(Membership(victim("method=fl_byol"), count=10, own=20)) <= 1.0
+
+
+def test_where_all_train_alone_members_are_the_client_s_own():
+    found = victim("method=standalone")
+    scene = Membership(found, client=2, count=1000, own=10)
+    mine = {image.tobytes() for image in found.source.train.pixels[found.source.parts[2]]}
+    asked = {image.tobytes() for image in scene.view.candidates[scene.truth].numpy()}
+    assert asked
+    assert asked <= mine

@@ -12,6 +12,8 @@ from tests.unit.attacks.victims import victim
 
 ONE_STEP = ("epochs=1", "steps_per_epoch=1", "client.count=1", "client.sampling_ratio=1.0", "federation.sync_freq=1")
 
+RESISTS = ("defence.resistance=2", "defence.resistance_ssim=0", "defence.resistance_decoder=conv_normN0C4")
+
 
 def batch(found):
     """The first batch of client 0: views normalised, first ones and then second ones; and labels."""
@@ -35,6 +37,11 @@ def batch(found):
         ("method=fedavg",),
         ("method=sfl_v2",),
         ("method=split_u_shaped",),
+        ("method=mocosfl", "defence.clip=0.5", "defence.keep_share=0.3"),
+        ("method=mocosfl", "defence.nopeek=2", "client.batch_size=4"),
+        ("method=mocosfl", *RESISTS),
+        ("method=mocosfl", "communication.smashed=topk", "communication.gradient=topk", "communication.topk=0.2"),
+        ("method=sfl_v2", "defence.clip=0.5"),
     ],
     ids=" ".join,
 )
@@ -42,7 +49,7 @@ def test_the_gradient_is_that_of_the_run(settings):
     before, after = (victim(*settings, *ONE_STEP, trained=trained) for trained in (False, True))
     views, labels = batch(before)
     client = before.client(0)
-    above = None if before.config.whole_network else gradients_at_cut(before, client, views, labels)
+    above = None if before.config.whole_network else gradients_at_cut(before, client, views, labels)[1]
     gradient = local_gradient(before, client, labels, above)(views)
     told = sgd(before, client.online, gradient)
     settings = before.config.client

@@ -8,7 +8,7 @@ from torch import nn
 
 from mocosfl_mpi.attacks import metrics
 from mocosfl_mpi.attacks.attack import Effort
-from mocosfl_mpi.attacks.reconstruction.hijacking import Hijacking
+from mocosfl_mpi.attacks.reconstruction.hijacking import PUBLISHED_PENALTY, Hijacking
 from mocosfl_mpi.attacks.steered import SteeredClient
 from mocosfl_mpi.attacks.view import View
 from mocosfl_mpi.split.layers import seeded
@@ -61,3 +61,19 @@ def test_a_hijacked_client_sends_pictures_and_a_frozen_one_never():
     assert flat["mse"] >= floors["constant_mean"]["mse"]
     assert flat["ssim"] < 0.1
     assert steered["ssim"] > 0.3
+
+
+def test_the_penalty_of_gulrajani_and_the_published_one_are_two_attacks():
+    ours, published = (
+        hijacked(Hijacking(4, "conv_normN0C4", **how), 30, frozen=False, size=8, channels=4)[0]["mse"]
+        for how in ({}, {"penalty": PUBLISHED_PENALTY, "name": "fsha_published"})
+    )
+    assert ours != published
+
+
+@pytest.mark.slow
+def test_in_so_few_steps_the_published_penalty_leads_a_client_nowhere():
+    """Reported of the published setting, whose clients have Adam and ten thousand steps."""
+    attack = Hijacking(16, "conv_normN0C16", PUBLISHED_PENALTY)
+    steered, floors = hijacked(attack, 1500, frozen=False, batch=32, momentum=0.5)
+    assert steered["mse"] > floors["constant_mean"]["mse"]
