@@ -5,11 +5,11 @@ MPI ?= mpich
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready-$(MPI)
 
-.PHONY: demo evidence test test-slow test-cluster cluster-packages lint docs clean
+.PHONY: demo evidence test test-slow test-cluster test-packaging cluster-packages lint docs clean
 
 $(READY): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(MPI),analysis,privacy,test]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(MPI),analysis,notebook,privacy,test]"
 	touch $@
 
 demo: $(READY)  ## MocoSFL on the embedded images with 3 ranks: minutes
@@ -27,10 +27,13 @@ evidence: $(READY)  ## what is missing of docs/evidence, from CIFAR-10 in DATA: 
 	done
 
 test: $(READY)  ## unit tests, then the MPI suite at 1, 2, 3 and 5 ranks
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not cluster"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not cluster and not packaging"
 
 test-slow: $(READY)  ## directions of effect over seeds, kill -9 at random moments: tens of minutes
-	$(BIN)/python -m pytest -m "slow and not cluster"
+	$(BIN)/python -m pytest -m "slow and not cluster and not packaging"
+
+test-packaging: $(READY)  ## sdist, wheel, installation and the example notebook, away from the checkout
+	$(BIN)/python -m pytest -m packaging
 
 CLUSTER_PROGRAMS := slurmctld slurmd munged sbatch ip ethtool
 CLUSTER_PACKAGES := slurmctld slurmd slurm-client munge libpmix-dev iproute2 ethtool

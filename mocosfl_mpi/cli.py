@@ -13,6 +13,7 @@ from mocosfl_mpi.comm.environment import LAST_WORDS, launcher
 from mocosfl_mpi.commands import (
     attack,
     audit,
+    completion,
     diff,
     doctor,
     download,
@@ -47,6 +48,7 @@ COMMANDS = (
     partition,
     doctor,
     download,
+    completion,
 )
 """In the order of ``mocosfl --help``."""
 
@@ -65,7 +67,8 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is 0, 1 (failure), 2 (bad input), or what the command defines."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    options = _parser().parse_args(words, argparse.Namespace(words=words))
+    parser = _parser()
+    options = parser.parse_args(words, argparse.Namespace(words=words, parser=parser))
     started = launcher()
     try:
         return int(options.action(options))

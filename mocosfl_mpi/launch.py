@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import IO, TypeAlias
 
 from mocosfl_mpi.comm.environment import LAUNCHED, prepare
 from mocosfl_mpi.errors import BadInput
@@ -25,6 +28,10 @@ DETECTOR = {
 """Heartbeats between Open MPI's ranks: without them a host that dies is not always noticed over TCP."""
 ASK_AGAIN = 0.5
 """Seconds between two requests to an mpiexec to stop its ranks."""
+LAST_LINES = 5.0
+"""Seconds to wait for what an mpiexec that has ended still has to say."""
+Tell: TypeAlias = Callable[[str, bool], None]
+"""Is given a line, and whether it stood in the standard error."""
 
 TERMINAL = "MOCOSFL_TERMINAL"
 """Columns of the launcher's terminal, for rank 0, whose own output is a pipe to mpiexec."""
@@ -99,10 +106,10 @@ DEAF = ("sh", "-c", 'trap "" USR1; exec "$@"', "sh")
 """Before a rank's command: SIGUSR1 does not end a rank that is still starting. ``attend`` asks again later."""
 
 
-def start(arguments: Sequence[str], ranks: int, *, keep_going: bool = False) -> int:
+def start(arguments: Sequence[str], ranks: int, *, keep_going: bool = False, tell: Tell | None = None) -> int:
     """Run ``mpiexec -n ranks python -m mocosfl_mpi arguments`` and return its exit code; one rank needs no mpiexec.
 
-    One rank: this process becomes it. More: this process attends mpiexec.
+    One rank: this process becomes it. More: this process attends mpiexec; ``tell`` as in ``attend``.
     """
     command = [sys.executable, "-m", "mocosfl_mpi", *arguments]
     sys.stdout.flush()
@@ -119,24 +126,36 @@ def start(arguments: Sequence[str], ranks: int, *, keep_going: bool = False) -> 
             )
         survive = ["--with-ft", "ulfm"]
     environ = environment(kind, os.environ, ranks=ranks) | (DETECTOR if keep_going else {})
-    return attend([path, *survive, "-n", str(ranks), *DEAF, *command], environ)
+    return attend([path, *survive, "-n", str(ranks), *DEAF, *command], environ, tell)
 
 
-def attend(command: Sequence[str], environ: Mapping[str, str]) -> int:
+def attend(command: Sequence[str], environ: Mapping[str, str], tell: Tell | None = None) -> int:
     """Run ``command``, an mpiexec or a ``mocosfl run``, to its end and return its exit code, translating signals.
 
     Open MPI's mpiexec ends its ranks on SIGTERM without asking them, and both MPI libraries pass on SIGUSR1: so
     SIGTERM, SIGUSR1 and the first Ctrl-C ask for an orderly stop; the second Ctrl-C ends everything. Should this
-    process be killed, the other is told to end.
+    process be killed, the other is told to end. ``tell`` is given every line that the other says, while it runs and
+    from threads of their own; without, it speaks for itself.
     """
     process = subprocess.Popen(
         command,
         env=environ,
         stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE if tell else None,
+        stderr=subprocess.PIPE if tell else None,
+        text=True,
+        errors="replace",
         start_new_session=True,  # a Ctrl-C comes here alone
-        preexec_fn=_end_with_parent,  # noqa: PLW1509 - there is one thread here
+        preexec_fn=_end_with_parent,  # noqa: PLW1509 - it takes no lock that another thread might hold
     )
     listen()
+    listeners = [
+        threading.Thread(target=_listen_to, args=(stream, tell, complaint), daemon=True)
+        for stream, complaint in ((process.stdout, False), (process.stderr, True))
+        if tell and stream
+    ]
+    for listener in listeners:
+        listener.start()
     while True:
         try:
             code = process.wait(ASK_AGAIN)
@@ -146,9 +165,22 @@ def attend(command: Sequence[str], environ: Mapping[str, str]) -> int:
         except KeyboardInterrupt:
             process.send_signal(signal.SIGINT)
         else:
-            return code if code >= 0 else 128 - code
+            break
+    for listener in listeners:
+        listener.join(LAST_LINES)  # what a rank has left behind may hold the pipe for longer
+    return code if code >= 0 else 128 - code
+
+
+def _listen_to(stream: IO[str], tell: Tell, complaint: bool) -> None:
+    with stream:
+        for line in stream:
+            with contextlib.suppress(OSError, ValueError):  # nobody hears it any more, and the pipe must not fill
+                tell(line.rstrip("\n"), complaint)
+
+
+_prctl = ctypes.CDLL(None).prctl
 
 
 def _end_with_parent() -> None:
     """In the child, before it becomes mpiexec: SIGTERM should its parent die (Linux)."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    _prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import shlex
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -50,6 +48,7 @@ def open_record(
     config: Config,
     cluster: Cluster,
     preset: str,
+    command: str,
     source: Source | None,
     network: SplitNetwork,
     model: StackedModel,
@@ -61,8 +60,8 @@ def open_record(
 ) -> Recorder:
     """Create ``run.h5`` with all that is known before training, or with the rows of the run it continues (rank 0).
 
-    ``costs``: of clients by kind. ``beside``: bytes that a client keeps beside its models for their alignment;
-    ``more``: further fixed entries.
+    ``command``: what was typed to start it. ``costs``: of clients by kind. ``beside``: bytes that a client keeps beside
+    its models for their alignment; ``more``: further fixed entries.
     """
     assert source is not None
     frozen = config.client.frozen
@@ -143,7 +142,7 @@ def open_record(
     attributes = run_attributes(
         config,
         preset=preset,
-        command=shlex.join(["mocosfl", *sys.argv[1:]]),
+        command=command,
         launcher=started.name if started else "none",
         host=cluster.host_name,
         ranks=cluster.size,

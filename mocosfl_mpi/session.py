@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
+
+import torch
 
 from mocosfl_mpi.comm.cluster import Cluster
 from mocosfl_mpi.config import Config
@@ -47,20 +50,44 @@ def run_as_rank(config: Config, conduct: Conduct) -> int:
             return code
 
 
+def run_here(config: Config, conduct: Conduct) -> Path:
+    """Compute a run with one rank in a process that has a life of its own, and return the run's directory.
+
+    No hook is set, and whatever goes wrong is raised, with the directory left as a command would leave it.
+
+    Raises
+    ------
+    BadInput, RunFailed, Stopped
+        As ``run_as_rank`` says with its exit codes.
+    """
+    threads = torch.get_num_threads()
+    cluster = Cluster.alone()
+    resumption = Resumption(config, cluster, conduct.out, conduct.preset, conduct.resume)
+    try:
+        if not resumption.completed:
+            simulation = Simulation(cluster, resumption, conduct)
+            try:
+                simulation.run()
+            finally:
+                simulation.results.close()
+    finally:
+        resumption.release()
+        torch.set_num_threads(threads)
+    if not conduct.quiet:
+        _tell(resumption)
+    return resumption.out
+
+
 def _session(config: Config, conduct: Conduct, cluster: Cluster) -> int:
     resumption = simulation = None
     try:
         resumption = Resumption(config, cluster, conduct.out, conduct.preset, conduct.resume)
-        path = resumption.out / FILE_NAME
         if not resumption.completed:
             simulation = Simulation(cluster, resumption, conduct)
             simulation.run()
         ignore()
         if cluster.serves and not conduct.quiet:
-            if resumption.completed:
-                print(f"{path} is complete; nothing is left to do.")
-            with open_run(path) as run:
-                show(run, console())
+            _tell(resumption)
     except Stopped as stop:
         if cluster.serves:
             print(f"mocosfl: {stop}", file=sys.stderr)
@@ -73,3 +100,11 @@ def _session(config: Config, conduct: Conduct, cluster: Cluster) -> int:
         if resumption is not None:
             resumption.release()
     return 0
+
+
+def _tell(resumption: Resumption) -> None:
+    path = resumption.out / FILE_NAME
+    if resumption.completed:
+        print(f"{path} is complete; nothing is left to do.")
+    with open_run(path) as run:
+        show(run, console())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -62,6 +64,8 @@ class Conduct:
     """Seconds without word from the other ranks after which a rank ends."""
     keep_going: bool = False
     """Whether the ranks that are left go on when one dies (an MPI with ULFM)."""
+    command: str = field(default_factory=lambda: shlex.join(["mocosfl", *sys.argv[1:]]))
+    """What was typed to start it, for the record."""
 
 
 class Simulation:
@@ -152,6 +156,7 @@ class Simulation:
                 config,
                 cluster,
                 conduct.preset,
+                conduct.command,
                 source,
                 network,
                 model,

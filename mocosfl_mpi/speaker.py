@@ -34,7 +34,7 @@ def console() -> Console:
     if columns.isdigit():
         return Console(force_terminal=True, width=int(columns))
     if launcher() or not sys.stdout.isatty():
-        return Console(force_terminal=False, width=110, highlight=False)
+        return Console(force_terminal=False, force_jupyter=False, width=110, highlight=False)
     return Console()
 
 

@@ -58,6 +58,11 @@ class Cluster:
             self._refuse_singletons()
         self._watch: Watch | None = None
 
+    @classmethod
+    def alone(cls) -> Cluster:
+        """One process by itself, whatever started it: one rank that serves and hosts."""
+        return cls(MPI.COMM_SELF)
+
     def _refuse_singletons(self) -> None:
         """N jobs of size 1 instead of one of size N: the launcher does not speak this MPI library's language."""
         started = environment.launcher()

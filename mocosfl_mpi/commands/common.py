@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from mocosfl_mpi.config import Config, apply_settings, parse
-from mocosfl_mpi.methods import METHODS, Method
-from mocosfl_mpi.presets import load, presets
+from mocosfl_mpi.presets import give_way, load, presets
 
 DATA_VARIABLE = "MOCOSFL_DATA"
 
@@ -41,16 +40,11 @@ def add_data_dir(command: argparse.ArgumentParser) -> None:
 
 
 def configuration(options: argparse.Namespace) -> tuple[str, Config]:
-    """Name of the preset or file, and the validated configuration with the user's settings.
-
-    A preset runs with any method: what it says of clients and data gives way to the method, never to what was typed.
-    """
+    """Name of the preset or file, and the validated configuration with the user's settings."""
     name, values = load(options.config)
     values = apply_settings(values, options.settings)
     if options.config in presets():
-        typed = {assignment.partition("=")[0].strip() for assignment in options.settings}
-        demands = METHODS.get(str(values.get("method")), Method()).demands
-        values = apply_settings(values, [demand for demand in demands if demand.partition("=")[0] not in typed])
+        values = give_way(values, {assignment.partition("=")[0].strip() for assignment in options.settings})
     return name, parse(values, name)
 
 
@@ -79,6 +73,11 @@ def expert_of(name: str, config: Config) -> tuple[str, Config]:
 
 def data_dir(options: argparse.Namespace) -> Path | None:
     """Where data sets lie, as given or from the environment."""
-    if options.data_dir is not None:
-        return Path(options.data_dir)
+    return data_folder(options.data_dir)
+
+
+def data_folder(given: str | os.PathLike[str] | None) -> Path | None:
+    """``given``, or the place that the environment names."""
+    if given is not None:
+        return Path(given)
     return Path(os.environ[DATA_VARIABLE]) if os.environ.get(DATA_VARIABLE) else None

@@ -124,10 +124,11 @@ def carry_out(options: argparse.Namespace, configure: Callable[[argparse.Namespa
     words = [*options.words, *([] if options.out else ["--out", str(out)])]
     code = start(words, options.ranks or 1, keep_going=options.keep_going)
     # An mpiexec that is asked to stop its ranks while they end by themselves may report a failure that was none.
-    return 0 if asked() and code not in (0, STOPPED) and _completed(Path(out)) else code
+    return 0 if asked() and code not in (0, STOPPED) and completed(Path(out)) else code
 
 
-def _completed(out: Path) -> bool:
+def completed(out: Path) -> bool:
+    """Whether the run in ``out`` has reached its end."""
     from mocosfl_mpi.record.reader import open_run
 
     try:

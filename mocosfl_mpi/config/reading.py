@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import difflib
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,12 @@ def parse(values: Mapping[str, Any], origin: str) -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        lines = [_explain(item) for item in error.errors()]
-        raise BadInput(f"{origin}: " + "; ".join(lines)) from None
+        raise refusal(error, origin) from None
+
+
+def refusal(error: ValidationError, origin: str) -> BadInput:
+    """What was wrong with a configuration, in words."""
+    return BadInput(f"{origin}: " + "; ".join(_explain(item) for item in error.errors()))
 
 
 def _explain(item: Mapping[str, Any]) -> str:
@@ -93,6 +97,41 @@ def apply_settings(values: Mapping[str, Any], assignments: Sequence[str]) -> dic
         else:
             target[key] = value
     return result
+
+
+def overlay(values: Mapping[str, Any], changes: Mapping[str, Any]) -> tuple[dict[str, Any], set[str]]:
+    """``values`` with ``changes`` laid over them, and the dotted names of all that was changed.
+
+    A change is ``{"model.cut_layer": 2}`` or ``{"model": {"cut_layer": 2}}``; what it does not name stays.
+
+    Raises
+    ------
+    BadInput
+        A section is given a plain value, or a plain setting is treated as a section.
+    """
+    result, changed = copy.deepcopy(dict(values)), set()
+    for name, value in _flat(changes):
+        *sections, key = name.split(".")
+        target = result
+        for section in sections:
+            target = target.setdefault(section, {})
+            if not isinstance(target, dict):
+                raise BadInput(f"{name} = {value!r}: {section!r} is a value, not a section")
+        if isinstance(target.get(key), dict):
+            raise BadInput(f"{name} = {value!r}: {key!r} is a section; give its settings, as {{'{name}.KEY': value}}")
+        target[key] = value
+        changed.add(name)
+    return result, changed
+
+
+def _flat(changes: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in changes.items():
+        if not isinstance(name, str):
+            raise BadInput(f"settings are named by text such as 'model.cut_layer', and {prefix}{name!r} is none")
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
 
 
 def _value(text: str) -> Any:

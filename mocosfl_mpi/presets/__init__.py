@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Collection, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from mocosfl_mpi.config import read_toml
+from mocosfl_mpi.config import apply_settings, read_toml
 from mocosfl_mpi.errors import BadInput
+from mocosfl_mpi.methods import METHODS, Method
 from mocosfl_mpi.presets.published import published
 
 
@@ -41,3 +43,12 @@ def load(name_or_path: str) -> tuple[str, dict[str, Any]]:
     close = difflib.get_close_matches(name_or_path, known, n=3, cutoff=0.4)
     hint = f"did you mean {' or '.join(map(repr, close))}?" if close else "`mocosfl presets` lists them."
     raise BadInput(f"{name_or_path!r} is neither a preset nor a TOML file; {hint}")
+
+
+def give_way(values: Mapping[str, Any], typed: Collection[str]) -> dict[str, Any]:
+    """A preset's ``values`` with what their method demands, but for settings that were ``typed`` (dotted names).
+
+    A preset runs with any method: what it says of clients and data gives way to the method, never to a person.
+    """
+    demands = METHODS.get(str(values.get("method")), Method()).demands
+    return apply_settings(values, [demand for demand in demands if demand.partition("=")[0] not in typed])

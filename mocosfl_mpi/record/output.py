@@ -17,9 +17,11 @@ from mocosfl_mpi.record.schema import FILE_NAME
 
 Resume = Literal["auto", "never", "must"]
 LOCK = "lock"
+GIVEN = "given"
+"""Folder with the configuration that a Python program gave to ranks of its own."""
 PATIENCE = 15.0
 """Seconds to wait for a run that is just ending."""
-_OURS = {LOCK, DIRECTORY, f"{FILE_NAME}.part", f"{FILE_NAME}.recovered"}
+_OURS = {LOCK, GIVEN, DIRECTORY, f"{FILE_NAME}.part", f"{FILE_NAME}.recovered"}
 
 
 def prepare_output(path: Path, resume: Resume = "auto") -> None:

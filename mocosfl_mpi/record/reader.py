@@ -9,7 +9,7 @@ import os
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ClassVar, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 import h5py
 import numpy as np
@@ -28,6 +28,9 @@ from mocosfl_mpi.record.integrity import (
     require,
 )
 from mocosfl_mpi.record.schema import COMMITTED, RUN, present
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _ATTEMPTS = 25
 """Reads of a piece of metadata, over 2^25 ns = 34 ms."""
@@ -166,8 +169,50 @@ class Run(Record):
 
         return summarise(self)
 
+    def frame(self, name: str = "evaluation") -> pd.DataFrame:
+        """A pandas table of what was recorded; ``attrs["units"]`` of it holds the unit of each column.
 
-def open_run(path: Path) -> Run:
+        Parameters
+        ----------
+        name
+            ``step``, ``sync``, ``epoch``, ``evaluation`` or ``session``: a row for each, counted from 0, and a column
+            for every dataset that has one number for each. Or a dataset's name: its numbers in one column, by its
+            axes: ``frame("simulated/bytes")["bytes"].unstack("message")``.
+
+        Raises
+        ------
+        BadInput
+            pandas is not installed, or there is no such table (those that there are, are listed).
+        """
+        from mocosfl_mpi.record.frames import frame
+
+        return frame(self, name)
+
+    def curves(self) -> pd.DataFrame:
+        """A pandas table with a row for every look at the encoder, by epochs completed (0 = untrained).
+
+        Columns: ``knn_top1``, ``knn_projector_top1``, with labels ``classifier_top1`` (% of the test images; of a
+        completed run the last row holds its results); ``loss``, ``accuracy`` (%), ``feature_std``, ``effective_rank``
+        of the epoch before the look, NaN before the first; ``client_bytes``: sent and received so far by a simulated
+        client, mean over all. Units stand in ``attrs["units"]``.
+
+        Raises
+        ------
+        BadInput
+            pandas is not installed.
+        """
+        from mocosfl_mpi.record.frames import curves
+
+        return curves(self)
+
+    def __repr__(self) -> str:
+        state = "completed" if self.completed else "not completed"
+        done = f"{self.rows['epoch']} of {self.attrs['config'].get('epochs')} epochs, {state}"
+        accuracy = self.result("knn_top1")
+        return f"<Run {self.path}: {self.attrs['method']}, {done}{f', kNN {accuracy:.1f} %' if accuracy else ''}>"
+
+
+def open_run(path: str | os.PathLike[str]) -> Run:
     """Open a run's file, or the ``run.h5`` in a directory; works while the run writes and after a kill.
 
     Raises
@@ -181,7 +226,7 @@ def open_run(path: Path) -> Run:
 AnyRecord = TypeVar("AnyRecord", bound=Record)
 
 
-def open_record(path: Path, kind: type[AnyRecord]) -> AnyRecord:
+def open_record(path: str | os.PathLike[str], kind: type[AnyRecord]) -> AnyRecord:
     """Open a file of that ``kind``, or the one of its usual name in a directory. Raises what ``open_run`` does."""
     form = kind.form
     path = Path(path)

@@ -13,7 +13,7 @@ PACKAGE = Path(mocosfl_mpi.__file__).parent
 ROOT = PACKAGE.parent
 
 LAYERS = [
-    {"errors", "signals", "networks", "methods", "__init__"},
+    {"errors", "signals", "networks", "methods"},
     {"config", "streams", "schedules", "cadence"},
     {"meter", "presets", "codecs"},
     {"comm"},
@@ -31,8 +31,8 @@ LAYERS = [
     {"plan", "attacks"},
     {"grid", "audit"},
     {"commands"},
-    {"cli"},
-    {"__main__"},
+    {"cli", "api"},
+    {"__main__", "__init__"},
 ]
 """What stands lower imports from what stands higher, never the other way."""
 
