@@ -27,6 +27,7 @@ from mocosfl_mpi.commands import (
     retime,
     run,
     slurm,
+    watch,
 )
 from mocosfl_mpi.errors import BadInput, RunFailed
 
@@ -38,6 +39,7 @@ COMMANDS = (
     grid,
     presets,
     inspect,
+    watch,
     attack,
     audit,
     privacy_depth,

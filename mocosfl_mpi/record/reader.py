@@ -207,7 +207,7 @@ def _open(path: Path, form: Form) -> h5py.File:
                 f"{path} is no HDF5 file, or its beginning is damaged; expected the {form.file_name} of a run"
             )
         try:
-            return h5py.File(path, "r", locking="best-effort")
+            return h5py.File(path, "r", locking=False)  # a writer never waits for whoever reads
         except OSError:
             # Still being written, or the writer was killed: HDF5 then insists on SWMR mode.
             return _open_swmr(path)
@@ -222,7 +222,7 @@ def _open_swmr(path: Path) -> h5py.File:
     access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
     access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)
     access.set_libver_bounds(h5py.h5f.LIBVER_LATEST, h5py.h5f.LIBVER_LATEST)
-    access.set_file_locking(True, True)
+    access.set_file_locking(False, True)
     with contextlib.suppress(AttributeError, OSError):  # an h5py linked in another way: only damaged files suffer
         set_attempts = ctypes.CDLL(h5py.h5p.__file__).H5Pset_metadata_read_attempts
         set_attempts(ctypes.c_int64(access.id), ctypes.c_uint(_ATTEMPTS))

@@ -21,7 +21,7 @@ LAYERS = [
     {"split", "data", "objectives", "record", "slurm"},
     {"cost", "retime", "doctor", "saving"},
     {"evaluation", "clients", "speaker"},
-    {"server", "privacy"},
+    {"server", "privacy", "watch"},
     {"routes", "algorithms", "encoders", "problem"},
     {"simulated", "boundary", "resumption", "label_routes", "experts"},
     {"chronicle", "parts"},
