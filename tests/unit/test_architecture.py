@@ -28,7 +28,7 @@ LAYERS = [
     {"results", "checkpoints"},
     {"simulation"},
     {"session"},
-    {"plan", "attacks"},
+    {"plan", "attacks", "export"},
     {"grid", "audit"},
     {"commands"},
     {"cli"},
