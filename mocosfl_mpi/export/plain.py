@@ -135,6 +135,7 @@ def example(encoder: Released) -> str:
     """Code that needs torch, torchvision and safetensors only: it builds the network and loads the file beside it."""
     scale, resized = encoder.scale, encoder.resize is not None
     normalised = "(images / 255 - mean) / std"
+    read = f'load_file(Path(__file__).with_name("{WEIGHTS}"))'
     vgg = encoder.config.model.backbone in VGG
     title = f"{encoder.facts['method']}, {encoder.facts['data']}: uint8 images [n, {scale.channels}, {scale.side}, "
     lines = [
@@ -146,9 +147,11 @@ def example(encoder: Released) -> str:
         *([] if vgg else [f"from torchvision.models.resnet import {_imports(encoder)}"]),
         "",
         *(_sequential(encoder) if vgg else _torchvision(encoder)),
-        f'weights = load_file(Path(__file__).with_name("{WEIGHTS}"))',
-        *([f'resize = weights.pop("{RESIZE}")'] if resized else []),
-        "encoder.load_state_dict(weights)",
+        *(
+            [f"weights = {read}", f'resize = weights.pop("{RESIZE}")', "encoder.load_state_dict(weights)"]
+            if resized
+            else [f"encoder.load_state_dict({read})"]
+        ),
         f"mean, std = torch.tensor([{list(scale.mean)}, {list(scale.std)}])[:, :, None, None]",
         "",
         "@torch.no_grad()",
