@@ -91,7 +91,7 @@ def _terminal(follow: Callable[[Callable[[Sequence[Glance], bool], None]], None]
     with Live(console=screen, auto_refresh=False, vertical_overflow="ellipsis") as live:
 
         def show(glances: Sequence[Glance], ends: bool) -> None:
-            live.update(view(glances, None if ends else screen.height), refresh=True)
+            live.update(view(glances, screen.width, None if ends else screen.height), refresh=True)
 
         try:
             follow(show)
@@ -109,7 +109,8 @@ def _lines(follow: Callable[[Callable[[Sequence[Glance], bool], None]], None], *
 
     def show(glances: Sequence[Glance], _ends: bool) -> None:
         if once:
-            console().print(view(glances))
+            screen = console()
+            screen.print(view(glances, screen.width))
             return
         said = [f"{kind}{f' ({of})' if of else ''}: {text}" for kind, text, of in remarks(glances)]
         for text in [*map(line, glances), *said]:

@@ -53,7 +53,7 @@ def facts(content: Content) -> list[Fact]:
         found.append(Fact("online–momentum distance", content.distance, distance, meaning))
     found += [
         Fact("feature spread", _NONE, number(summary["feature_std"], 2), "1 = all directions, near 0 = collapsed"),
-        Fact("idle share", _NONE, idle(content), "of the last epoch in which ranks waited"),
+        Fact("idle share", _NONE, idle(content), f"of the last epoch in which ranks waited, mean{_worst(content)}"),
     ]
     return found
 
@@ -82,12 +82,15 @@ def _reference(summary: dict[str, Any]) -> str:
 
 
 def idle(content: Content) -> str:
-    """Mean and, of several ranks, the worst."""
-    if not content.idle:
-        return "–"
-    mean = f"{100 * float(np.mean(content.idle)):.0f} %"
+    """Mean over the ranks."""
+    return f"{100 * float(np.mean(content.idle)):.0f} %" if content.idle else "–"
+
+
+def _worst(content: Content) -> str:
+    if len(content.idle) < 2:
+        return ""
     worst = int(np.argmax(content.idle))
-    return mean if len(content.idle) == 1 else f"{mean}, rank {worst}: {100 * content.idle[worst]:.0f} %"
+    return f"; rank {worst}: {100 * content.idle[worst]:.0f} %"
 
 
 def times(glance: Glance) -> str:

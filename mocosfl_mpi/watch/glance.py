@@ -178,7 +178,7 @@ def _read(file: Path) -> Content:
 
 
 def _content(file: Path) -> Content:
-    with open_run(file) as run, damage(file):
+    with open_run(file, locks=False) as run, damage(file):
         summary = essentials(run)
         epochs, planned = summary["epochs"], summary["epochs_planned"]
         require(isinstance(planned, int), f"its configuration asks for {planned!r} epochs")

@@ -32,7 +32,7 @@ article { border: 1px solid var(--line); border-radius: .5rem; padding: .8rem 1r
 progress { width: 100%; max-width: 30rem; height: .9rem; accent-color: var(--curve); }
 dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(15rem, 1fr)); gap: .8rem 1.5rem;
   margin: .8rem 0 0; }
-dt { color: var(--soft); font-size: .9rem; } dd { margin: 0; } dd b { font-size: 1.15rem; }
+dt { color: var(--soft); font-size: .9rem; } dd { margin: 0; } dd b { display: block; font-size: 1.15rem; }
 svg { display: block; width: 13.75rem; max-width: 100%; height: 2.75rem; }
 svg polyline { fill: none; stroke: var(--curve); stroke-width: 1.6; } svg circle { fill: var(--curve); }
 td svg { width: 7rem; height: 1.5rem; display: inline-block; vertical-align: middle; }
@@ -148,5 +148,5 @@ def _cells(glance: Glance) -> Iterator[str]:
         yield f"{svg(content.knn, 'kNN accuracy', 112, 24)} {number(knn(content), 1)}"
         yield number(summary["divergence_online_mean"], 3)
         yield number(summary["online_momentum_distance"], 4)
-        yield _text(idle(content).partition(",")[0])
+        yield idle(content)
     yield str(len(glance.warnings)) if glance.warnings else ""

@@ -37,20 +37,25 @@ _URGENCY = {
 }
 """What a person wants to see first where there is no room for everything."""
 _CURVE, _SMALL_CURVE, _BAR = 28, 8, 40
+_WIDE = 100
+"""Columns from which on there is room for what figures mean."""
 _AROUND = 8
 """Lines of a terminal beside the rows of a table."""
 
 
-def view(glances: Sequence[Glance], height: int | None = None) -> RenderableType:
-    """The sheet of one run or the table of several, warnings below; a table of ``height`` lines at most."""
+def view(glances: Sequence[Glance], width: int, height: int | None = None) -> RenderableType:
+    """The sheet of one run or the table of several, warnings below, for a console of so many columns and lines.
+
+    With no ``height`` everything is shown.
+    """
     if len(glances) == 1:
-        return Group(*_sheet(glances[0]), *_remarks(glances))
+        return Group(*_sheet(glances[0], explained=width >= _WIDE), *_remarks(glances))
     remarked = list(_remarks(glances))
     room = None if height is None else max(3, height - _AROUND - 2 * len(remarked))
     return Group(*_table(glances, room), *remarked)
 
 
-def _sheet(glance: Glance) -> Iterator[RenderableType]:
+def _sheet(glance: Glance, *, explained: bool) -> Iterator[RenderableType]:
     name = clean(glance.label)
     name.stylize("bold")
     yield Text.assemble(name, "  ", (glance.state, STYLES[glance.state]))
@@ -71,7 +76,7 @@ def _sheet(glance: Glance) -> Iterator[RenderableType]:
     table.add_column(justify="right", no_wrap=True)
     table.add_column(style="dim")
     for fact in facts(content):
-        table.add_row(fact.name, bars(fact.curve, _CURVE), fact.value, fact.meaning)
+        table.add_row(fact.name, bars(fact.curve, _CURVE), fact.value, fact.meaning if explained else "")
     yield table
 
 
@@ -105,7 +110,7 @@ def _cells(glance: Glance) -> Iterator[str]:
         yield f"{bars(content.knn, _SMALL_CURVE):<{_SMALL_CURVE}} {number(knn(content), 1)}"
         yield number(summary["divergence_online_mean"], 3)
         yield number(summary["online_momentum_distance"], 4)
-        yield idle(content).partition(",")[0]
+        yield idle(content)
     yield str(len(glance.warnings)) if glance.warnings else ""
 
 

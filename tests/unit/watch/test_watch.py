@@ -55,7 +55,7 @@ def look(*paths: Path) -> list:
 def shown(glances, height: int | None = None, width: int = 110) -> str:
     console = Console(width=width, force_terminal=False)
     with console.capture() as capture:
-        console.print(view(glances, height))
+        console.print(view(glances, width, height))
     return capture.get()
 
 
@@ -72,6 +72,15 @@ def test_complete(tmp_path):
     text = shown([found])
     for words in ("epoch 3/3, step 12/12", f"{summary['knn_top1']:.1f} %", "online–momentum distance", "collapsed"):
         assert words in text
+
+
+@pytest.mark.parametrize("width", [60, 80, 110])
+def test_a_sheet_fits_a_narrow_terminal(tmp_path, width):
+    text = shown(look(unpack("ranks3", tmp_path / "a")), width=width)
+    rows = [words for words in text.splitlines() if words.startswith(("loss", "kNN", "idle"))]
+    assert len(rows) == 3
+    assert len(text.splitlines()) < 24
+    assert ("contrastive" in text) == (width == 110)
 
 
 def test_stopped_killed_running_and_elsewhere(tmp_path):
@@ -229,7 +238,7 @@ def test_a_run_writes_as_if_nobody_watched(tmp_path, writer):
             watcher._known.clear()
             watcher.look()
     writer("end 0")
-    with open_run(tmp_path) as run, (tmp_path / "run.h5").open("rb") as other:
+    with open_run(tmp_path, locks=False) as run, (tmp_path / "run.h5").open("rb") as other:
         assert run.rows["step"] == 4
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)  # BlockingIOError if the reader had locked it
 
