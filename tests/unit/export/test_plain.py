@@ -121,7 +121,7 @@ def test_metadata_says_what_goes_in(tmp_path):
     assert metadata["format"] == "pt"
     assert facts["mean"] == [0.4914, 0.4822, 0.4465]
     assert facts["input"] == [3, 32, 32]
-    assert facts["resized_to"] == 16
+    assert facts["resized_to"] == 32
     assert facts["features"] == 32
 
 
