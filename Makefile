@@ -9,7 +9,7 @@ READY := $(VENV)/.ready-$(MPI)
 
 $(READY): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(MPI),analysis,notebook,privacy,test]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(MPI),analysis,export,notebook,privacy,test]"
 	touch $@
 
 demo: $(READY)  ## MocoSFL on the embedded images with 3 ranks: minutes

@@ -17,6 +17,7 @@ from mocosfl_mpi.commands import (
     diff,
     doctor,
     download,
+    export,
     grid,
     inspect,
     partition,
@@ -28,6 +29,7 @@ from mocosfl_mpi.commands import (
     retime,
     run,
     slurm,
+    watch,
 )
 from mocosfl_mpi.errors import BadInput, RunFailed
 
@@ -39,10 +41,12 @@ COMMANDS = (
     grid,
     presets,
     inspect,
+    watch,
     attack,
     audit,
     privacy_depth,
     retime,
+    export,
     diff,
     recover,
     partition,

@@ -23,7 +23,7 @@ from mocosfl_mpi.data.check import CIFAR, CIFAR_IMAGE_BYTES, CifarFile, CifarRel
 from mocosfl_mpi.data.images import Dataset, Images
 from mocosfl_mpi.errors import BadInput
 
-_MEAN_STD = {
+MEAN_STD = {
     "cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
     "cifar100": ((0.5070752, 0.4865489, 0.4409178), (0.2673343, 0.2564385, 0.2761505)),
 }
@@ -52,7 +52,7 @@ def load_cifar(config: Data, folder: Path) -> Dataset:
         )
     differing = ", ".join(f"{file.name} (md5 {digest}, official {file.md5})" for file, digest in odd)
     note = f"{place}: not the official files, so images or labels may differ from published ones: {differing}"
-    mean, std = _MEAN_STD[config.source]
+    mean, std = MEAN_STD[config.source]
     return Dataset(
         train=_join(release, release.train, content, place),
         test=_join(release, release.test, content, place),

@@ -33,17 +33,15 @@ def evaluation_images(
     height, width = pixels.shape[-2:]
     if height == width == size:
         return normalise(pixels, mean, std, dtype)
-    rows, columns = (
-        crop_matrices(
-            torch.zeros(1, dtype=dtype, device=pixels.device),
-            torch.full((1,), float(length), dtype=dtype, device=pixels.device),
-            length,
-            size,
-        )[0]
-        for length in (height, width)
-    )
+    rows, columns = (resizing(length, size, dtype, pixels.device) for length in (height, width))
     parts = [rows @ normalise(part, mean, std, dtype) @ columns.T for part in torch.split(pixels, _CHUNK)]
     return torch.cat(parts)
+
+
+def resizing(length: int, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The matrix ``[size, length]`` by which columns of pixels are resized."""
+    whole = torch.full((1,), float(length), dtype=dtype, device=device)
+    return crop_matrices(torch.zeros_like(whole), whole, length, size)[0]
 
 
 def per_channel(values: Sequence[float], like: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,37 @@ def load(config: Data, data_dir: Path | None, streams: Streams) -> Dataset:
     train = _subset(dataset.train, config.train_images, "train_images", streams, 0)
     test = _subset(dataset.test, config.test_images, "test_images", streams, 1)
     return replace(dataset, train=train, test=test)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What images look like to a network, known without reading any."""
+
+    mean: tuple[float, ...]
+    """By channel, where a pixel is 0 to 1."""
+    std: tuple[float, ...]
+    side: int
+    """Pixels, before they are resized to those of the views."""
+
+    @property
+    def channels(self) -> int:
+        """Of an image."""
+        return len(self.mean)
+
+
+def scale(config: Data) -> Scale:
+    """Of the data set that ``config`` names. BadInput where it lacks `data.image_size`."""
+    if config.source in CIFAR:
+        return Scale(*cifar.MEAN_STD[config.source], 32)
+    if config.source in ("embedded", "fashion-mnist"):
+        return Scale(idx.MEAN, idx.STD, 28)
+    return Scale(*_SVHN, 32) if config.source == "svhn" else Scale(*_IMAGENET, _side(config))
+
+
+def _side(config: Data) -> int:
+    if config.image_size is None:
+        raise BadInput("data.source = 'image-folder' needs data.image_size, for example 64")
+    return config.image_size
 
 
 def download(source: str, data_dir: Path) -> None:
@@ -108,9 +139,7 @@ def _svhn(folder: Path) -> Dataset:
 
 
 def _image_folder(config: Data, folder: Path) -> Dataset:
-    size = config.image_size
-    if size is None:
-        raise BadInput("data.source = 'image-folder' needs data.image_size, for example 64")
+    size = _side(config)
     paths = image_folders(config, folder)
     try:
         train, test = (torchvision().datasets.ImageFolder(str(path)) for path in paths)

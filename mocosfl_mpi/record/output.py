@@ -92,6 +92,25 @@ class Lock:
         self._file.close()
 
 
+def holder(directory: Path) -> tuple[int, str] | None:
+    """Process and host that a run's lock names, (0, "") where it names none; None without a lock. Takes no lock."""
+    try:
+        words = (directory / LOCK).read_text(encoding="utf-8", errors="replace")[:200].split()
+    except OSError:
+        return None
+    named = len(words) == 4 and words[1].isdecimal()
+    return (int(words[1]), words[3]) if named else (0, "")
+
+
+def at_work(directory: Path) -> bool | None:
+    """Whether a process is at work in a run's directory; None where it is said to be one of another host."""
+    held = holder(directory)
+    if held is None:
+        return False
+    process, host = held
+    return None if host != socket.gethostname() else Path(f"/proc/{process}").exists()
+
+
 def give_back(path: Path | None) -> None:
     """Remove the output directory of a refused run, if nothing was written into it."""
     if path is not None:

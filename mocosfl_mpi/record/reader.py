@@ -212,21 +212,23 @@ class Run(Record):
         return f"<Run {self.path}: {self.attrs['method']}, {done}{f', kNN {accuracy:.1f} %' if accuracy else ''}>"
 
 
-def open_run(path: str | os.PathLike[str]) -> Run:
+def open_run(path: str | os.PathLike[str], *, locks: bool = True) -> Run:
     """Open a run's file, or the ``run.h5`` in a directory; works while the run writes and after a kill.
+
+    ``locks``: False takes no lock of HDF5's at all, not even one to share; not for a file that this process writes.
 
     Raises
     ------
     BadInput
         No such file, not HDF5, cut or damaged, another schema or another major version of it.
     """
-    return open_record(path, Run)
+    return open_record(path, Run, locks=locks)
 
 
 AnyRecord = TypeVar("AnyRecord", bound=Record)
 
 
-def open_record(path: str | os.PathLike[str], kind: type[AnyRecord]) -> AnyRecord:
+def open_record(path: str | os.PathLike[str], kind: type[AnyRecord], *, locks: bool = True) -> AnyRecord:
     """Open a file of that ``kind``, or the one of its usual name in a directory. Raises what ``open_run`` does."""
     form = kind.form
     path = Path(path)
@@ -237,7 +239,7 @@ def open_record(path: str | os.PathLike[str], kind: type[AnyRecord]) -> AnyRecor
         raise BadInput(f"cannot read {path}: {error}") from None
     if not exists:
         raise BadInput(f"no {form.what} at {path}: expected a run's directory, or the {form.file_name} in it")
-    file = _open(file_path, form)
+    file = _open(file_path, form, locks=locks)
     try:
         return kind(file, file_path)
     except BaseException:
@@ -246,20 +248,20 @@ def open_record(path: str | os.PathLike[str], kind: type[AnyRecord]) -> AnyRecor
         raise
 
 
-def _open(path: Path, form: Form) -> h5py.File:
+def _open(path: Path, form: Form, *, locks: bool) -> h5py.File:
     with damage(path, form.what):
         if not h5py.is_hdf5(path):
             raise BadInput(
                 f"{path} is no HDF5 file, or its beginning is damaged; expected the {form.file_name} of a run"
             )
         try:
-            return h5py.File(path, "r", locking="best-effort")
+            return h5py.File(path, "r", locking="best-effort" if locks else False)
         except OSError:
             # Still being written, or the writer was killed: HDF5 then insists on SWMR mode.
-            return _open_swmr(path)
+            return _open_swmr(path, locks=locks)
 
 
-def _open_swmr(path: Path) -> h5py.File:
+def _open_swmr(path: Path, *, locks: bool) -> h5py.File:
     """Open in SWMR mode, which reads metadata with a wrong checksum again: it may just be being written.
 
     By default HDF5 does so 100 times and doubles its pause from 1 ns on, so that a damaged file sleeps for ever.
@@ -268,7 +270,7 @@ def _open_swmr(path: Path) -> h5py.File:
     access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
     access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)
     access.set_libver_bounds(h5py.h5f.LIBVER_LATEST, h5py.h5f.LIBVER_LATEST)
-    access.set_file_locking(True, True)
+    access.set_file_locking(locks, True)
     with contextlib.suppress(AttributeError, OSError):  # an h5py linked in another way: only damaged files suffer
         set_attempts = ctypes.CDLL(h5py.h5p.__file__).H5Pset_metadata_read_attempts
         set_attempts(ctypes.c_int64(access.id), ctypes.c_uint(_ATTEMPTS))

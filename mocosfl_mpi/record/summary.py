@@ -68,8 +68,28 @@ def summarise(run: Run) -> dict[str, Any]:
     notes, warnings
         What the program remarked while it ran; what a reader should know before quoting a number.
     """
+    summary = essentials(run)
+    summary |= {
+        "further": _further(run),
+        "bytes_per_client": _by_kind(run, "simulated/bytes"),
+        "messages_per_client": _by_kind(run, "simulated/messages"),
+        "flops_per_client": _by_kind(run, "simulated/client_flops"),
+        "saving": _saving(run),
+        "client_memory": dict(zip(run["memory"].tolist(), run["cost/client_memory"].tolist(), strict=True)),
+    }
+    rich = run["cost/rich_client_memory"].tolist() if "cost/rich_client_memory" in run.names else None
+    summary["rich_client_memory"] = rich and dict(zip(run["memory"].tolist(), rich, strict=True))
+    summary["resistance_ssim"] = _similarity(run)
+    summary["failures"] = _failures(run)
+    summary["protection"] = protection(run)
+    summary |= _measured(run) | {"notes": [str(note) for note in run.attrs["notes"]]}
+    return summary | {"warnings": cautions(summary)}
+
+
+def essentials(run: Run) -> dict[str, Any]:
+    """Of ``summarise`` what is read in no time, however long the run is: where it stands, and how well."""
     attrs, clients = run.attrs, len(run["client"])
-    summary: dict[str, Any] = {
+    return {
         "path": str(run.path),
         **{name: attrs[name] for name in ("schema_version", "software_version", "date", "host", "ranks", "launcher")},
         **{name: attrs[name] for name in ("method", "preset", "seed", "config_hash")},
@@ -83,26 +103,11 @@ def summarise(run: Run) -> dict[str, Any]:
         "clients": clients,
         "pool": len(run["member"]),
         **{name: run.result(name) if f"result/{name}" in run.names else None for name in _RESULTS},
-        "further": _further(run),
         "last_evaluation": _last_evaluation(run),
         **{name: _number(run.last(f"epochs/{name}")) for name in _SERIES},
         "loss_first_epoch": _number(run["epochs/loss"][:1]),
+        **_models(run),
     }
-    summary |= _models(run)
-    summary |= {
-        "bytes_per_client": _by_kind(run, "simulated/bytes"),
-        "messages_per_client": _by_kind(run, "simulated/messages"),
-        "flops_per_client": _by_kind(run, "simulated/client_flops"),
-        "saving": _saving(run),
-        "client_memory": dict(zip(run["memory"].tolist(), run["cost/client_memory"].tolist(), strict=True)),
-    }
-    rich = run["cost/rich_client_memory"].tolist() if "cost/rich_client_memory" in run.names else None
-    summary["rich_client_memory"] = rich and dict(zip(run["memory"].tolist(), rich, strict=True))
-    summary["resistance_ssim"] = _similarity(run)
-    summary["failures"] = _failures(run)
-    summary["protection"] = protection(run)
-    summary |= _measured(run) | {"notes": [str(note) for note in attrs["notes"]]}
-    return summary | {"warnings": cautions(summary)}
 
 
 def _further(run: Run) -> dict[str, Any]:

@@ -22,12 +22,16 @@ class WSConv2d(nn.Conv2d):
     no gain, no fan-in scaling. Keeps torch's default initialisation.
     """
 
-    def forward(self, images: Tensor) -> Tensor:
-        """``[n, in, H, W]`` to ``[n, out, h, w]``."""
+    def standardised(self) -> Tensor:
+        """The filters with which it convolves ``[out, in, k, k]``."""
         filters = self.weight
         centred = filters - filters.mean(dim=(1, 2, 3), keepdim=True)
         deviation = filters.flatten(1).std(dim=1).view(-1, 1, 1, 1) + 1e-5
-        weight, bias = in_type_of(images, centred / deviation, self.bias)
+        return centred / deviation
+
+    def forward(self, images: Tensor) -> Tensor:
+        """``[n, in, H, W]`` to ``[n, out, h, w]``."""
+        weight, bias = in_type_of(images, self.standardised(), self.bias)
         return F.conv2d(images, weight, bias, self.stride, self.padding, groups=self.groups)
 
 

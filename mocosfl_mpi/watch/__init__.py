@@ -1,0 +1,1 @@
+"""Runs as they go on, seen from outside: what their files say by now, on a terminal or as a page (watch.md)."""
