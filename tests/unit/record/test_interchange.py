@@ -20,7 +20,12 @@ SMALL = {"epochs": 3, "client": {"count": 6, "sampling_ratio": 0.7}, "seed": 7}
 CONFIGS = {
     "labels": CONFIG,
     "mixing": {**SMALL, "method": "fedema"},
-    "defended": {**SMALL, "method": "mocosfl", "defence": {"resistance": 1.0}},
+    "defended": {
+        **SMALL,
+        "method": "mocosfl",
+        "client": {**SMALL["client"], "rich_share": 0.5},
+        "defence": {"resistance": 1.0},
+    },
     "saving": {**SMALL, "method": "mocosfl", "communication": {"loss_threshold": 0.1, "warmup_epochs": 1}},
     "two cuts": {**SMALL, "client": {**SMALL["client"], "rich_share": 0.5}, "model": {"rich_cut_layer": 3}},
     "expert": {**SMALL, "method": "mocosfl", "client": {**SMALL["client"], "pretrained": "x.safetensors"}},
