@@ -10,9 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mocosfl_mpi.clients.wealth import factors, kinds
+from mocosfl_mpi.clients.wealth import dealt
 from mocosfl_mpi.comm.exchange import SLAB
-from mocosfl_mpi.comm.placement import deal
 from mocosfl_mpi.objectives.contrast import symmetry
 from mocosfl_mpi.plan.experiment import Experiment
 from mocosfl_mpi.server.main_server import MICRO_BATCH
@@ -62,8 +61,7 @@ def rank_memory(experiment: Experiment, ranks: int, *, evaluates: bool = True) -
     """Every rank's memory, rank 0 (the servers) first; ``evaluates``: with reading and evaluation."""
     hosts = [0] if ranks == 1 else list(range(1, ranks))
     config = experiment.config
-    pool = np.arange(config.pool_size)
-    placed = deal(pool, config.block_size, hosts, factors(config)[pool], kinds(config)[pool])
+    placed = dealt(config, np.arange(config.pool_size), hosts)
     found = []
     for rank in range(ranks):
         held, moments, clients = _common(experiment), {"nothing": 0}, placed.clients_of(rank)
