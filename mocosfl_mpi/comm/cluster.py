@@ -50,6 +50,8 @@ class Cluster:
         self.hosts = [0] if self.size == 1 else list(range(1, self.size))
         self.host_name = socket.gethostname()
         self._closing: list[Callable[[], None]] = []
+        self.parts: list[MPI.Intracomm] = []
+        """Communicators of some of these ranks that last as long."""
         self._refusal: Exception | None = None
         self._waited = 0.0
         self.place = ""
@@ -201,7 +203,10 @@ class Cluster:
             self._watch.stop()
         for free in self._closing:
             free()
+        for comm in self.parts:
+            comm.Free()
         self._closing.clear()
+        self.parts.clear()
 
     def at_close(self, work: Callable[[], None]) -> None:
         """Let ``work``, which all ranks do together, be done at a normal end."""
@@ -225,7 +230,8 @@ class Cluster:
         """
         if self._watch:
             self._watch.stop()
-        self.comm.Revoke()  # whoever still waits for the dead hears of it
+        for comm in (self.comm, *self.parts):
+            comm.Revoke()  # whoever still waits for the dead hears of it
         return Cluster(cast(MPI.Intracomm, self.comm.Shrink()))
 
     def leave_at_once(self, code: int) -> NoReturn:

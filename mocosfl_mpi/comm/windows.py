@@ -90,6 +90,7 @@ class Windows:
         cluster = self._cluster
         cluster.meet()
         self._node = cluster.of_node()
+        cluster.parts.append(self._node)
         leader, leaders = np.array([cluster.rank], dtype=np.int64), np.empty(cluster.size, dtype=np.int64)
         self._node.Bcast(leader, root=0)
         cluster.comm.Allgather(leader, leaders)
@@ -98,7 +99,9 @@ class Windows:
         if self._wanted and not self.near.all():
             apart = cluster.serves or not self._is_near
             far = cluster.comm.Split(0 if apart else MPI.UNDEFINED, key=cluster.rank)
-            self.far = cast(MPI.Intracomm, far) if apart else None
+            if apart:
+                self.far = cast(MPI.Intracomm, far)
+                cluster.parts.append(self.far)
         cluster.at_close(self._close)
 
     def _allocate(self, name: str, size: int) -> bool:
@@ -144,6 +147,3 @@ class Windows:
         for name in list(self._held):
             self._free(name)
         self._wanted = False
-        for comm in (self._node, self.far):
-            if comm is not None:
-                comm.Free()
