@@ -2,7 +2,7 @@
 
 A message with a ``window`` passes between rank 0 and the ranks of its node through shared memory of that name: hosts
 write their rows where the server reads them, and the other way round. The ranks of other nodes send theirs. What has
-come through a window stands until the same rank asks for the next message of that name.
+come through windows stands until one of them is used again: a rank that asks for that is done with all of it.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ class Exchange:
         self._cluster = cluster
         self._comm = cluster.comm
         self._windows = Windows(cluster)
+        self._filled: set[str] = set()
+        """Windows that hold what somebody may still read."""
         self._rows: dict[tuple[torch.dtype, int], MPI.Datatype] = {}
         self._clients = np.zeros(cluster.size, dtype=np.int64)
         self._deal: Deal | None = None
@@ -127,7 +129,7 @@ class Exchange:
     ) -> Tensor | None:
         cluster, windows = self._cluster, self._windows
         near, far, own = windows.near, windows.far, int(counts[cluster.rank])
-        cluster.meet()  # the server has let go of the last message
+        self._wait_for_readers(window)
         if near[cluster.rank] and own:
             for part, target in zip(parts, self._of(cluster.rank, place, counts, parts), strict=True):
                 target.copy_(part)
@@ -141,6 +143,13 @@ class Exchange:
             far.Gatherv([raw(mine), len(mine), row], receive, root=0)
             self._count_apart(place, counts)
         return place if cluster.serves else None
+
+    def _wait_for_readers(self, window: str) -> None:
+        """Until all ranks are done with what a window held; once in a step, as its windows are let go together."""
+        if window in self._filled:
+            self._cluster.meet()
+            self._filled.clear()
+        self._filled.add(window)
 
     @staticmethod
     def _of(
@@ -220,7 +229,7 @@ class Exchange:
         counts: npt.NDArray[np.int64],
     ) -> list[Tensor]:
         cluster, windows = self._cluster, self._windows
-        cluster.meet()  # hosts have let go of the last message
+        self._wait_for_readers(window)
         if everything is not None:
             place.copy_(everything)
         windows.synchronise(window)
