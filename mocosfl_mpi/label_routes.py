@@ -73,7 +73,7 @@ class LabelsUp:
                 assert found is not None
                 gradient = found.movedim(1, -1).to(self._dtype)
         with self._meter.phase("exchange"):
-            parts = self._exchange.down(gradient, lanes, self._shape, self._dtype, window="gradient")
+            parts = self._exchange.down(gradient, lanes, self._shape, self._dtype, window="smashed")
             return [part.movedim(-1, 2) for part in parts]
 
 
@@ -148,7 +148,7 @@ class UShaped:
             loss, hits = table.mean(dim=0).tolist()
             self.report = StepReport(loss, hits, F.normalize(features, dim=1))
         with self._meter.phase("exchange"):
-            parts = self._exchange.down(gradient, lanes, self._shape, self._dtype, window="gradient")
+            parts = self._exchange.down(gradient, lanes, self._shape, self._dtype, window="smashed")
             return [part.movedim(-1, 2) for part in parts]
 
     def _learn(self, block: Block, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -186,7 +186,7 @@ class AtServer:
         for kind, shape in enumerate(self._shapes):
             own = [batch for batch, its in zip(batches, kinds, strict=True) if its == kind]
             part = gradient.parts[kind] if gradient is not None else None
-            window = f"gradient {kind}"
+            window = f"query {kind}"  # whose shape it has, and whose place it takes when the server is done with them
             found += self._exchange.rows_down(part, own, self._rows, shape, self._dtype, kind, window=window)
         return found  # blocks stand in this order
 

@@ -231,7 +231,7 @@ class Exchange:
         cluster, windows = self._cluster, self._windows
         self._wait_for_readers(window)
         if everything is not None:
-            place.copy_(everything)
+            place.view(everything.shape).copy_(everything)
         windows.synchronise(window)
         cluster.meet()  # the server has written
         windows.synchronise(window)

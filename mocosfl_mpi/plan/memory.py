@@ -117,9 +117,10 @@ def _client_moments(x: Experiment, clients: int, batches: list[int]) -> Uses:
         saved = 0
     attacker = x.network.attacker  # one block at a time: gradient, moments before and after, and its passes
     defence = passing * (attacker.saved + 4 * attacker.largest) + 6 * together * attacker.parameters * x.weight
-    # The next step's views are drawn before the gradient comes; query, key and gradient are there with them.
+    # The next step's views are drawn before the gradient comes; query, key and gradient are there with them. Before,
+    # query and key are there twice: here and on their way.
     return {
-        "training step": saved + views + 3 * smashed + block + defence,
+        "training step": saved + views + max(4 * smashed, 3 * smashed + block + defence),
         "synchronisation": 2 * clients * bottom.parameters * x.weight + 2 * smashed,
     }
 
