@@ -2,6 +2,8 @@
 
     python benchmarks/exchange.py [--ranks 3] [--clients 100] [--mib 0.125] [--repeats 20]
 
+Messages and shared windows take turns.
+
 Every client sends one message of --mib MiB up, and gets one down, through `Exchange` as in a step (one 32x32x64 map in
 bfloat16 is 0.125 MiB). The last line is one JSON object: payload per second up and down (GB/s), and a copy's.
 """
@@ -36,17 +38,21 @@ def measure(options: argparse.Namespace) -> None:
     width = int(options.mib * 2**20) // 2
     own = [len(b) for b, owner in zip(dealt.blocks, dealt.owners, strict=True) if owner == cluster.rank]
     parts = [torch.ones(lanes, width, dtype=torch.bfloat16) for lanes in own]
-    up, down = [], []
+    ways = {"": ("", ""), "windows_": ("up", "down")}
+    up, down = ({way: [] for way in ways} for _ in range(2))
     for _ in range(options.repeats + 1):
-        cluster.meet()
-        start = time.perf_counter()
-        everything = exchange.up(parts, [width], torch.bfloat16)
-        cluster.meet()
-        up.append(time.perf_counter() - start)
-        start = time.perf_counter()
-        exchange.down(everything, own, [width], torch.bfloat16)
-        cluster.meet()
-        down.append(time.perf_counter() - start)
+        for way, (rising, falling) in ways.items():
+            cluster.meet()
+            start = time.perf_counter()
+            everything = exchange.up(parts, [width], torch.bfloat16, window=rising)
+            cluster.meet()
+            up[way].append(time.perf_counter() - start)
+            gradient = None if everything is None else everything.clone()
+            cluster.meet()
+            start = time.perf_counter()
+            exchange.down(gradient, own, [width], torch.bfloat16, window=falling)
+            cluster.meet()
+            down[way].append(time.perf_counter() - start)
     if cluster.serves:
         payload = options.clients * width * 2
         source = torch.ones(payload // 2, dtype=torch.bfloat16)
@@ -54,13 +60,13 @@ def measure(options: argparse.Namespace) -> None:
         result = {
             "ranks": cluster.size,
             "payload_mib": payload / 2**20,
-            "up_gbytes_per_s": payload / median(up[1:]) / 1e9,
-            "down_gbytes_per_s": payload / median(down[1:]) / 1e9,
+            **{f"{way}up_gbytes_per_s": payload / median(up[way][1:]) / 1e9 for way in ways},
+            **{f"{way}down_gbytes_per_s": payload / median(down[way][1:]) / 1e9 for way in ways},
             "copy_gbytes_per_s": payload / best(lambda: target.copy_(source), options.repeats) / 1e9,
             "library": cluster.library(),
         }
         for name, value in result.items():
-            print(f"{name:<20} {value:.2f}" if isinstance(value, float) else f"{name:<20} {value}")
+            print(f"{name:<26} {value:.2f}" if isinstance(value, float) else f"{name:<26} {value}")
         print(json.dumps(result | {"machine": description()}))
     cluster.close()
 

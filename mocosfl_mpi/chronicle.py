@@ -201,6 +201,8 @@ class Chronicle:
         idle = self._cluster.take_waited() / max(sum(seconds), 1e-9)
         spent = [seconds, min(idle, 1.0), _resident_bytes(), self._exchange.take_bytes()]
         ranks = self._cluster.gather_json(spent)
+        if notice := self._exchange.take_notice():
+            self._speaker.say(notice)
         recorder = self._recorder
         if recorder is None or ranks is None or self._last is None:
             return

@@ -59,7 +59,8 @@ class LabelsUp:
         """
         lanes = [len(part) for part in smashed[0]]
         with self._meter.phase("exchange"):
-            maps = self._exchange.up([part.movedim(2, -1) for part in smashed[0]], self._shape, self._dtype)
+            sent = [part.movedim(2, -1) for part in smashed[0]]
+            maps = self._exchange.up(sent, self._shape, self._dtype, window="smashed")
             labels = self._exchange.up(smashed[1], [self._rows], torch.int64)
         if meanwhile is not None:
             meanwhile()
@@ -72,7 +73,7 @@ class LabelsUp:
                 assert found is not None
                 gradient = found.movedim(1, -1).to(self._dtype)
         with self._meter.phase("exchange"):
-            parts = self._exchange.down(gradient, lanes, self._shape, self._dtype)
+            parts = self._exchange.down(gradient, lanes, self._shape, self._dtype, window="smashed")
             return [part.movedim(-1, 2) for part in parts]
 
 
@@ -121,7 +122,8 @@ class UShaped:
         """
         lanes = [len(part) for part in smashed[0]]
         with self._meter.phase("exchange"):
-            maps = self._exchange.up([part.movedim(2, -1) for part in smashed[0]], self._shape, self._dtype)
+            sent = [part.movedim(2, -1) for part in smashed[0]]
+            maps = self._exchange.up(sent, self._shape, self._dtype, window="smashed")
         if meanwhile is not None:
             meanwhile()
         features = gradient = None
@@ -146,7 +148,7 @@ class UShaped:
             loss, hits = table.mean(dim=0).tolist()
             self.report = StepReport(loss, hits, F.normalize(features, dim=1))
         with self._meter.phase("exchange"):
-            parts = self._exchange.down(gradient, lanes, self._shape, self._dtype)
+            parts = self._exchange.down(gradient, lanes, self._shape, self._dtype, window="smashed")
             return [part.movedim(-1, 2) for part in parts]
 
     def _learn(self, block: Block, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,10 +16,9 @@ from torch import Tensor
 from mocosfl_mpi.algorithms import ALGORITHMS
 from mocosfl_mpi.chronicle import ages, keys_per_update
 from mocosfl_mpi.clients.population import Population
-from mocosfl_mpi.clients.wealth import factors, kinds
+from mocosfl_mpi.clients.wealth import dealt
 from mocosfl_mpi.comm.cluster import Cluster
 from mocosfl_mpi.comm.environment import launcher
-from mocosfl_mpi.comm.placement import deal
 from mocosfl_mpi.config import Config
 from mocosfl_mpi.cost import memory
 from mocosfl_mpi.cost.flops import NOTHING, Costs, SegmentCost, codec_work, kinds_of_work, measure, per_image, per_step
@@ -104,9 +103,7 @@ def open_record(
         )
     exposed, remarks = _protection(config, source) if defended else ({}, [])
     own_memory = algorithm.widths(config, model.parameters, network.key_dim).get("memory", 0)
-    multiples = factors(config)
-    pool = np.arange(config.pool_size)
-    placed = deal(pool, config.block_size, cluster.hosts, multiples[pool], kinds(config)[pool])
+    placed = dealt(config, np.arange(config.pool_size), cluster.hosts)
     threads = [server_threads if rank == 0 else config.compute.host_threads for rank in range(cluster.size)]
     sizes: dict[str, Any] = {
         "client": config.client.count,

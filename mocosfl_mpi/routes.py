@@ -163,16 +163,21 @@ class AtServer:
         with self._meter.phase("client_forward"):
             sent = [[of_samples(self._smashed, block).movedim(2, -1) for block in part] for part in smashed]
         with self._meter.phase("exchange"):
-            query, key = (self._gather(part) for part in sent)
+            query, key = (self._gather(name, part) for name, part in zip(("query", "key"), sent, strict=True))
+        for part in smashed:
+            part.clear()  # they have been sent: while the server works, nobody needs them here
         return query, key
 
-    def _gather(self, sent: Sequence[Tensor]) -> Rows | None:
-        """Rows ``[lanes, rows, h, w, C]`` of this rank's blocks to those of all clients, a collective for each cut."""
+    def _gather(self, name: str, sent: Sequence[Tensor]) -> Rows | None:
+        """Rows ``[lanes, rows, h, w, C]`` of this rank's blocks to those of all clients, a collective for each cut.
+
+        They lie in windows where there are any, until the next step's come.
+        """
         kinds, exchange = self._exchange.kinds, self._exchange
         parts = []
         for kind, shape in enumerate(self._shapes):
             own = [block for block, its in zip(sent, kinds, strict=True) if its == kind]
-            parts.append(exchange.rows_up(own, self._rows, shape, self._dtype, kind))
+            parts.append(exchange.rows_up(own, self._rows, shape, self._dtype, kind, window=f"{name} {kind}"))
         return Rows(tuple(part for part in parts if part is not None)) if self._server is not None else None
 
     def _download(self, gradient: Rows | None, batches: Sequence[tuple[int, int]]) -> list[Tensor]:
@@ -181,7 +186,8 @@ class AtServer:
         for kind, shape in enumerate(self._shapes):
             own = [batch for batch, its in zip(batches, kinds, strict=True) if its == kind]
             part = gradient.parts[kind] if gradient is not None else None
-            found += self._exchange.rows_down(part, own, self._rows, shape, self._dtype, kind)
+            window = f"query {kind}"  # whose shape it has, and whose place it takes when the server is done with them
+            found += self._exchange.rows_down(part, own, self._rows, shape, self._dtype, kind, window=window)
         return found  # blocks stand in this order
 
 

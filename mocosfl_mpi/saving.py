@@ -150,7 +150,7 @@ class Saving:
     def received(self, query: Tensor, key: Tensor, pool: Ids) -> None:
         """Take note of a step's smashed data ``[clients, rows, …]`` where they may be replayed (rank 0)."""
         if self._state == "B":
-            self.replay.keep(query, key, pool)
+            self.replay.keep(query.clone(), key.clone(), pool)  # the next step's come to the same place
 
     def conclude(self, epoch: int, loss: float) -> dict[str, int]:
         """Choose the next epoch's state by this one's mean ``loss`` (rank 0's counts); what there is to record."""

@@ -216,7 +216,7 @@ class Simulation:
         facts = Manifest(
             config_hash=self.config.hash(),
             data_sha256=digest.hexdigest(),
-            versions={SOFTWARE: __version__} | software_versions(self.cluster.library()),
+            versions={SOFTWARE: __version__} | software_versions(self.cluster.library()) | self._blocks(),
             threads={"server": server_threads, "host": self.config.compute.host_threads},
             epoch=0,
             step=0,
@@ -229,6 +229,12 @@ class Simulation:
                 f"bring back the files of {self.config.data.source}, or start again in another directory"
             )
         return facts
+
+    def _blocks(self) -> dict[str, str]:
+        """In how many blocks a pool is cut where that follows from the pool: a rule that decides last bits."""
+        config = self.config
+        derived = not config.compute.block_size and config.blocks < config.pool_size
+        return {"blocks": str(config.blocks)} if derived else {}
 
     def _notes(self, facts: Manifest | None, found: Found | None, here: list[str]) -> list[str]:
         """What the user should know before it begins (rank 0); ``here``: of this machine and these data."""

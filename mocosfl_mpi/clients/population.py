@@ -16,10 +16,10 @@ from mocosfl_mpi.clients.keep import Keep, lay
 from mocosfl_mpi.clients.shield import Pull, Shield, Unshielded
 from mocosfl_mpi.clients.slabs import Slabs
 from mocosfl_mpi.clients.terms import CutTerm
-from mocosfl_mpi.clients.wealth import factors, kinds
+from mocosfl_mpi.clients.wealth import dealt, factors, kinds
 from mocosfl_mpi.comm.cluster import Cluster
 from mocosfl_mpi.comm.exchange import Exchange
-from mocosfl_mpi.comm.placement import Deal, deal
+from mocosfl_mpi.comm.placement import Deal
 from mocosfl_mpi.config import Config
 from mocosfl_mpi.meter import Meter
 from mocosfl_mpi.objectives.contrast import symmetry
@@ -114,7 +114,7 @@ class Population:
 
     def enter(self, pool: npt.NDArray[np.int64]) -> None:
         """Deal the epoch's pool to the hosts, in blocks, and bring private state to where it is needed."""
-        self._deal = deal(pool, self._config.block_size, self._cluster.hosts, self._factors[pool], self._kinds[pool])
+        self._deal = dealt(self._config, pool, self._cluster.hosts)
         self._exchange.begin(self._deal)
         self.rates = np.zeros(len(pool))
         owners = self._deal.owner_of_clients()

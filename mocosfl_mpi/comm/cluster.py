@@ -49,7 +49,9 @@ class Cluster:
         self.serves = self.rank == 0
         self.hosts = [0] if self.size == 1 else list(range(1, self.size))
         self.host_name = socket.gethostname()
-        self._windows: list[MPI.Win] = []
+        self._closing: list[Callable[[], None]] = []
+        self.parts: list[MPI.Intracomm] = []
+        """Communicators of some of these ranks that last as long."""
         self._refusal: Exception | None = None
         self._waited = 0.0
         self.place = ""
@@ -175,9 +177,9 @@ class Cluster:
         header = self.broadcast_json([list(array.shape), array.dtype.str] if array is not None else None)
         shape, dtype = tuple(header[0]), np.dtype(header[1])
         size = int(np.prod(shape)) * dtype.itemsize
-        node: MPI.Intracomm = self.comm.Split_type(MPI.COMM_TYPE_SHARED, key=self.rank)  # type: ignore[assignment]
+        node = self.of_node()
         window = MPI.Win.Allocate_shared(size if node.rank == 0 else 0, 1, comm=node)
-        self._windows.append(window)
+        self._closing.append(window.Free)
         memory = np.asarray(window.Shared_query(0)[0], dtype=np.uint8)[:size]
         leaders = self.comm.Split(0 if node.rank == 0 else MPI.UNDEFINED, key=self.rank)
         if leaders != MPI.COMM_NULL:
@@ -191,6 +193,10 @@ class Cluster:
         shared: npt.NDArray[Any] = memory.view(dtype).reshape(shape)
         shared.flags.writeable = False
         return shared
+
+    def of_node(self) -> MPI.Intracomm:
+        """A new communicator of the ranks that can share memory with this one, in order (collective)."""
+        return cast(MPI.Intracomm, self.comm.Split_type(MPI.COMM_TYPE_SHARED, key=self.rank))
 
     def gather_json(self, value: Any) -> list[Any] | None:
         """Every rank's JSON-ready ``value`` on rank 0, in rank order."""
@@ -209,9 +215,16 @@ class Cluster:
         """Free shared windows, all ranks together, at a normal end."""
         if self._watch:
             self._watch.stop()
-        for window in self._windows:
-            window.Free()
-        self._windows.clear()
+        for free in self._closing:
+            free()
+        for comm in self.parts:
+            comm.Free()
+        self._closing.clear()
+        self.parts.clear()
+
+    def at_close(self, work: Callable[[], None]) -> None:
+        """Let ``work``, which all ranks do together, be done at a normal end."""
+        self._closing.append(work)
 
     # ------------------------------------------------------------------------------------------ failure
 
@@ -231,7 +244,8 @@ class Cluster:
         """
         if self._watch:
             self._watch.stop()
-        self.comm.Revoke()  # whoever still waits for the dead hears of it
+        for comm in (self.comm, *self.parts):
+            comm.Revoke()  # whoever still waits for the dead hears of it
         return Cluster(cast(MPI.Intracomm, self.comm.Shrink()))
 
     def leave_at_once(self, code: int) -> NoReturn:

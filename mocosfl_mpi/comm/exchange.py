@@ -1,4 +1,9 @@
-"""Rows up to the server, rows down to the hosts, in client order. MPI moves numbers and never adds floats."""
+"""Rows up to the server, rows down to the hosts, in client order. MPI moves numbers and never adds floats.
+
+A message with a ``window`` passes between rank 0 and the ranks of its node through shared memory of that name: hosts
+write their rows where the server reads them, and the other way round. The ranks of other nodes send theirs. What has
+come through windows stands until one of them is used again: a rank that asks for that is done with all of it.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +18,7 @@ from torch import Tensor
 
 from mocosfl_mpi.comm.cluster import Cluster
 from mocosfl_mpi.comm.placement import Deal
+from mocosfl_mpi.comm.windows import Windows
 
 SLAB = 2**26  # numbers gathered at once while averaging: bounds the server's memory
 
@@ -23,11 +29,14 @@ def raw(tensor: Tensor) -> npt.NDArray[np.uint8]:
 
 
 class Exchange:
-    """Collectives over the clients of the current deal, with the bytes this rank has moved."""
+    """Collectives over the clients of the current deal, with the bytes this rank has moved by messages."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._comm = cluster.comm
+        self._windows = Windows(cluster)
+        self._filled: set[str] = set()
+        """Windows that hold what somebody may still read."""
         self._rows: dict[tuple[torch.dtype, int], MPI.Datatype] = {}
         self._clients = np.zeros(cluster.size, dtype=np.int64)
         self._deal: Deal | None = None
@@ -55,9 +64,13 @@ class Exchange:
         return self._deal.kinds_of(self._cluster.rank) if self._deal else []
 
     def take_bytes(self) -> int:
-        """Bytes this rank has sent and received since the last call."""
+        """Bytes this rank has sent and received since the last call; what passed through windows is not among them."""
         moved, self._moved = self._moved, 0
         return moved
+
+    def take_notice(self) -> str:
+        """What the user should know about windows, once, on rank 0."""
+        return self._windows.take_notice()
 
     def _row(self, dtype: torch.dtype, width: int) -> MPI.Datatype:
         """One row as an MPI type: counts are rows then, and stay below 2^31 however many bytes they make."""
@@ -65,25 +78,43 @@ class Exchange:
             self._rows[dtype, width] = MPI.BYTE.Create_contiguous(width * dtype.itemsize).Commit()
         return self._rows[dtype, width]
 
-    def up(self, parts: Sequence[Tensor], shape: Sequence[int], dtype: torch.dtype) -> Tensor | None:
+    def up(
+        self, parts: Sequence[Tensor], shape: Sequence[int], dtype: torch.dtype, *, window: str = ""
+    ) -> Tensor | None:
         """One message of ``shape`` from each client: ``[lanes, *shape]`` per block to ``[clients, *shape]``.
 
         All messages in client order on the server, None elsewhere.
         """
-        return self._gather(parts, self._clients, shape, dtype)
+        return self._gather(parts, self._clients, shape, dtype, window)
 
     def rows_up(
-        self, parts: Sequence[Tensor], rows: int, shape: Sequence[int], dtype: torch.dtype, kind: int | None = None
+        self,
+        parts: Sequence[Tensor],
+        rows: int,
+        shape: Sequence[int],
+        dtype: torch.dtype,
+        kind: int | None = None,
+        *,
+        window: str = "",
     ) -> Tensor | None:
         """Batches that may differ: ``[lanes, rows, *shape]`` per block to ``[rows of all, *shape]``, clients in order.
 
         A client has ``rows`` rows times its weight in the deal. Blocks of one ``kind`` of clients, or all.
         """
-        return self._gather([part.flatten(0, 1) for part in parts], rows * self._work_of(kind), shape, dtype)
+        return self._gather([part.flatten(0, 1) for part in parts], rows * self._work_of(kind), shape, dtype, window)
 
     def _gather(
-        self, parts: Sequence[Tensor], counts: npt.NDArray[np.int64], shape: Sequence[int], dtype: torch.dtype
+        self,
+        parts: Sequence[Tensor],
+        counts: npt.NDArray[np.int64],
+        shape: Sequence[int],
+        dtype: torch.dtype,
+        window: str,
     ) -> Tensor | None:
+        if window:
+            place = self._windows.place(window, int(counts.sum()), shape, dtype)
+            if place is not None:
+                return self._gather_through(window, place, parts, counts)
         mine = torch.cat(list(parts)).contiguous() if parts else torch.empty(0, *shape, dtype=dtype)
         everything = torch.empty(int(counts.sum()), *shape, dtype=dtype) if self._cluster.serves else None
         row = self._row(dtype, math.prod(shape))
@@ -93,11 +124,64 @@ class Exchange:
         self._count(mine, everything)
         return everything
 
+    def _gather_through(
+        self, window: str, place: Tensor, parts: Sequence[Tensor], counts: npt.NDArray[np.int64]
+    ) -> Tensor | None:
+        cluster, windows = self._cluster, self._windows
+        near, far, own = windows.near, windows.far, int(counts[cluster.rank])
+        self._wait_for_readers(window)
+        if near[cluster.rank] and own:
+            for part, target in zip(parts, self._of(cluster.rank, place, counts, parts), strict=True):
+                target.copy_(part)
+        windows.synchronise(window)
+        cluster.meet()  # every host of the node has written
+        windows.synchronise(window)
+        if far is not None:
+            row = self._row(place.dtype, math.prod(place.shape[1:]))
+            mine = place[:0] if cluster.serves else torch.cat([place, *parts]).contiguous()
+            receive = [raw(place), *self._apart(counts), row] if cluster.serves else None
+            far.Gatherv([raw(mine), len(mine), row], receive, root=0)
+            self._count_apart(place, counts)
+        return place if cluster.serves else None
+
+    def _wait_for_readers(self, window: str) -> None:
+        """Until all ranks are done with what a window held; once in a step, as its windows are let go together."""
+        if window in self._filled:
+            self._cluster.meet()
+            self._filled.clear()
+        self._filled.add(window)
+
+    @staticmethod
+    def _of(
+        rank: int, place: Tensor, counts: npt.NDArray[np.int64], parts: Sequence[Tensor] | Sequence[int]
+    ) -> Sequence[Tensor]:
+        """The rows of ``rank`` in a window, in pieces as long as ``parts``."""
+        before, own = int(counts[:rank].sum()), int(counts[rank])
+        sizes = [part if isinstance(part, int) else len(part) for part in parts]
+        return list(place[before : before + own].split(sizes))
+
+    def _apart(self, counts: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Rows of rank 0 and of each rank of another node, and where they begin among all."""
+        apart = ~self._windows.near
+        apart[0] = True
+        return counts[apart], (np.cumsum(counts) - counts)[apart]
+
+    def _count_apart(self, place: Tensor, counts: npt.NDArray[np.int64]) -> None:
+        """Count the bytes of ``counts`` rows that passed between nodes."""
+        rows = int(self._apart(counts)[0].sum()) if self._cluster.serves else int(counts[self._cluster.rank])
+        self._moved += rows * math.prod(place.shape[1:]) * place.element_size()
+
     def down(
-        self, everything: Tensor | None, lanes: Sequence[int], shape: Sequence[int], dtype: torch.dtype
+        self,
+        everything: Tensor | None,
+        lanes: Sequence[int],
+        shape: Sequence[int],
+        dtype: torch.dtype,
+        *,
+        window: str = "",
     ) -> list[Tensor]:
         """The inverse of ``up``: ``[clients, *shape]`` on the server to ``[lanes, *shape]`` for each block here."""
-        return self._scatter(everything, lanes, self._clients, shape, dtype)
+        return self._scatter(everything, lanes, self._clients, shape, dtype, window)
 
     def rows_down(
         self,
@@ -107,10 +191,12 @@ class Exchange:
         shape: Sequence[int],
         dtype: torch.dtype,
         kind: int | None = None,
+        *,
+        window: str = "",
     ) -> list[Tensor]:
         """The inverse of ``rows_up``; ``batches``: lanes and rows of each of them, for each block here."""
         sizes = [lanes * own for lanes, own in batches]
-        parts = self._scatter(everything, sizes, rows * self._work_of(kind), shape, dtype)
+        parts = self._scatter(everything, sizes, rows * self._work_of(kind), shape, dtype, window)
         return [part.unflatten(0, batch) for part, batch in zip(parts, batches, strict=True)]
 
     def _scatter(
@@ -120,13 +206,44 @@ class Exchange:
         counts: npt.NDArray[np.int64],
         shape: Sequence[int],
         dtype: torch.dtype,
+        window: str,
     ) -> list[Tensor]:
+        if window:
+            place = self._windows.place(window, int(counts.sum()), shape, dtype)
+            if place is not None:
+                return self._scatter_through(window, place, everything, sizes, counts)
         mine = torch.empty(sum(sizes), *shape, dtype=dtype)
         row = self._row(dtype, math.prod(shape))
         send = [raw(everything.contiguous()), counts, None, row] if everything is not None else None
         self._cluster.meet()
         self._comm.Scatterv(send, [raw(mine), len(mine), row], root=0)
         self._count(mine, everything)
+        return list(mine.split(list(sizes)))
+
+    def _scatter_through(
+        self,
+        window: str,
+        place: Tensor,
+        everything: Tensor | None,
+        sizes: Sequence[int],
+        counts: npt.NDArray[np.int64],
+    ) -> list[Tensor]:
+        cluster, windows = self._cluster, self._windows
+        self._wait_for_readers(window)
+        if everything is not None:
+            place.view(everything.shape).copy_(everything)
+        windows.synchronise(window)
+        cluster.meet()  # the server has written
+        windows.synchronise(window)
+        mine = place
+        if windows.far is not None:
+            row = self._row(place.dtype, math.prod(place.shape[1:]))
+            mine = place.new_empty(0 if cluster.serves else sum(sizes), *place.shape[1:])
+            send = [raw(place), *self._apart(counts), row] if cluster.serves else None
+            windows.far.Scatterv(send, [raw(mine), len(mine), row], root=0)
+            self._count_apart(place, counts)
+        if windows.near[cluster.rank]:
+            return list(self._of(cluster.rank, place, counts, sizes))
         return list(mine.split(list(sizes)))
 
     def _count(self, mine: Tensor, everything: Tensor | None) -> None:

@@ -32,6 +32,11 @@ from mocosfl_mpi.config.sections import (
 from mocosfl_mpi.errors import BadInput
 from mocosfl_mpi.methods import METHODS, Alignment
 
+SHARES = 24
+"""Blocks that 1, 2, 3, 4, 6, 8, 12 and 24 hosts share evenly."""
+MOST_LANES = 16
+"""Most clients in a block, whose activations should stay in a processor's caches."""
+
 
 class Config(Section):
     """One experiment, complete."""
@@ -187,9 +192,19 @@ class Config(Section):
         return int(round(self.client.rich_share * self.client.count, 9))
 
     @property
+    def blocks(self) -> int:
+        """Blocks of a whole pool of like clients: a function of the pool alone, so that it never depends on the ranks.
+
+        As few as `compute.block_size` allows; or, where it is not set, a multiple of ``SHARES`` or one per client.
+        """
+        if self.compute.block_size:
+            return -(-self.pool_size // self.compute.block_size)
+        return min(self.pool_size, SHARES * -(-self.pool_size // (SHARES * MOST_LANES)))
+
+    @property
     def block_size(self) -> int:
-        """Lanes of a block: set, or derived from the pool alone, so that it never depends on the ranks."""
-        return self.compute.block_size or min(16, max(1, self.pool_size // 16))
+        """Most lanes of a block: set, or those of ``blocks`` equal ones."""
+        return self.compute.block_size or -(-self.pool_size // self.blocks)
 
     @property
     def rows_per_client(self) -> int:

@@ -428,7 +428,8 @@ class Compute(Section):
     """`fused`: compiled kernels, a block of clients at once; `stacked`: the same through torch; `loop`: one client
     after the other; `auto`: `fused` where a compiler is found and the network fits, otherwise `stacked`."""
     block_size: Positive | None = None
-    """Clients per block, whoever computes it; empty = a sixteenth of the pool, at least 1 and at most 16."""
+    """Clients per block, whoever computes it; empty = 24 equal blocks (or a multiple of it, so that none has more than
+    16 clients; or one per client in a smaller pool), which the usual numbers of hosts share evenly."""
     server_threads: Positive | None = None
     """Torch threads of the main server; empty = all cores that rank 0 may use."""
     host_threads: Positive = 1

@@ -145,10 +145,9 @@ def _left_out(config: Config) -> Iterator[str]:
 def layouts(experiment: Experiment, server_threads: int, cores: int) -> list[Layout]:
     """Layouts worth a thought: one process, and every number of hosts that the cores and the blocks can employ."""
     config = experiment.config
-    blocks = -(-config.pool_size // config.block_size)
     alone = [Layout(1, server_threads, threads) for threads in sorted({1, cores})]
     return alone + [
-        Layout(hosts + 1, server_threads, max(1, cores // hosts)) for hosts in range(1, min(cores, blocks) + 1)
+        Layout(hosts + 1, server_threads, max(1, cores // hosts)) for hosts in range(1, min(cores, config.blocks) + 1)
     ]
 
 

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mocosfl_mpi.clients.wealth import factors, kinds
+from mocosfl_mpi.clients.wealth import dealt
 from mocosfl_mpi.comm.exchange import SLAB
-from mocosfl_mpi.comm.placement import deal
 from mocosfl_mpi.objectives.contrast import symmetry
 from mocosfl_mpi.plan.experiment import Experiment
 from mocosfl_mpi.privacy import nopeek
@@ -64,8 +63,7 @@ def rank_memory(experiment: Experiment, ranks: int, *, evaluates: bool = True) -
     """Every rank's memory, rank 0 (the servers) first; ``evaluates``: with reading and evaluation."""
     hosts = [0] if ranks == 1 else list(range(1, ranks))
     config = experiment.config
-    pool = np.arange(config.pool_size)
-    placed = deal(pool, config.block_size, hosts, factors(config)[pool], kinds(config)[pool])
+    placed = dealt(config, np.arange(config.pool_size), hosts)
     found = []
     for rank in range(ranks):
         held, moments, clients = _common(experiment), {"nothing": 0}, placed.clients_of(rank)
@@ -120,9 +118,11 @@ def _client_moments(x: Experiment, clients: int, batches: list[int]) -> Uses:
     if x.config.client.frozen:
         saved = 0
     defence, peeking = _defending(x, passing, together), _peeking(x, passing, together)
-    # The next step's views are drawn before the gradient comes; query, key and gradient are there with them.
+    # The next step's views are drawn before the gradient comes; query, key and gradient are there with them. Before,
+    # query and key are there twice: here and on their way.
+    working = 3 * smashed + _kept(x, rows) + max(block + defence, peeking)
     return {
-        "training step": saved + views + 3 * smashed + _kept(x, rows) + max(block + defence, peeking),
+        "training step": saved + views + max(4 * smashed, working),
         "synchronisation": 2 * clients * bottom.parameters * x.weight + 2 * smashed,
     }
 

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mocosfl_mpi.clients.wealth import factors, kinds
-from mocosfl_mpi.comm.placement import deal
+from mocosfl_mpi.clients.wealth import dealt
 from mocosfl_mpi.plan.experiment import Experiment
 from mocosfl_mpi.plan.profile import Load, Profile, Rehearsal
 
@@ -93,8 +92,7 @@ def load(experiment: Experiment, ranks: int) -> Load:
     """What a step asks for."""
     config, network = experiment.config, experiment.network
     hosts = [0] if ranks == 1 else list(range(1, ranks))
-    pool = np.arange(config.pool_size)
-    placed = deal(pool, config.block_size, hosts, factors(config)[pool], kinds(config)[pool])
+    placed = dealt(config, np.arange(config.pool_size), hosts)
     batches = max(placed.work_of(rank) for rank in hosts)
     rows = batches * config.rows_per_client
     bottoms, frozen = [cut.bottom.costs.last for cut in network.cuts], config.client.frozen

@@ -151,7 +151,7 @@ _COST: Final = (
           "share of the epoch in which the rank waited"),
     Entry("measured/resident_bytes", ("epoch", "rank"), "int64", "byte",
           "largest resident memory of the rank's process so far"),
-    Entry("measured/mpi_bytes", ("epoch", "rank"), "int64", "byte", "payload that the rank sent by MPI"),
+    Entry("measured/mpi_bytes", ("epoch", "rank"), "int64", "byte", "payload that the rank moved by MPI messages"),
     Entry("partition/counts", ("client", "class"), "int64", "1",
           "training images of the client per class", "fixed"),
     Entry("cost/flops_per_image", ("segment", "work"), "int64", "flop",

@@ -198,6 +198,10 @@ ROWS = {
         *("defence.resistance_decoder=res_normN0C4", "model.bottleneck=C4S2", "steps_per_epoch=2"),
     ),
     "dirichlet": ("partition.kind=dirichlet", "client.schedule_step=published", "server.micro_batch=5"),
+    "equal blocks, some absent": (
+        *("client.count=30", "client.sampling_ratio=1.0", "reliability.client_dropout=0.2", "model.cut_layer=2"),
+        *("steps_per_epoch=2", "epochs=2"),
+    ),
 }
 """Settings by name. Smoke samples 6 of 12 clients, so private state travels between ranks."""
 EVALUATED = (

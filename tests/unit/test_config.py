@@ -386,13 +386,22 @@ def test_frozen():
 
 
 @pytest.mark.parametrize(
-    ("count", "ratio", "pool", "block"),
-    [(20, 1.0, 20, 1), (100, 0.29, 29, 1), (1000, 0.1, 100, 6), (1000, 1.0, 1000, 16), (5, 0.7, 3, 1)],
+    ("count", "ratio", "pool", "blocks", "lanes"),
+    [
+        (20, 1.0, 20, 20, 1),
+        (100, 0.29, 29, 24, 2),
+        (1000, 0.1, 100, 24, 5),
+        (384, 1.0, 384, 24, 16),
+        (385, 1.0, 385, 48, 9),
+        (1000, 1.0, 1000, 72, 14),
+        (5, 0.7, 3, 3, 1),
+    ],
 )
-def test_derived_sizes(count, ratio, pool, block):
+def test_derived_sizes(count, ratio, pool, blocks, lanes):
     config = parse(nested({"client.count": count, "client.sampling_ratio": ratio}), "here")
-    assert (config.pool_size, config.block_size) == (pool, block)
-    assert parse(nested({"compute.block_size": 7}), "here").block_size == 7
+    assert (config.pool_size, config.blocks, config.block_size) == (pool, blocks, lanes)
+    config = parse(nested({"client.count": 20, "compute.block_size": 7}), "here")
+    assert (config.blocks, config.block_size) == (3, 7)
 
 
 def test_rows_per_client():

@@ -2,7 +2,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mocosfl_mpi.clients.wealth import dealt
 from mocosfl_mpi.comm.placement import deal
+from mocosfl_mpi.config import parse
 
 pools = st.sets(st.integers(0, 500), min_size=1, max_size=60).map(lambda ids: np.array(sorted(ids)))
 hosts = st.integers(1, 9).map(lambda n: [0] if n == 1 else list(range(1, n)))
@@ -76,3 +78,36 @@ def test_hosts_share_the_work_not_the_blocks():
     found = deal(np.arange(8), 1, [1, 2], np.array([4, 4, 1, 1, 1, 1, 1, 1]))
     assert [found.work_of(rank) for rank in (1, 2)] == [8, 6]
     assert found.clients_of(1) == 2
+
+
+@given(pool=pools, blocks=st.integers(1, 30), ranks=hosts, rich=st.integers(0, 500), factor=st.integers(1, 3))
+def test_equal_blocks_cover_the_pool_and_differ_by_one_client(pool, blocks, ranks, rich, factor):
+    weights = np.where(pool < rich, factor, 1)
+    found = deal(pool, 99, ranks, weights, equal=blocks)
+    assert np.array_equal(np.concatenate(found.blocks), pool)
+    assert max(map(len, found.blocks)) <= -(-len(pool) // blocks)
+    for weight in set(found.weights.tolist()):
+        sizes = [len(block) for block, its in zip(found.blocks, found.weights, strict=True) if its == weight]
+        assert max(sizes) - min(sizes) <= 1
+        assert min(sizes) >= 1
+    assert [len(b) for b in found.blocks] == [len(b) for b in deal(pool, 99, [0], weights, equal=blocks).blocks]
+    if len(set(weights.tolist())) == 1:
+        assert len(found.blocks) == min(blocks, len(pool))
+
+
+@given(count=st.integers(1, 1200), ranks=st.sampled_from([1, 2, 3, 4, 6, 8, 12, 24]))
+def test_the_usual_numbers_of_hosts_get_equal_shares_of_a_pool(count, ranks):
+    """100 clients: 50 and 50 for two hosts. They were 54 and 46, in blocks of six."""
+    config = parse({"client": {"count": count}}, "here")
+    found = dealt(config, np.arange(count), range(ranks))
+    assert len(found.blocks) == config.blocks
+    shares = [found.clients_of(rank) for rank in range(ranks)]
+    if count >= 24:
+        assert max(shares) - min(shares) <= 1
+    assert max(map(len, found.blocks)) == config.block_size <= 16
+
+
+def test_blocks_of_a_pool_with_absent_clients_are_no_larger():
+    config = parse({"client": {"count": 385}}, "here")
+    for present in (384, 100, 49, 7):
+        assert max(map(len, dealt(config, np.arange(present), [0]).blocks)) <= config.block_size
