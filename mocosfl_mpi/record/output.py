@@ -90,6 +90,22 @@ class Lock:
         self._file.close()
 
 
+def at_work(directory: Path) -> bool | None:
+    """Whether a process of this machine holds the lock on ``directory``; None where no lock was left behind."""
+    try:
+        file = (directory / LOCK).open("rb")
+    except OSError:
+        return None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:  # a file system without locks: nobody can tell
+            return False
+    return False
+
+
 def give_back(path: Path | None) -> None:
     """Remove the output directory of a refused run, if nothing was written into it."""
     if path is not None:

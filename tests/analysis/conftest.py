@@ -1,17 +1,15 @@
-"""The packed runs, unpacked once; the scripts can be imported as they are when one of them is started."""
+"""The packed runs, unpacked once."""
 
 from __future__ import annotations
 
 import gzip
 import lzma
-import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKED = Path(__file__).with_name("runs")
-sys.path.insert(0, str(ROOT / "analysis"))
 
 
 @pytest.fixture(scope="session")

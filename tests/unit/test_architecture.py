@@ -30,6 +30,8 @@ LAYERS = [
     {"session"},
     {"plan", "attacks"},
     {"grid", "audit"},
+    {"figures"},
+    {"report"},
     {"commands"},
     {"cli"},
     {"__main__"},

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from study import Study, flat
 
 from mocosfl_mpi.errors import BadInput
+from mocosfl_mpi.figures.study import Study, flat
 from mocosfl_mpi.grid.description import Grid, read_grid
 
 NEUTRAL = ("compute", "evaluation", "seed")

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import style
 
 from mocosfl_mpi.config import parse
 from mocosfl_mpi.errors import BadInput
+from mocosfl_mpi.figures import style
 from mocosfl_mpi.methods import METHODS
 from mocosfl_mpi.record.reader import Run, open_run
 from mocosfl_mpi.record.schema import FILE_NAME
@@ -137,7 +137,7 @@ class Study:
             Group(_label(row, keys) or title(found[0].settings), row, tuple(_by_seed(found)), mark, step)
             for found, row, mark, step in zip((places[values] for values in order), rows, marks, steps, strict=True)
         ]
-        return cls(keys, tuple(groups), legend, say)
+        return cls(keys, tuple(groups), legend if len(groups) > 1 else {groups[0].label: marks[0]}, say)
 
     @property
     def pairs(self) -> list[tuple[Group, Member]]:
