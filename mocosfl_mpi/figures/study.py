@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from mocosfl_mpi.config import parse
+from mocosfl_mpi.config import flat, parse
 from mocosfl_mpi.errors import BadInput
 from mocosfl_mpi.figures import style
 from mocosfl_mpi.methods import METHODS
@@ -235,14 +235,6 @@ def _differing(members: Sequence[Member]) -> list[str]:
     """All settings in which they differ, the best-known first."""
     names = sorted({name for member in members for name in member.settings}, key=_fame)
     return [name for name in names if len({repr(member.settings.get(name)) for member in members}) > 1]
-
-
-def flat(values: Mapping[str, Any], start: str = "") -> dict[str, Any]:
-    """Nested settings by `section.key`."""
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        found |= flat(value, f"{start}{key}.") if isinstance(value, Mapping) else {f"{start}{key}": value}
-    return found
 
 
 def complete(config: Mapping[str, Any]) -> dict[str, Any]:

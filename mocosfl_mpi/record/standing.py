@@ -11,8 +11,8 @@ Standing = Literal["complete", "running", "stopped", "killed"]
 MEANINGS: dict[Standing, str] = {
     "complete": "reached its end",
     "running": "at work at this moment, or being attacked",
-    "stopped": "ended early, in good order: asked to stop, or refused to go on; the same command continues it",
-    "killed": "its file was never closed: killed, or at work on another machine; the same command continues it",
+    "stopped": "ended early but in good order, as when asked to; the same command goes on",
+    "killed": "its file is open, its lock is not held: it crashed, or is at work on another machine",
 }
 
 

@@ -21,9 +21,10 @@ def warnings(reading: Reading) -> Iterator[Part]:
         (f"{name} cannot be read and is not on this page: {text}", []) for name, text in reading.unreadable
     ]
     found = [(seen.name, remark) for seen in reading.runs for remark in seen.remarks]
-    items += gather(found, warning=True)
+    named = len(reading.runs) > 1
+    items += gather(found, warning=True, named=named)
     yield Warnings(items) if items else Words(NO_WARNING)
-    notes = gather(found, warning=False)
+    notes = gather(found, warning=False, named=named)
     if notes:
         lines = [("", text) for text, each in notes for text in (each or [text])]
         yield Fold(f"Noted by the program while it ran ({len(notes)})", [Bullets(lines)])

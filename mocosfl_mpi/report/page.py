@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from mocosfl_mpi.errors import BadInput
 
 if TYPE_CHECKING:
     from markupsafe import Markup
+
+    from mocosfl_mpi.report.reading import Seen
 
 NAME = "report.html"
 _NEEDED = ("jinja2", "matplotlib", "pandas")
@@ -55,10 +58,17 @@ def report(order: Order) -> str:
     from mocosfl_mpi.report import several, single
     from mocosfl_mpi.report.pictures import Album
     from mocosfl_mpi.report.reading import read
+    from mocosfl_mpi.report.results import numbers
 
     reading = read(order.paths)
     named = " ".join(shlex.quote(str(path)) for path in order.paths)
-    album = Album([seen.path for seen in reading.runs], named, order.published)
+    album = Album([seen.path for seen in reading.runs], named, order.published or _beside(reading.runs))
+    try:
+        numbers(album)
+    except BadInput:
+        if order.published is not None:
+            raise
+        album.published = None  # the grid's numbers are of other runs
     alone = len(reading.runs) == 1
     if alone:
         (seen,) = reading.runs
@@ -89,6 +99,15 @@ def report(order: Order) -> str:
     )
 
 
+def _beside(runs: Sequence[Seen]) -> Path | None:
+    """The published numbers that a grid has left beside its runs, if all are of one grid."""
+    from mocosfl_mpi.grid.published import NAME as PUBLISHED
+
+    places = {seen.place.resolve().parent / PUBLISHED for seen in runs}
+    (place,) = places if len(places) == 1 else (None,)
+    return place if place is not None and place.is_file() else None
+
+
 def _ticks(text: str) -> Markup:
     """Text in which `backticks` set code; everything in it is escaped."""
     from markupsafe import Markup, escape
@@ -109,5 +128,6 @@ def write(text: str, path: Path) -> None:
         part.write_text(text, encoding="utf-8")
         part.replace(path)
     except (OSError, UnicodeEncodeError) as error:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink()
         raise BadInput(f"cannot write {path}: {error}; name another file with -o") from None

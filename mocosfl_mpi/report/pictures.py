@@ -160,6 +160,9 @@ class Album:
         except BadInput as error:
             self.missing.append((words[""], str(error).removeprefix("nothing to draw: ")))
             return
+        except (LookupError, ValueError, ArithmeticError) as error:  # a sound file whose numbers contradict each other
+            self.missing.append((words[""], f"numbers in the files do not fit together ({error!r})"))
+            return
         if len(drawings) > MOST:
             self._say(f"{words['']} Only the first {MOST} pictures are here; analysis/{kind.name}.py draws all.")
         command = f"python analysis/{kind.name}.py {self.named}"

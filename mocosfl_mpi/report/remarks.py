@@ -62,16 +62,19 @@ def _imbalance(run: Run, summary: Mapping[str, Any]) -> Iterator[str]:
             )
 
 
-def gather(found: Sequence[tuple[str, Remark]], *, warning: bool) -> list[tuple[str, list[str]]]:
-    """Remarks of many runs, ``(run, remark)``, that differ in numbers alone put into one, with those of each run."""
+def gather(found: Sequence[tuple[str, Remark]], *, warning: bool, named: bool) -> list[tuple[str, list[str]]]:
+    """Remarks of many runs, ``(run, remark)``, that differ in numbers alone put into one, with those of each run.
+
+    ``named``: what is said of one run alone names it.
+    """
     alike: dict[str, list[tuple[str, str]]] = {}
     for name, remark in found:
         if remark.warning == warning:
             alike.setdefault(_NUMBER.sub("#", remark.text), []).append((name, remark.text))
     gathered = []
     for each in alike.values():
-        text = _together([one for _, one in each])
-        gathered.append((text, [f"{name}: {one}" for name, one in each] if len(each) > 1 else []))
+        lines = [f"{name}: {one}" if named else one for name, one in each]
+        gathered.append((_together([one for _, one in each]), lines) if len(each) > 1 else (lines[0], []))
     return gathered
 
 

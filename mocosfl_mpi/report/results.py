@@ -35,42 +35,35 @@ def known(values: Sequence[float | None]) -> list[float]:
 
 def final_table(album: Album, runs: Sequence[Seen]) -> Sheet:
     """A row for each configuration."""
-    study = album.study()
-    numbers, source = _numbers(album)
-    groups = members(study, runs)
-    shown = [
-        name
-        for name in METRICS
-        if any(seen.summary[name] is not None for seen in runs) or any(name == metric for _, metric in numbers)
-    ]
+    beside, source = numbers(album)
+    printed = {metric for _, metric in beside}
+    shown = [name for name in METRICS if name in printed or any(seen.summary[name] is not None for seen in runs)]
     header = ["configuration"]
     for name in shown:
-        header += [METRICS[name][0], *(["published"] if any(name == metric for _, metric in numbers) else [])]
+        header += [METRICS[name][0], *(["published"] if name in printed else [])]
     rows = []
-    for label, own in groups.items():
+    for label, own in members(album.study(), runs).items():
         row = [label]
         for name in shown:
             row.append(spread(known([seen.summary[name] for seen in own]), METRICS[name][1]))
-            if any(name == metric for _, metric in numbers):
-                number = numbers.get((label, name))
+            if name in printed:
+                number = beside.get((label, name))
                 row.append("–" if number is None else f"{number:g}")
         rows.append([*row, f"{sum(seen.summary['completed'] for seen in own)}/{len(own)}"])
-    said = [
-        "Mean ± standard deviation (n − 1) over the seeds that are complete, at the last step; no epoch is selected."
-    ]
-    said += [source] if source else []
+    how = "Mean ± standard deviation (n − 1) over the seeds that are complete, at the last step; no epoch is selected."
+    said = [how, source] if source else [how]
     return Sheet("Test accuracy at the end", [*header, "complete"], rows, remarks=said)
 
 
 def published_table(album: Album) -> Iterator[Sheet]:
     """Published numbers of one run's cell, if the grid has any."""
-    numbers, source = _numbers(album)
-    rows = [[METRICS[metric][0], f"{value:g}"] for (_, metric), value in numbers.items() if metric in METRICS]
+    beside, source = numbers(album)
+    rows = [[METRICS[metric][0], f"{value:g}"] for (_, metric), value in beside.items() if metric in METRICS]
     if rows:
         yield Sheet("Published", ["", "published"], rows, remarks=[source])
 
 
-def _numbers(album: Album) -> tuple[Mapping[tuple[str, str], float], str]:
+def numbers(album: Album) -> tuple[Mapping[tuple[str, str], float], str]:
     """Published numbers by group and metric, and where they stand. BadInput where none belongs to these runs."""
     if album.published is None:
         return {}, ""
@@ -80,8 +73,8 @@ def _numbers(album: Album) -> tuple[Mapping[tuple[str, str], float], str]:
         album.published, Study(study.keys, study.groups, study.legend, said.append), [*METRICS, *_ELSEWHERE]
     )
     found = {(row["group"], row["metric"]): float(row["published"]) for row in frame.to_dict("records")}
-    source = " ".join(said).removeprefix("published: ")
-    return found, f"Published: {source} Runs here may differ in what the grid holds fixed: for orientation."
+    source = " ".join(said).removeprefix("published: ").rstrip(".")
+    return found, f"Published: {source}. Runs here may differ in what the grid holds fixed: for orientation."
 
 
 def cost_table(album: Album, runs: Sequence[Seen]) -> Sheet:

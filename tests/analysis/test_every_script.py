@@ -17,9 +17,9 @@ import pytest
 from PIL import Image
 
 from mocosfl_mpi.config import parse
-from mocosfl_mpi.record.attacks import Outcome, attack_attributes, open_for_more
 from mocosfl_mpi.record.reader import open_run
 from tests.analysis.scripts import ANALYSIS, FIGURES, MODULES, SCRIPTS, draw
+from tests.shipped import attacks_on, fifty
 from tests.unit.record.samples import create, row
 
 KINDS = (
@@ -42,19 +42,6 @@ def plan_of(folder: Path) -> None:
         }
     values |= {"simulated_bytes": {"all": 2 * sent}, "client_flops": {"all": work}}
     (folder / "plan.json").write_text(json.dumps(values))
-
-
-def attacks_on(folder: Path) -> None:
-    facts = {"command": "mocosfl attack", "launcher": "none", "host": "here", "ranks": 1, "threads": 1, "versions": {}}
-    scores = {"reconstruction": ("ridge", "ssim", "constant_mean"), "linkage": ("linkage", "top1", "chance")}
-    file = open_for_more(folder, attack_attributes(parse({}, "test"), **facts))
-    for number, (kind, (attack, metric, floor)) in enumerate(scores.items()):
-        for trained in (True, False):
-            key = f"{2 * number + trained:064x}"
-            row = (key, "ab" * 32, 8, trained, attack, kind, "server", -1, "ours", 0, 8, 1.0, 0)
-            scored = {metric: 0.5 + 0.1 * trained}
-            file.add(Outcome(*row, seconds=1.0, scores=scored, floors={floor: {metric: 0.1}}))
-    file.close()
 
 
 @pytest.fixture(scope="session")
@@ -188,29 +175,10 @@ def test_older_schemas(version, runs, tmp_path):
     assert draw("scaling", tmp_path, runs / "ranks3", "--out", tmp_path / "out", "--format", "csv") == 0
 
 
-@pytest.fixture(scope="module")
-def fifty(runs, tmp_path_factory):
-    """Fifty files: five learning rates with ten seeds each."""
-    folder = tmp_path_factory.mktemp("fifty")
-    source = runs / "grid/mocosfl-cut4-seed0/run.h5"
-    for number in range(50):
-        path = folder / f"run{number:02}" / "run.h5"
-        path.parent.mkdir()
-        shutil.copy(source, path)
-        with h5py.File(path, "r+") as file:
-            config = json.loads(file.attrs["config"])
-            config["seed"], config["client"]["lr"] = number % 10, 0.01 * (1 + number // 10)
-            text = parse(config, "test").canonical()
-            file.attrs["config"] = np.bytes_(text)
-            file.attrs["config_hash"] = np.bytes_(parse(config, "test").hash())
-            file.attrs["seed"] = number % 10
-            file["result/linear_top1"][()] += number
-    return folder
-
-
-def test_fifty_runs_at_once(fifty, tmp_path):
+def test_fifty_runs_at_once(tmp_path):
+    given = fifty(tmp_path / "fifty")
     for script in ("comparison", "accuracy_curves"):
-        assert draw(script, fifty, "--out", tmp_path) == 0
+        assert draw(script, given, "--out", tmp_path) == 0
     found = pd.read_csv(tmp_path / "comparison.csv")
     assert found["group"].unique().tolist() == [f"client lr 0.0{place}" for place in range(1, 6)]
     assert (found["n"] == 10).all()
@@ -252,7 +220,7 @@ def test_imports_are_few_and_light(path):
         "record.attacks",
         "record.reader",
         "record.schema",
-        "grid.description",
+        "grid.published",
     }
     for node in ast.walk(ast.parse(path.read_text())):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
