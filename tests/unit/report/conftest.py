@@ -86,6 +86,8 @@ def alone(runs, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def grid(runs, tmp_path_factory):
-    """The page of half of the grid, with published numbers."""
+    """The page of half of the grid, with published numbers, and one of the pictures that come by run."""
     given = sorted((runs / "grid").glob("*-seed[01]"))
-    return page(*given, "--published", "tests/analysis/grid.toml", tmp_path_factory.mktemp("page") / "grid.html")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mocosfl_mpi.report.pictures.MOST", 1)
+        return page(*given, "--published", "tests/analysis/grid.toml", tmp_path_factory.mktemp("page") / "grid.html")

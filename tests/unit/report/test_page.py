@@ -116,7 +116,7 @@ def test_a_grid(grid, runs):
     up = sum(count for kind, count in sent.items() if kind.endswith("_up"))
     assert cost[1][1] == f"{up / 1024:.1f} KiB"
     assert "Accuracy at the end against the cut layer" in grid.texts("figcaption")
-    assert "Only the first 6 pictures are here" in grid.text
+    assert "Only the first 1 pictures are here" in grid.text
     assert len(cells(grid, "run, configuration, seed, state, epochs, linear, %, kNN, % (newest), seconds, "
                            "configuration hash, state hash")) == 13  # fmt: skip
 
@@ -243,7 +243,8 @@ def test_numbers_that_a_grid_left_beside_its_runs(runs, tmp_path, undrawn):
     alone = page(tmp_path / "grid/mocosfl-cut8-seed0", tmp_path / "page.html")
     assert cells(alone, "Published")[1] == ["linear probe, %", "50"]
     shutil.copytree(runs / "fedavg", tmp_path / "grid/fedavg")
-    assert "Published" not in page(tmp_path / "grid/fedavg", tmp_path / "page.html").text
+    assert "nobody: these numbers" in alone.text
+    assert "nobody: these numbers" not in page(tmp_path / "grid/fedavg", tmp_path / "page.html").text
 
 
 def test_fifty_runs(tmp_path, undrawn):
