@@ -13,6 +13,8 @@ from mocosfl_mpi.report.reading import Reading, Seen
 from mocosfl_mpi.report.remarks import gather
 
 NO_WARNING = "Nothing to warn of."
+FEW = 6
+"""Notes up to which they are shown at once."""
 
 
 def warnings(reading: Reading) -> Iterator[Part]:
@@ -25,9 +27,12 @@ def warnings(reading: Reading) -> Iterator[Part]:
     items += gather(found, warning=True, named=named)
     yield Warnings(items) if items else Words(NO_WARNING)
     notes = gather(found, warning=False, named=named)
-    if notes:
-        lines = [("", text) for text, each in notes for text in (each or [text])]
-        yield Fold(f"Noted by the program while it ran ({len(notes)})", [Bullets(lines)])
+    lines = [("", text) for said, each in notes for text in (each or [said])]
+    title = "Noted by the program while it ran"
+    if len(lines) > FEW:
+        yield Fold(f"{title} ({len(lines)})", [Bullets(lines)])
+    elif lines:
+        yield from (Words(f"{title}:"), Bullets(lines))
 
 
 def album_remarks(album: Album) -> Iterator[Part]:
