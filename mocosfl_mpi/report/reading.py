@@ -71,7 +71,11 @@ def read(paths: Sequence[Path]) -> Reading:
         A path does not exist, or no run at all can be read.
     """
     for path in paths:
-        if not path.exists():
+        try:
+            there = path.exists()
+        except OSError as error:
+            raise BadInput(f"cannot read {path}: {error}") from None
+        if not there:
             raise BadInput(f"no run at {path}: expected a run's directory, its {FILE_NAME}, or a directory of runs")
     runs: list[Seen] = []
     failed: list[tuple[str, BadInput]] = []

@@ -196,6 +196,7 @@ def test_what_cannot_be_used_is_refused(runs, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     for words, told in (
         ([tmp_path / "absent"], "absent"),
+        ([tmp_path / ("long" * 99)], "cannot read"),
         ([tmp_path / "empty"], "no run at"),
         ([cut], "damaged"),
         ([runs / "ranks2", tmp_path / "absent"], "absent"),
