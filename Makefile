@@ -5,15 +5,16 @@ MPI ?= mpich
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready-$(MPI)
 
-.PHONY: demo evidence test test-slow test-cluster test-packaging cluster-packages lint docs clean
+.PHONY: demo evidence test test-slow test-cluster cluster-packages test-packaging test-pages page-packages lint docs clean
 
 $(READY): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(MPI),analysis,export,notebook,privacy,test]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(MPI),analysis,export,notebook,pages,privacy,test]"
 	touch $@
 
-demo: $(READY)  ## MocoSFL on the embedded images with 3 ranks: minutes
+demo: $(READY)  ## MocoSFL on the embedded images with 3 ranks, and a page on it: minutes
 	$(BIN)/mocosfl run quickstart -n 3
+	@$(BIN)/mocosfl report "$$(ls -dt runs/quickstart-* | head -n 1)"
 
 CLAIMS := alignment whole-network frequency clients recipe defences
 
@@ -27,10 +28,10 @@ evidence: $(READY)  ## what is missing of docs/evidence, from CIFAR-10 in DATA: 
 	done
 
 test: $(READY)  ## unit tests, then the MPI suite at 1, 2, 3 and 5 ranks
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not cluster and not packaging"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not cluster and not packaging and not pages"
 
 test-slow: $(READY)  ## directions of effect over seeds, kill -9 at random moments: tens of minutes
-	$(BIN)/python -m pytest -m "slow and not cluster and not packaging"
+	$(BIN)/python -m pytest -m "slow and not cluster and not packaging and not pages"
 
 test-packaging: $(READY)  ## sdist, wheel, installation and the example notebook, away from the checkout
 	$(BIN)/python -m pytest -m packaging
@@ -48,6 +49,18 @@ cluster-packages:  ## what test-cluster needs of Debian, installed if missing
 	    command -v apt-get > /dev/null || { echo "install these first: $(CLUSTER_PROGRAMS)" >&2; exit 1; }; \
 	    apt-get update -q && apt-get install -qy --no-install-recommends $(CLUSTER_PACKAGES); \
 	fi
+
+BROWSERS := chromium chromium-browser google-chrome google-chrome-stable
+
+test-pages: $(READY) page-packages  ## what the program writes for browsers, in a headless Chromium: minutes
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[pages]"
+	$(BIN)/python -m pytest -m pages
+
+page-packages:  ## the browser of test-pages, from Debian, installed if there is none
+	@if [ -n "$(CHROMIUM)" ]; then exit 0; fi; \
+	for program in $(BROWSERS); do command -v $$program > /dev/null && exit 0; done; \
+	command -v apt-get > /dev/null || { echo "install a Chromium first, or name one in CHROMIUM" >&2; exit 1; }; \
+	apt-get update -q && apt-get install -qy --no-install-recommends chromium fonts-dejavu-core
 
 lint: $(READY)  ## style, types
 	$(BIN)/ruff check .

@@ -132,22 +132,38 @@ def parts(found: Audit) -> Iterator[Part]:
         f"the smashed data. Attacked were the networks after {material.steps} of {material.all_steps} training steps."
     )
     yield from _verdicts(found)
-    yield Heading(2, "What each kind of adversary learns")
-    trained = [finding for finding in found.findings if finding.first.trained]
-    roles = [role for role in SEES if mountable(role, found.findings, found.attacks)]
-    yield Bullets([("", sentence(role, mountable(role, trained, found.attacks))) for role in roles])
-    yield Paragraph(
-        "An adversary that sees more can do whatever one can that sees less. Each sentence rests on the strongest of "
-        "the attacks tried, mean over seeds; words such as roughly and recognised are ours, the numbers stand below."
-    )
+    yield from _learned(found)
     yield from _setting(material)
-    yield from _best(found, trained, roles)
+    yield from _best(found)
     yield from _everything(found)
     yield from _pictures(found)
     yield from _not_mounted(found)
     yield Heading(2, "What was not measured")
     yield Bullets([*_not_tried(found), *_NOT_CLAIMED])
     yield from _glossary(found)
+
+
+def brief(found: Audit) -> list[Part]:
+    """What each kind of adversary learns, and its strongest attack."""
+    return [*_learned(found), *_best(found)]
+
+
+def _learned(found: Audit) -> Iterator[Part]:
+    yield Heading(2, "What each kind of adversary learns")
+    trained = _trained(found)
+    yield Bullets([("", sentence(role, mountable(role, trained, found.attacks))) for role in _roles(found)])
+    yield Paragraph(
+        "An adversary that sees more can do whatever one can that sees less. Each sentence rests on the strongest of "
+        "the attacks tried, mean over seeds; words such as roughly and recognised are ours, the numbers stand below."
+    )
+
+
+def _trained(found: Audit) -> list[Finding]:
+    return [finding for finding in found.findings if finding.first.trained]
+
+
+def _roles(found: Audit) -> list[Role]:
+    return [role for role in SEES if mountable(role, found.findings, found.attacks)]
 
 
 def _verdicts(found: Audit) -> Iterator[Part]:
@@ -191,11 +207,11 @@ def _setting(material: Material) -> Iterator[Part]:
     )
 
 
-def _best(found: Audit, trained: Sequence[Finding], roles: Sequence[Role]) -> Iterator[Part]:
+def _best(found: Audit) -> Iterator[Part]:
     yield Heading(2, "The strongest attack of each adversary")
     rows = []
-    for role in roles:
-        own = mountable(role, trained, found.attacks)
+    for role in _roles(found):
+        own = mountable(role, _trained(found), found.attacks)
         for kind in dict.fromkeys(finding.first.kind for finding in own):
             best = strongest(finding for finding in own if finding.first.kind == kind)
             if best is not None:

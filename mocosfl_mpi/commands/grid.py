@@ -45,6 +45,7 @@ def add(commands: Subcommands) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     from mocosfl_mpi.grid.description import read_grid
+    from mocosfl_mpi.grid.published import write_published
     from mocosfl_mpi.grid.results import check_metrics, completed
     from mocosfl_mpi.grid.tables import as_json, table
 
@@ -61,6 +62,7 @@ def _run(options: argparse.Namespace) -> int:
             print(f"All {len(grid.trials)} runs in {out} are complete.")
             return 0
         _check_data(missing, data_dir(options))
+        write_published(grid, out)
         return _compute(options, missing, out) if options.run else _array(options, grid, missing, out)
     for name, state in states.items():
         print(f"{STATES[state]:<10}  {name}")

@@ -5,7 +5,7 @@ data and results lie (``--data-dir``, ``--out``) and how many ranks compute it a
 """
 
 from mocosfl_mpi.config.experiment import Config
-from mocosfl_mpi.config.reading import apply_settings, overlay, parse, read_toml, refusal
+from mocosfl_mpi.config.reading import apply_settings, flat, overlay, parse, read_toml, refusal
 from mocosfl_mpi.config.sections import (
     Backbone,
     Client,
@@ -43,6 +43,7 @@ __all__ = [
     "Section",
     "Views",
     "apply_settings",
+    "flat",
     "overlay",
     "parse",
     "read_toml",

@@ -64,6 +64,14 @@ def read_toml(path: Path) -> dict[str, Any]:
     return values
 
 
+def flat(values: Mapping[str, Any], start: str = "") -> dict[str, Any]:
+    """Nested settings by `section.key`."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= flat(value, f"{start}{key}.") if isinstance(value, Mapping) else {f"{start}{key}": value}
+    return found
+
+
 def _deeper(values: Any, most: int) -> bool:
     """Whether there are more than ``most`` levels of tables and lists: what recurses over them would fail."""
     level = [values]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 from mocosfl_mpi.grid.description import Cell, Grid
 from mocosfl_mpi.grid.metrics import METRICS, Metric, account
 from mocosfl_mpi.grid.results import Figures, Point, figures
+from mocosfl_mpi.record.figures import spread
 
 Found = Mapping[str, Figures]
 
@@ -52,14 +52,6 @@ def as_json(grid: Grid, directory: Path) -> str:
         for name, one in figures(grid, directory).items()
     ]
     return json.dumps({"title": grid.title, "grid": grid.name, "runs": runs}, indent=1) + "\n"
-
-
-def spread(values: Sequence[float], digits: int, sign: str = "") -> str:
-    """``mean ± standard deviation`` (n - 1), the mean alone of one value, a dash of none; ``sign`` "+" shows a plus."""
-    if not values:
-        return "–"
-    text = f"{statistics.fmean(values):{sign}.{digits}f}"
-    return text if len(values) == 1 else f"{text} ± {statistics.stdev(values):.{digits}f}"
 
 
 def _row(grid: Grid, cell: Cell, found: Found, published: set[str], *, needs_runs: bool) -> list[str]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import statistics
+from collections.abc import Sequence
+
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -47,6 +50,14 @@ def operations(count: float) -> str:
 def number(value: float | None, digits: int, signed: bool = False) -> str:
     """With ``digits`` behind the point, or a dash where it is not known."""
     return "–" if value is None else f"{value:{'+' if signed else ''}.{digits}f}"
+
+
+def spread(values: Sequence[float], digits: int, sign: str = "") -> str:
+    """``mean ± standard deviation`` (n - 1), the mean alone of one value, a dash of none; ``sign`` "+" shows a plus."""
+    if not values:
+        return "–"
+    text = f"{statistics.fmean(values):{sign}.{digits}f}"
+    return text if len(values) == 1 else f"{text} ± {statistics.stdev(values):.{digits}f}"
 
 
 def percent(share: object) -> str:

@@ -159,6 +159,11 @@ class Run(Record):
         return int(self["result/completed"]) == 1
 
     @property
+    def left_open(self) -> bool:
+        """Whether its writer has not closed the file: it is at work, or was killed."""
+        return bool(self._file.swmr_mode)
+
+    @property
     def state_sha256(self) -> str | None:
         """Hash of all trained state; None for a run that is not completed."""
         return (str(self["result/state_sha256"]) or None) if self.completed else None

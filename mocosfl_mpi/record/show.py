@@ -27,11 +27,12 @@ _MESSAGES = {
     "velocity_up": "SGD velocities up", "velocity_down": "SGD velocities down",
     "labels_up": "labels up", "features_down": "features down", "gradient_up": "gradients up",
 }  # fmt: skip
-_FAILURES = {
+FAILURES = {
     "dropped_out": "clients drawn that dropped out of their epoch",
     "missed_synchronisations": "synchronisations missed by a client",
     "unheard_steps": "steps in which the server heard nobody",
 }
+"""By name in a summary, in words."""
 _WORK = {
     "query_forward": "query forward", "key_forward": "key forward", "backward": "backward",
     "ema": "momentum update", "optimiser": "optimiser", "alignment": "mixing or compressing models",
@@ -55,12 +56,13 @@ def render(run: Run) -> RenderableType:
     summary = run.summary()
     return Group(
         _header(run, summary), "", quality(summary), "", *own_models(summary), *further(run, summary),
-        _training(summary), "", *_similarity(summary), _spending(summary), "", *_failures(summary), _measured(summary),
+        training(summary), "", *similarity(summary), spending(summary), "", *failures(summary), measured(summary),
         *_remarks(summary), "",
     )  # fmt: skip
 
 
-def _header(run: Run, summary: Mapping[str, Any]) -> RenderableType:
+def facts(run: Run, summary: Mapping[str, Any]) -> dict[str, str]:
+    """What it was, on what, and how far it got: by name, a line each."""
     config, attrs = run.attrs["config"], run.attrs
     state = "completed" if summary["completed"] else "NOT completed"
     backbone, cut = stored(config, "model", "backbone"), stored(config, "model", "cut_layer")
@@ -98,15 +100,20 @@ def _header(run: Run, summary: Mapping[str, Any]) -> RenderableType:
     sessions = summary["sessions"] or []
     if len(sessions) > 1:
         rows["Computed"] += f"; the last of {len(sessions)} sessions, on {', '.join(map(str, sessions))} ranks"
+    return rows
+
+
+def _header(run: Run, summary: Mapping[str, Any]) -> RenderableType:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
-    for name, text in rows.items():
+    for name, text in facts(run, summary).items():
         table.add_row(name, clean(text))
     return table
 
 
-def _training(summary: Mapping[str, Any]) -> RenderableType:
+def training(summary: Mapping[str, Any]) -> RenderableType:
+    """Loss, health and distances of the last epoch."""
     table = figures("value", "meaning")
     loss = f"{number(summary['loss_first_epoch'], 3)} → {number(summary['loss'], 3)}"
     share, method = summary["accuracy"], METHODS.get(summary["method"])
@@ -140,7 +147,7 @@ def _training(summary: Mapping[str, Any]) -> RenderableType:
     return section("Training and health, last epoch", table)
 
 
-def _similarity(summary: Mapping[str, Any]) -> Iterator[RenderableType]:
+def similarity(summary: Mapping[str, Any]) -> Iterator[RenderableType]:
     """What clients' own decoders reached: every epoch, or of many some at equal distances and the last."""
     found = summary["resistance_ssim"]
     if not found:
@@ -160,7 +167,8 @@ def _mixing(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     return [] if share is None else [("own share", number(share, 2), meaning)]
 
 
-def _spending(summary: Mapping[str, Any]) -> RenderableType:
+def spending(summary: Mapping[str, Any]) -> RenderableType:
+    """What a simulated client sends, computes and holds."""
     table = figures("amount", "messages")
     sent, messages = summary["bytes_per_client"], summary["messages_per_client"]
     for kind, count in messages.items():
@@ -193,13 +201,13 @@ def _saved(summary: Mapping[str, Any]) -> Iterator[RenderableType]:
     )
 
 
-def _failures(summary: Mapping[str, Any]) -> Iterator[RenderableType]:
+def failures(summary: Mapping[str, Any]) -> Iterator[RenderableType]:
     """What failed, where anything could."""
     found = summary["failures"]
     if found is None:
         return
     table = figures("failed", "of", "share")
-    rows = {_FAILURES[name]: counts for name, counts in found.items() if name in _FAILURES}
+    rows = {FAILURES[name]: counts for name, counts in found.items() if name in FAILURES}
     messages = summary["messages_per_client"]
     for kind, lost in found["lost_messages"].items():
         rows[f"{_MESSAGES.get(kind, kind)}, lost"] = [lost, round(messages[kind] * summary["clients"])]
@@ -211,7 +219,8 @@ def _failures(summary: Mapping[str, Any]) -> Iterator[RenderableType]:
     yield ""
 
 
-def _measured(summary: Mapping[str, Any]) -> RenderableType:
+def measured(summary: Mapping[str, Any]) -> RenderableType:
+    """Seconds, memory and waiting of this computation."""
     table = figures("busiest rank", "mean of ranks")
     for phase, most in summary["seconds"].items():
         table.add_row(clean(phase.replace("_", " ")), number(most, 1), number(summary["seconds_mean"][phase], 1))

@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 
+from mocosfl_mpi import figures
+
 ANALYSIS = Path(__file__).parents[2] / "analysis"
-SHARED = {"common", "style", "study", "sweeps", "published"}
-SCRIPTS = sorted(path.stem for path in ANALYSIS.glob("*.py") if path.stem not in SHARED)
+MODULES = Path(figures.__file__).parent
+SCRIPTS = sorted(path.stem for path in ANALYSIS.glob("*.py"))
 FIGURES = {
     "accuracy_by_cut": {"accuracy-by-cut"},
     "accuracy_curves": {"accuracy-epochs", "accuracy-images", "accuracy-bytes"},
@@ -32,4 +34,4 @@ FIGURES = {
 
 
 def draw(script: str, *arguments: object) -> int:
-    return importlib.import_module(script).main([str(argument) for argument in arguments])
+    return importlib.import_module(f"mocosfl_mpi.figures.{script}").main([str(argument) for argument in arguments])

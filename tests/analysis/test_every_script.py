@@ -17,9 +17,9 @@ import pytest
 from PIL import Image
 
 from mocosfl_mpi.config import parse
-from mocosfl_mpi.record.attacks import Outcome, attack_attributes, open_for_more
 from mocosfl_mpi.record.reader import open_run
-from tests.analysis.scripts import ANALYSIS, FIGURES, SCRIPTS, draw
+from tests.analysis.scripts import ANALYSIS, FIGURES, MODULES, SCRIPTS, draw
+from tests.shipped import attacks_on, fifty
 from tests.unit.record.samples import create, row
 
 KINDS = (
@@ -42,19 +42,6 @@ def plan_of(folder: Path) -> None:
         }
     values |= {"simulated_bytes": {"all": 2 * sent}, "client_flops": {"all": work}}
     (folder / "plan.json").write_text(json.dumps(values))
-
-
-def attacks_on(folder: Path) -> None:
-    facts = {"command": "mocosfl attack", "launcher": "none", "host": "here", "ranks": 1, "threads": 1, "versions": {}}
-    scores = {"reconstruction": ("ridge", "ssim", "constant_mean"), "linkage": ("linkage", "top1", "chance")}
-    file = open_for_more(folder, attack_attributes(parse({}, "test"), **facts))
-    for number, (kind, (attack, metric, floor)) in enumerate(scores.items()):
-        for trained in (True, False):
-            key = f"{2 * number + trained:064x}"
-            row = (key, "ab" * 32, 8, trained, attack, kind, "server", -1, "ours", 0, 8, 1.0, 0)
-            scored = {metric: 0.5 + 0.1 * trained}
-            file.add(Outcome(*row, seconds=1.0, scores=scored, floors={floor: {metric: 0.1}}))
-    file.close()
 
 
 @pytest.fixture(scope="session")
@@ -188,29 +175,10 @@ def test_older_schemas(version, runs, tmp_path):
     assert draw("scaling", tmp_path, runs / "ranks3", "--out", tmp_path / "out", "--format", "csv") == 0
 
 
-@pytest.fixture(scope="module")
-def fifty(runs, tmp_path_factory):
-    """Fifty files: five learning rates with ten seeds each."""
-    folder = tmp_path_factory.mktemp("fifty")
-    source = runs / "grid/mocosfl-cut4-seed0/run.h5"
-    for number in range(50):
-        path = folder / f"run{number:02}" / "run.h5"
-        path.parent.mkdir()
-        shutil.copy(source, path)
-        with h5py.File(path, "r+") as file:
-            config = json.loads(file.attrs["config"])
-            config["seed"], config["client"]["lr"] = number % 10, 0.01 * (1 + number // 10)
-            text = parse(config, "test").canonical()
-            file.attrs["config"] = np.bytes_(text)
-            file.attrs["config_hash"] = np.bytes_(parse(config, "test").hash())
-            file.attrs["seed"] = number % 10
-            file["result/linear_top1"][()] += number
-    return folder
-
-
-def test_fifty_runs_at_once(fifty, tmp_path):
+def test_fifty_runs_at_once(tmp_path):
+    given = fifty(tmp_path / "fifty")
     for script in ("comparison", "accuracy_curves"):
-        assert draw(script, fifty, "--out", tmp_path) == 0
+        assert draw(script, given, "--out", tmp_path) == 0
     found = pd.read_csv(tmp_path / "comparison.csv")
     assert found["group"].unique().tolist() == [f"client lr 0.0{place}" for place in range(1, 6)]
     assert (found["n"] == 10).all()
@@ -227,12 +195,13 @@ def start(command, folder):
 def test_they_need_neither_torch_nor_mpi(runs, tmp_path):
     """Started as a person starts them, from another directory; no heavy library is imported, whatever the script."""
     code = (
-        "import sys, importlib; sys.path.insert(0, sys.argv[1])\n"
-        "for name in sys.argv[4].split(','): importlib.import_module(name)\n"
-        "import client_cost; code = client_cost.main([sys.argv[2], '--out', sys.argv[3], '--format', 'csv'])\n"
+        "import sys, importlib\n"
+        "for name in sys.argv[3].split(','): importlib.import_module('mocosfl_mpi.figures.' + name)\n"
+        "from mocosfl_mpi.figures import client_cost\n"
+        "code = client_cost.main([sys.argv[1], '--out', sys.argv[2], '--format', 'csv'])\n"
         "print(code, sorted({'torch', 'mpi4py', 'torchvision', 'scipy'} & set(sys.modules)))"
     )
-    command = [sys.executable, "-c", code, ANALYSIS, runs / "ranks2", tmp_path, ",".join(SCRIPTS)]
+    command = [sys.executable, "-c", code, runs / "ranks2", tmp_path, ",".join(SCRIPTS)]
     done = start(command, tmp_path)
     assert done.stdout.splitlines()[-1] == "0 []", done.stderr
     command = [sys.executable, ANALYSIS / "partition_picture.py", runs / "ranks2", "--format", "csv"]
@@ -240,9 +209,9 @@ def test_they_need_neither_torch_nor_mpi(runs, tmp_path):
     assert (done.returncode, done.stdout) == (0, "figures/partition-MocoSFL.csv\n"), done.stderr
 
 
-@pytest.mark.parametrize("path", sorted(ANALYSIS.glob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(MODULES.glob("*.py")), ids=lambda path: path.stem)
 def test_imports_are_few_and_light(path):
-    allowed = {"numpy", "h5py", "pandas", "matplotlib", "mocosfl_mpi", *(other.stem for other in ANALYSIS.glob("*.py"))}
+    allowed = {"numpy", "pandas", "matplotlib", "mocosfl_mpi"}
     parts = {
         "config",
         "errors",
@@ -251,7 +220,7 @@ def test_imports_are_few_and_light(path):
         "record.attacks",
         "record.reader",
         "record.schema",
-        "grid.description",
+        "grid.published",
     }
     for node in ast.walk(ast.parse(path.read_text())):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
@@ -259,12 +228,14 @@ def test_imports_are_few_and_light(path):
         for name in names:
             top, _, rest = name.partition(".")
             assert top in allowed or top in sys.stdlib_module_names, f"{path.name} imports {name}"
-            assert top != "mocosfl_mpi" or rest in parts, f"{path.name} imports {name}"
+            assert top != "mocosfl_mpi" or rest in parts or rest.partition(".")[0] == "figures", (
+                f"{path.name} imports {name}"
+            )
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_headers_say_what_a_reader_needs(script):
-    text = ast.get_docstring(ast.parse((ANALYSIS / f"{script}.py").read_text()))
+    text = ast.get_docstring(ast.parse((MODULES / f"{script}.py").read_text()))
     assert text is not None
     places = [text.find(word) for word in ("Run: ", "Figure", "Look for:", "Bear in mind:")]
     assert places == sorted(places)

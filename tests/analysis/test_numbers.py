@@ -235,7 +235,7 @@ def test_tradeoff(runs, tmp_path):
 
 def test_tradeoff_with_attacks(runs, tmp_path, monkeypatch, capsys):
     """The best of the attacks counts, mean over its seeds; controls, other kinds and failures do not."""
-    import tradeoff
+    from mocosfl_mpi.figures import tradeoff
 
     def outcome(attack, mse, kind="reconstruction", trained=True, reason=""):
         floors = {"constant_mean": {"mse": 0.08}, "own_mean": {"mse": 0.05}}
@@ -262,7 +262,7 @@ def test_tradeoff_with_attacks(runs, tmp_path, monkeypatch, capsys):
 
 def test_leakage(runs, tmp_path, monkeypatch, capsys):
     """Means over seeds of training and attack, by what the adversary knows; the control and the floor beside."""
-    import leakage
+    from mocosfl_mpi.figures import leakage
 
     def outcome(score, adaptive=-1, trained=True, reason="", protocol="ours", seed=0, steps=8, effort=1.0):
         return types.SimpleNamespace(
@@ -295,7 +295,7 @@ def test_leakage(runs, tmp_path, monkeypatch, capsys):
 
 
 def test_the_front():
-    from tradeoff import front
+    from mocosfl_mpi.figures.tradeoff import front
 
     points = np.array([[3, 1, 1], [2, 2, 1], [2, 1, 1], [2, 2, 1], [0, 0, 5]], dtype=float)
     assert front(points).tolist() == [True, True, False, True, True]
@@ -337,13 +337,13 @@ def test_comparison(runs, tmp_path):
     ],
 )
 def test_sign_flips(differences, p):
-    from comparison import sign_flip
+    from mocosfl_mpi.figures.comparison import sign_flip
 
     assert sign_flip(differences) == p
 
 
 def test_sign_flips_of_many_pairs_are_drawn():
-    from comparison import sign_flip
+    from mocosfl_mpi.figures.comparison import sign_flip
 
     assert sign_flip([1.0] * 20) == pytest.approx(2 / 2**20, abs=1e-4)
     assert sign_flip([1.0, -1.0] * 10) == 1.0

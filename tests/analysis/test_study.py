@@ -5,10 +5,10 @@ from __future__ import annotations
 import shutil
 
 import pytest
-import style
-from study import Member, Study, find, telling
 
 from mocosfl_mpi.errors import BadInput
+from mocosfl_mpi.figures import style
+from mocosfl_mpi.figures.study import Member, Study, find, telling
 
 
 def members(*settings):

@@ -30,6 +30,8 @@ LAYERS = [
     {"session"},
     {"plan", "attacks", "export"},
     {"grid", "audit"},
+    {"figures"},
+    {"report"},
     {"commands"},
     {"cli", "api"},
     {"__main__", "__init__"},

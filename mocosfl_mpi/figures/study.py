@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import style
 
-from mocosfl_mpi.config import parse
+from mocosfl_mpi.config import flat, parse
 from mocosfl_mpi.errors import BadInput
+from mocosfl_mpi.figures import style
 from mocosfl_mpi.methods import METHODS
 from mocosfl_mpi.record.reader import Run, open_run
 from mocosfl_mpi.record.schema import FILE_NAME
@@ -137,7 +137,7 @@ class Study:
             Group(_label(row, keys) or title(found[0].settings), row, tuple(_by_seed(found)), mark, step)
             for found, row, mark, step in zip((places[values] for values in order), rows, marks, steps, strict=True)
         ]
-        return cls(keys, tuple(groups), legend, say)
+        return cls(keys, tuple(groups), legend if len(groups) > 1 else {groups[0].label: marks[0]}, say)
 
     @property
     def pairs(self) -> list[tuple[Group, Member]]:
@@ -235,14 +235,6 @@ def _differing(members: Sequence[Member]) -> list[str]:
     """All settings in which they differ, the best-known first."""
     names = sorted({name for member in members for name in member.settings}, key=_fame)
     return [name for name in names if len({repr(member.settings.get(name)) for member in members}) > 1]
-
-
-def flat(values: Mapping[str, Any], start: str = "") -> dict[str, Any]:
-    """Nested settings by `section.key`."""
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        found |= flat(value, f"{start}{key}.") if isinstance(value, Mapping) else {f"{start}{key}": value}
-    return found
 
 
 def complete(config: Mapping[str, Any]) -> dict[str, Any]:

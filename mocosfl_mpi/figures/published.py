@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
-from study import Study, flat
 
 from mocosfl_mpi.errors import BadInput
-from mocosfl_mpi.grid.description import Grid, read_grid
-
-NEUTRAL = ("compute", "evaluation", "seed")
-"""Sections that make no other experiment of a cell."""
+from mocosfl_mpi.figures.study import Study
+from mocosfl_mpi.grid.published import read_published
 
 
 def add_published(arguments: argparse.ArgumentParser) -> None:
@@ -41,32 +37,20 @@ def published(path: Path | None, study: Study, metrics: Sequence[str]) -> pd.Dat
     columns = ["group", "metric", "published"]
     if path is None:
         return pd.DataFrame(columns=columns)
-    grid = read_grid(path)
-    cells = _cells(grid)
+    found = read_published(path)
     rows = [
-        (group.label, metric, number)
+        (group.label, metric, place.numbers[metric])
         for group in study.groups
-        for labels, settings in cells.items()
-        if all(group.settings.get(name) == value for name, value in settings.items())
+        for place in found.places
+        if all(group.settings.get(name) == value for name, value in place.settings.items())
         for metric in metrics
-        if (number := grid.published.get((metric, labels))) is not None
+        if metric in place.numbers
     ]
     if not rows:
-        differing = sorted({name for settings in cells.values() for name in settings})
+        differing = sorted({name for place in found.places for name in place.settings})
         raise BadInput(
             f"--published {path}: none of its numbers for {', '.join(metrics)} belongs to these runs; its cells differ "
             f"in {', '.join(differing) or 'nothing'}"
         )
-    study.say(f"published: {grid.source or 'the grid names no source'}")
+    study.say(f"published: {found.source or 'the grid names no source'}")
     return pd.DataFrame(rows, columns=columns)
-
-
-def _cells(grid: Grid) -> dict[tuple[str, ...], Mapping[str, Any]]:
-    """Of each cell, the settings in which the grid's cells differ."""
-    found = {trial.cell.labels: flat(trial.config.model_dump(mode="json")) for trial in grid.trials}
-    names = [
-        name
-        for name in next(iter(found.values()))
-        if name.partition(".")[0] not in NEUTRAL and len({repr(settings[name]) for settings in found.values()}) > 1
-    ]
-    return {labels: {name: settings[name] for name in names} for labels, settings in found.items()}

@@ -6,12 +6,13 @@ import argparse
 from collections.abc import Sequence
 
 import pandas as pd
-import style
-from common import nothing
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from published import published
-from study import Study, spread
+
+from mocosfl_mpi.figures import style
+from mocosfl_mpi.figures.common import nothing
+from mocosfl_mpi.figures.published import published
+from mocosfl_mpi.figures.study import Study, spread
 
 
 def sweep(

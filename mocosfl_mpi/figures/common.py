@@ -6,14 +6,15 @@ import argparse
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import pandas as pd
-import style
 from matplotlib.figure import Figure
-from study import Study
 
 from mocosfl_mpi.errors import BadInput
+from mocosfl_mpi.figures import style
+from mocosfl_mpi.figures.study import Study
 
 FORMATS = ("png", "pdf", "svg", "csv")
 _SILENT = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
@@ -87,10 +88,7 @@ def write(drawing: Drawing, folder: Path, formats: Sequence[str]) -> list[Path]:
     paths = [folder / f"{drawing.name}.{kind}" for kind in formats]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        made = drawing.paint() if set(formats) - {"csv"} else None
-        if made is not None:
-            made.draw_without_rendering()
-            made.set_layout_engine("none")  # laid out once, the same in every format
+        made = laid_out(drawing) if set(formats) - {"csv"} else None
         for path, kind in zip(paths, formats, strict=True):
             if kind == "csv":
                 drawing.table.to_csv(path, index=False)
@@ -99,6 +97,29 @@ def write(drawing: Drawing, folder: Path, formats: Sequence[str]) -> list[Path]:
     except OSError as error:
         raise BadInput(f"cannot write to {folder}: {error}; name another directory with --out") from None
     return paths
+
+
+def laid_out(drawing: Drawing) -> Figure:
+    """Paint it; laid out once, the same in every format."""
+    made = drawing.paint()
+    made.draw_without_rendering()
+    made.set_layout_engine("none")
+    return made
+
+
+def picture(drawing: Drawing, largest: int) -> tuple[str, bytes]:
+    """Its MIME type and content: SVG, or PNG where that would have more than ``largest`` bytes (hatches have).
+
+    The same numbers give the same picture. Within ``style.look()``.
+    """
+    made = laid_out(drawing)
+    stream = BytesIO()
+    made.savefig(stream, format="svg", metadata=_SILENT["svg"])
+    if stream.tell() <= largest:
+        return "image/svg+xml", stream.getvalue()
+    stream = BytesIO()
+    made.savefig(stream, format="png")
+    return "image/png", stream.getvalue()
 
 
 def file_name(*parts: str) -> str:
