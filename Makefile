@@ -4,12 +4,17 @@ VENV ?= .venv
 MPI ?= mpich
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready-$(MPI)
+DOCS := $(VENV)/.docs-$(MPI)
 
-.PHONY: demo evidence test test-slow test-cluster cluster-packages lint docs clean
+.PHONY: demo evidence test test-slow test-cluster test-docs cluster-packages lint docs clean
 
 $(READY): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(MPI),analysis,privacy,test]"
+	touch $@
+
+$(DOCS): $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
 	touch $@
 
 demo: $(READY)  ## MocoSFL on the embedded images with 3 ranks: minutes
@@ -27,10 +32,10 @@ evidence: $(READY)  ## what is missing of docs/evidence, from CIFAR-10 in DATA: 
 	done
 
 test: $(READY)  ## unit tests, then the MPI suite at 1, 2, 3 and 5 ranks
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not cluster"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not cluster and not docs"
 
 test-slow: $(READY)  ## directions of effect over seeds, kill -9 at random moments: tens of minutes
-	$(BIN)/python -m pytest -m "slow and not cluster"
+	$(BIN)/python -m pytest -m "slow and not cluster and not docs"
 
 CLUSTER_PROGRAMS := slurmctld slurmd munged sbatch ip ethtool
 CLUSTER_PACKAGES := slurmctld slurmd slurm-client munge libpmix-dev iproute2 ethtool
@@ -51,8 +56,14 @@ lint: $(READY)  ## style, types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-docs: $(READY)  ## regenerate what is generated
+docs: $(DOCS)  ## regenerate what is generated, and build docs/_build/html; a warning is an error
 	$(BIN)/python -m mocosfl_mpi.record.schema > docs/file-format.md
+	$(BIN)/python -m mocosfl_mpi.config.markdown > docs/configuration.md
+	$(BIN)/python -m mocosfl_mpi.manual > docs/cli.md
+	$(BIN)/python -m sphinx -b html -W --keep-going -n docs docs/_build/html
+
+test-docs: $(DOCS)  ## the site, its links, and every command that README.md and docs/ show: minutes
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m docs
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -32,7 +32,7 @@ LAYERS = [
     {"grid", "audit"},
     {"commands"},
     {"cli"},
-    {"__main__"},
+    {"__main__", "manual"},
 ]
 """What stands lower imports from what stands higher, never the other way."""
 

@@ -1,0 +1,47 @@
+"""How Sphinx builds the site: `make docs`. Nothing is fetched, neither here nor by a reader's browser."""
+
+from __future__ import annotations
+
+from sphinx.application import Sphinx
+
+from mocosfl_mpi import __version__
+
+project = "mocosfl_mpi"
+author = "the mocosfl_mpi developers"
+copyright = "2026, the mocosfl_mpi developers"  # noqa: A001 - Sphinx wants this name
+release = __version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+source_suffix = {".md": "markdown"}
+exclude_patterns = ["_build"]
+myst_heading_anchors = 3
+highlight_language = "sh"  # blocks that are indented are commands; everything else says what it is
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+
+html_theme = "furo"
+html_title = f"mocosfl_mpi {release}"
+html_copy_source = False
+html_show_sourcelink = False
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+
+TABLES_OF_CONTENTS = {
+    "methods/README": ["*"],
+    "evidence/README": ["*", "results/*"],
+    "privacy": ["privacy/*"],
+}
+"""Pages that stand above others. What they list is written here: a code host would print the directive."""
+
+
+def _add_table_of_contents(_app: Sphinx, page: str, source: list[str]) -> None:
+    if page in TABLES_OF_CONTENTS:
+        below = "\n".join(TABLES_OF_CONTENTS[page])
+        source[0] += f"\n```{{toctree}}\n:hidden:\n:glob:\n\n{below}\n```\n"
+
+
+def setup(app: Sphinx) -> None:
+    """Sphinx calls this."""
+    app.connect("source-read", _add_table_of_contents)
