@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 from sphinx.application import Sphinx
 
 from mocosfl_mpi import __version__
@@ -20,6 +23,10 @@ highlight_language = "sh"  # blocks that are indented are commands; everything e
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
+nitpick_ignore_regex = [
+    (r"py:.*", r"(numpy|h5py|pathlib|types|collections)\..*"),  # other projects' pages are on the network
+    (r"py:.*", r"BadInput|RunFailed|.*\.AnyRecord"),
+]
 
 html_theme = "furo"
 html_title = f"mocosfl_mpi {release}"
@@ -32,11 +39,19 @@ TABLES_OF_CONTENTS = {
     "methods/README": ["*"],
     "evidence/README": ["*", "results/*"],
     "privacy": ["privacy/*"],
+    "performance": ["measured/*"],
 }
 """Pages that stand above others. What they list is written here: a code host would print the directive."""
 
+ELSEWHERE = {f"measured/{name}": f"../benchmarks/results/{name}.md" for name in ("speed", "small-scale")}
+"""Pages that lie outside of this directory, by the page that points to them there and is replaced by them here."""
 
-def _add_table_of_contents(_app: Sphinx, page: str, source: list[str]) -> None:
+
+def _complete(app: Sphinx, page: str, source: list[str]) -> None:
+    if page in ELSEWHERE:
+        path = Path(app.srcdir, ELSEWHERE[page]).resolve()
+        pictures = f"../{Path(ELSEWHERE[page]).parent}/"
+        source[0] = re.sub(r"(!\[[^]]*\]\()", rf"\1{pictures}", path.read_text(encoding="utf-8"))
     if page in TABLES_OF_CONTENTS:
         below = "\n".join(TABLES_OF_CONTENTS[page])
         source[0] += f"\n```{{toctree}}\n:hidden:\n:glob:\n\n{below}\n```\n"
@@ -44,4 +59,4 @@ def _add_table_of_contents(_app: Sphinx, page: str, source: list[str]) -> None:
 
 def setup(app: Sphinx) -> None:
     """Sphinx calls this."""
-    app.connect("source-read", _add_table_of_contents)
+    app.connect("source-read", _complete)
