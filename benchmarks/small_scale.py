@@ -96,7 +96,9 @@ def main() -> None:
     chosen = {name: settings for name, settings in experiments().items() if name.startswith(options.only)}
     with ThreadPoolExecutor(options.jobs) as workers:
         jobs = {
-            name: workers.submit(run, name, [*settings, *options.settings], options.out, options.data_dir, options.threads)
+            name: workers.submit(
+                run, name, [*settings, *options.settings], options.out, options.data_dir, options.threads
+            )
             for name, settings in chosen.items()
         }
         results = {name: job.result() for name, job in jobs.items()}

@@ -51,7 +51,9 @@ def _table(fields: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
 
 
 def _default(value: Any) -> str:
-    return "*empty*" if value in (None, "") else f"`{to_toml_value(tuple(value) if isinstance(value, list) else value)}`"
+    return (
+        "*empty*" if value in (None, "") else f"`{to_toml_value(tuple(value) if isinstance(value, list) else value)}`"
+    )
 
 
 def kind(field: Mapping[str, Any]) -> str:

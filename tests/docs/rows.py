@@ -13,9 +13,9 @@ TINY = (
     " --set evaluation.probe_iterations=5 --set compute.server_threads=1"
 )
 """Few images; short evaluations."""
-SHORT = f" -n 1 --quiet --set epochs=1 --set steps_per_epoch=2{TINY}"
+SHORT = f" -n 1 --quiet --set epochs=1 --set steps_per_epoch=2 --set federation.sync_freq=1{TINY}"
 """Two steps of one rank: what else the command says is as shown."""
-RANKS = f" --quiet --set epochs=1 --set steps_per_epoch=2{TINY}"
+RANKS = f" --quiet --set epochs=1 --set steps_per_epoch=2 --set federation.sync_freq=1{TINY}"
 """Two steps, with as many ranks as are shown."""
 UNOFFICIAL = " --set data.allow_unofficial=true"
 """The images of the tests are made up."""
@@ -24,7 +24,7 @@ STAGES = (
     " --set evaluation.bank_images=60 --set client.batch_size=2"
 )
 ATTACK = " -n 1 --quiet --seeds 1 --effort 0.02 --images 16"
-GRID = f"{TINY} --set epochs=1 --set steps_per_epoch=2"
+GRID = f"{TINY} --set epochs=1 --set steps_per_epoch=2 --set federation.sync_freq=1"
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,7 @@ EVERY_PAGE: dict[str, Row] = {
     "make demo": AS_SHOWN,
     "make test": there("make test"),
     "make test-slow": there("make test-slow"),
+    "make test-docs": there("make test-docs"),
     "make test-cluster": there("make test-cluster"),
     "make evidence DATA=DIR": there("tests/unit/grid/test_evidence.py::test_results_are_of_the_experiments_described"),
     "make lint": there("make lint"),

@@ -14,7 +14,7 @@ import socket
 import sys
 import traceback
 
-CLIENT = '''#!{python} -S
+CLIENT = """#!{python} -S
 import json, os, shlex, socket, sys
 words = sys.argv[1:]
 extra = json.loads(os.environ.get("DOCS_EXTRA", "{{}}"))
@@ -33,7 +33,7 @@ with socket.socket(socket.AF_UNIX) as server:
     server.sendall(message)
     code = server.recv(1)
 sys.exit(code[0] if code else 1)
-'''
+"""
 """The program ``mocosfl``. What ``DOCS_EXTRA`` says (JSON: by subcommand) is appended to the words."""
 
 
