@@ -12,16 +12,16 @@ _INTRODUCTION = """# Settings
 
 <!-- Generated: python -m mocosfl_mpi.config.markdown > docs/configuration.md -->
 
-A configuration is a TOML file, a preset (`mocosfl presets` lists them), or either with `--set section.key=value` as often
-as you like. Every setting has a default, so the shortest file is an empty one. Unknown keys are refused with the nearest known
-one; so are values out of the bounds below, and combinations that mean nothing. What is written nowhere has the default;
-the file of a run holds the complete configuration.
+A configuration is a TOML file, a preset (`mocosfl presets` lists them), or either with `--set section.key=value` as
+often as you like. Every setting has a default, so the shortest file is an empty one. Unknown keys are refused with the
+nearest known one; so are values out of the bounds below, and combinations that mean nothing. The file of a run holds
+the complete configuration.
 
     mocosfl presets quickstart > mine.toml
     mocosfl run mine.toml -n 2 --set seed=7 --set 'evaluation.label_shares=[0.1]'
 
-*empty* means that the key is left out; `--set section.key=` with nothing behind returns a setting to its default. What a
-combination of settings must fulfil beyond these bounds is said when it is refused.
+*empty* means that the key is left out; `--set section.key=` with nothing behind returns a setting to its default. What
+a combination of settings must fulfil beyond these bounds is said when it is refused.
 """
 _TYPES = {"integer": "integer", "number": "number", "string": "text", "boolean": "true or false"}
 _BOUNDS = {"minimum": "≥ {}", "exclusiveMinimum": "> {}", "maximum": "≤ {}", "exclusiveMaximum": "< {}"}

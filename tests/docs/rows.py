@@ -1,7 +1,7 @@
 """Every command that README.md and docs/ show, and how the tests run it.
 
-The table holds commands as they are shown (comments, line breaks and repeated spaces aside). A command runs as it stands, with
-words appended that make it small, or elsewhere: in a test that is named, or in a recipe of the Makefile that CI runs.
+The table holds commands as they are shown (comments, line breaks and repeated spaces aside). A command runs as it
+stands, with words appended that make it small, or elsewhere: in a test that is named, or in a recipe of the Makefile.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ RANKS = f" --quiet --set epochs=1 --set steps_per_epoch=2 --set federation.sync_
 """Two steps, with as many ranks as are shown."""
 UNOFFICIAL = " --set data.allow_unofficial=true"
 """The images of the tests are made up."""
+NARROW = " --data-dir DATA --set model.width=4 --set contrast.memory_length=64 --set model.key_dim=16"
+"""For the published sizes of network and memory."""
 STAGES = (
     f"{SHORT}{UNOFFICIAL} --set pretraining.epochs=1 --set pretraining.auxiliary_images=64 --set pretraining.batch=16"
     " --set evaluation.bank_images=60 --set client.batch_size=2"
@@ -133,19 +135,21 @@ EVERY_PAGE: dict[str, Row] = {
             "--set reliability.query_loss=0.05 --set reliability.gradient_loss=0.05",
             "--set communication.smashed=int8 --set communication.gradient=topk",
             "--set communication.download_every=4",
-            "--set communication.loss_threshold=0.01 --set communication.warmup_epochs=2",
             "--set defence.clip=10 --set defence.noise=gaussian --set defence.noise_scale=5",
             "--set defence.dropout=0.2 --set defence.keep_share=0.3 --set defence.levels=16",
             "--set defence.nopeek=1",
         )
     },
+    "mocosfl run quickstart -n 3 --set communication.loss_threshold=0.01 --set communication.warmup_epochs=2": small(
+        SHORT + " --set epochs=4"
+    ),
     "mocosfl run cifar10-100clients-cut1 --set client.rich_share=0.2 --set client.rich_batch_factor=16 "
     "--set partition.rich_data=0.8": small(
-        f"{SHORT}{UNOFFICIAL} --data-dir DATA --set model.width=4 --set contrast.memory_length=64 --set model.key_dim=16"
+        f"{SHORT}{UNOFFICIAL}{NARROW}"
         " --set client.count=10 --set client.batch_size=1 --set client.rich_batch_factor=2"
     ),
     "mocosfl run cifar10-100clients-cut1 --set client.rich_share=0.2 --set model.rich_cut_layer=3": small(
-        f"{SHORT}{UNOFFICIAL} --data-dir DATA --set model.width=4 --set contrast.memory_length=64 --set model.key_dim=16"
+        f"{SHORT}{UNOFFICIAL}{NARROW}"
         " --set client.count=10 --set client.batch_size=1"
     ),
     "for k in 1 2 4 8; do\nmocosfl run cifar10-quick -n 3 --set method=monacosfl --set federation.momentum_every=$k "
@@ -196,7 +200,8 @@ EVERY_PAGE: dict[str, Row] = {
     "--set defence.resistance=0.3 --set defence.resistance_ssim=0.5 --set defence.resistance_every=5 "
     "--set defence.resistance_decoder=conv_normN0C16": small(SHORT),
     "for s in 1 2 3; do for r in 2.0 1e-9; do\n"
-    "mocosfl pretrain taressfl-quick -n 3 --data-dir DATA --set seed=$s --set defence.resistance=$r --out expert-$r-$s\n"
+    "mocosfl pretrain taressfl-quick -n 3 --data-dir DATA --set seed=$s --set defence.resistance=$r "
+    "--out expert-$r-$s\n"
     "mocosfl run taressfl-quick -n 3 --data-dir DATA --set seed=$s --set defence.resistance=$r "
     "--set client.pretrained=expert-$r-$s --out run-$r-$s\n"
     "mocosfl attack run-$r-$s --attacks ridge,decoder_conv_n0c16,linkage,composition,encodermi_t,memory_probing "

@@ -1,7 +1,8 @@
 """Carries out `mocosfl` commands without starting an interpreter for each: imports once, then forks.
 
-``python -m tests.docs.zygote SOCKET`` listens; the program ``mocosfl`` on the PATH of the tests (``CLIENT``) hands over its words, its
-directory, its environment and its three streams. A command that starts ranks, or is one, gets an interpreter of its own.
+``python -m tests.docs.zygote SOCKET`` listens; the program ``mocosfl`` on the PATH of the tests (``CLIENT``) hands over
+its words, its directory, its environment and its three streams. A command that starts ranks, or is one, gets an
+interpreter of its own.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def _carry_out(client: socket.socket) -> int:
         return main(words)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
-    except BaseException:  # noqa: BLE001 - what an interpreter would do
+    except BaseException:  # what an interpreter would do
         traceback.print_exc()
         return 1
 
