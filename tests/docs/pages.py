@@ -80,8 +80,9 @@ def conversation(block: Block) -> list[Said]:
 
 
 def pattern(lines: list[str]) -> re.Pattern[str]:
-    """What matches an output that has these lines, one after the other."""
-    return re.compile("\n".join(re.escape(line).replace("…", ".*") for line in lines), re.DOTALL)
+    """What matches an output that has these lines, one after the other; a … by itself is any lines, or none."""
+    parts = (r"(?:.*\n)?" if line == "…" else re.escape(line).replace("…", ".*") + r"\n" for line in lines)
+    return re.compile("".join(parts), re.DOTALL)
 
 
 def links(page: Path) -> Iterator[str]:

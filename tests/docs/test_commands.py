@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 from tests.docs.conftest import Scratch
 from tests.docs.pages import LANGUAGES, ROOT, blocks, commands, conversation, name, pages, pattern
 from tests.docs.rows import EVERY_PAGE
+from tests.unit.data.files import write_cifar
 
 COPIED = {"docs/adding-a-method.md"}
 """Pages that change the package."""
@@ -60,6 +62,13 @@ def _read(scratch: Scratch) -> None:
     assert done.returncode == 0, done.stdout
 
 
+def _copy(scratch: Scratch) -> None:
+    """Files as long as the official ones, with other bytes."""
+    place = write_cifar(scratch.folder / "COPY")
+    for file in place.iterdir():
+        os.truncate(file, 32_000_000)
+
+
 def _defended(scratch: Scratch) -> None:
     """The page says NAME for each defence."""
     (scratch.folder / "runs/evidence/defences").mkdir(parents=True)
@@ -72,6 +81,7 @@ BEFORE: dict[str, Callable[[Scratch], None]] = {
     "docs/evaluation.md": _configuration,
     "docs/evidence/defences.md": _defended,
     "docs/experts.md": _configuration,
+    "docs/faq.md": _copy,
     "docs/file-format.md": _read,
     "docs/performance.md": _run,
     "docs/planning.md": _configuration,
@@ -162,5 +172,5 @@ def _conversation(scratch, block, place):
             continue
         done = scratch.bash(said.command)
         code = done.returncode
-        output = "\n".join(line.rstrip() for line in done.stdout.splitlines())
+        output = "".join(line.rstrip() + "\n" for line in done.stdout.splitlines())
         assert pattern(said.lines).search(output), f"{place}: $ {said.command}\n{done.stdout}"
