@@ -63,7 +63,7 @@ docs: $(DOCS)  ## regenerate what is generated, and build docs/_build/html; a wa
 	$(BIN)/python -m sphinx -b html -W --keep-going -n docs docs/_build/html
 
 test-docs: $(DOCS)  ## the site, its links, and every command that README.md and docs/ show: minutes
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m docs
+	$(BIN)/python -m pytest -n 2 -m docs
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
