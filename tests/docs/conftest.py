@@ -120,7 +120,7 @@ class Scratch:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=240,
+            timeout=3600,  # whoever hangs; a busy machine is no failure
             check=False,
         )
 

@@ -148,7 +148,6 @@ def test_a_page(page, tmp_path, programs, images):
                 env=scratch.environment,
                 capture_output=True,
                 text=True,
-                timeout=120,
                 check=False,
             )
             assert done.returncode == 0, f"{place}\n{done.stderr}"
