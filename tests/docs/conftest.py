@@ -42,6 +42,10 @@ class Programs:
 
     def __init__(self, folder: Path) -> None:
         self.bin = folder / "bin"
+        self.cache = folder / "cache"
+        kernels = Path(os.environ.get("MOCOSFL_CACHE", Path.home() / ".cache/mocosfl_mpi"))
+        if kernels.is_dir():  # a copy: plans keep what they have measured there
+            shutil.copytree(kernels, self.cache, ignore=shutil.ignore_patterns("*.json"))
         socket = folder / "zygote"
         program(self.bin / "mocosfl", CLIENT.format(python=sys.executable, socket=socket))
         program(self.bin / "python", PYTHON.format(python=sys.executable))
@@ -102,7 +106,7 @@ class Scratch:
         self.environment = clean_environment(
             PATH=f"{programs.bin}:{os.environ['PATH']}",
             HOME=str(folder),
-            MOCOSFL_CACHE=os.environ.get("MOCOSFL_CACHE", str(Path.home() / ".cache/mocosfl_mpi")),
+            MOCOSFL_CACHE=str(programs.cache),
             OMP_NUM_THREADS="1",
             PYTHONPATH=str(ROOT),
             COLUMNS="200",

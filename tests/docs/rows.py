@@ -59,7 +59,7 @@ def there(place: str) -> Row:
 
 CLUSTER = "tests/cluster/test_slurm.py::"
 EVERY_PAGE: dict[str, Row] = {
-    "make demo": AS_SHOWN,
+    "make demo": by(run=RANKS),
     "make test": there("make test"),
     "make test-slow": there("make test-slow"),
     "make test-docs": there("make test-docs"),
