@@ -27,6 +27,8 @@ STAGES = (
 )
 ATTACK = " -n 1 --quiet --seeds 1 --effort 0.02 --images 16"
 GRID = f"{TINY} --set epochs=1 --set steps_per_epoch=2 --set federation.sync_freq=1"
+SMALL_TABLE = GRID + " --set client.count=5 --set model.width=4"
+"""A grid must be tabulated with the settings with which it was run."""
 
 
 @dataclass(frozen=True)
@@ -228,10 +230,10 @@ EVERY_PAGE: dict[str, Row] = {
     "mocosfl grid jobs/configs/table2.toml": AS_SHOWN,
     "mocosfl grid jobs/configs/small/table2.toml": AS_SHOWN,
     "mocosfl grid jobs/configs/small/table2.toml --run -n 3": small(
-        f" -n 1 --only cut1{GRID} --set client.count=5 --set model.width=4"
+        f" -n 1 --only cut1{SMALL_TABLE}"
     ),
-    "mocosfl grid jobs/configs/small/table2.toml --table": AS_SHOWN,
-    "mocosfl grid jobs/configs/small/table2.toml --json": AS_SHOWN,
+    "mocosfl grid jobs/configs/small/table2.toml --table": small(SMALL_TABLE),
+    "mocosfl grid jobs/configs/small/table2.toml --json": small(SMALL_TABLE),
     **{
         f"mocosfl grid jobs/configs/{name}.toml --slurm --data-dir DATA > {out}.sh": AS_SHOWN
         for name, out in (
@@ -239,7 +241,7 @@ EVERY_PAGE: dict[str, Row] = {
         )
     },
     **{
-        f"mocosfl grid jobs/configs/evidence/{name}.toml --table": AS_SHOWN
+        f"mocosfl grid jobs/configs/evidence/{name}.toml --table": small(GRID)
         for name in ("alignment", "whole-network", "frequency", "clients", "recipe")
     },
     **{
