@@ -102,13 +102,17 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path, help="where CIFAR-10 lies; without it its cases are left out")
     parser.add_argument("--profile", type=Path)
     parser.add_argument("--only", choices=CASES)
+    parser.add_argument(
+        "--set", dest="settings", action="append", default=[], metavar="a.b=v", help="override a setting in every run"
+    )
     options = parser.parse_args()
     results: dict[str, Any] = {}
     print(f"{'planned / actual':<36}{'memory':>8}{'by rank':>20}{'step':>18}{'':>8}{'exact':>8}{'file':>8}")
     for name, (arguments, needs_data) in CASES.items():
         if options.only not in (None, name) or (needs_data and not options.data_dir):
             continue
-        case = results[name] = compare(arguments, options)
+        settings = [word for setting in options.settings for word in ("--set", setting)]
+        case = results[name] = compare([*arguments, *settings], options)
         ranks = " ".join(f"{ratio(list(pair)):.2f}" for pair in zip(*case["resident"], strict=True))
         planned, taken = case["seconds_per_step"]
         exact = "yes" if case["bytes_equal"] and case["flops_equal"] else "NO"

@@ -36,6 +36,7 @@ def run(precision: str, seed: int, steps: int, options: argparse.Namespace) -> d
         command = [sys.executable, "-m", "mocosfl_mpi", "run", "cifar10-quick", "-n", "3", "--out", str(out), "--quiet"]
         command += ["--data-dir", str(options.data_dir)]
         command += [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
+        command += [word for setting in options.settings for word in ("--set", setting)]
         subprocess.run(command, check=True)
     with open_run(out) as found:
         return {
@@ -73,6 +74,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument(
+        "--set", dest="settings", action="append", default=[], metavar="a.b=v", help="override a setting in every run"
+    )
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(options.jobs) as workers:

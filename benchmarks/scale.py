@@ -31,7 +31,7 @@ CASES = {
 TRAINING = ("views", "client_forward", "exchange", "server", "client_backward")
 
 
-def run(case: dict[str, int], ranks: int, data_dir: Path | None) -> dict[str, Any]:
+def run(case: dict[str, int], ranks: int, data_dir: Path | None, settings: list[str]) -> dict[str, Any]:
     """One case: medians would hide a slow first step, so the first epoch is left out of the means instead."""
     source = {"source": "cifar10", "allow_unofficial": True} if data_dir else {"source": "embedded"}
     config = parse(
@@ -67,7 +67,8 @@ def run(case: dict[str, int], ranks: int, data_dir: Path | None) -> dict[str, An
             str(out),
             "--quiet",
         ]
-        subprocess.run([*command, *(["--data-dir", str(data_dir)] if data_dir else [])], check=True)
+        command += ["--data-dir", str(data_dir)] if data_dir else []
+        subprocess.run([*command, *(word for setting in settings for word in ("--set", setting))], check=True)
         with open_run(out) as found:
             phases = list(found["phase"])
             seconds = found["measured/seconds"][1:, 0]
@@ -87,11 +88,14 @@ def main() -> None:
     parser.add_argument("--ranks", type=int, default=3)
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--only", choices=CASES)
+    parser.add_argument(
+        "--set", dest="settings", action="append", default=[], metavar="a.b=v", help="override a setting in every run"
+    )
     options = parser.parse_args()
     results = {}
     for name, case in CASES.items():
         if options.only in (None, name):
-            results[name] = run(case, options.ranks, options.data_dir)
+            results[name] = run(case, options.ranks, options.data_dir, options.settings)
             print(name, results[name], flush=True)
     print(json.dumps({"ranks": options.ranks, **results, "machine": description()}))
 

@@ -88,12 +88,17 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     parser.add_argument("--threads", type=int, default=1, help="threads of each run's server (part of its bits)")
     parser.add_argument("--only", default="", help="only runs whose name starts so")
+    parser.add_argument(
+        "--set", dest="settings", action="append", default=[], metavar="a.b=v", help="override a setting in every run"
+    )
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     chosen = {name: settings for name, settings in experiments().items() if name.startswith(options.only)}
     with ThreadPoolExecutor(options.jobs) as workers:
         jobs = {
-            name: workers.submit(run, name, settings, options.out, options.data_dir, options.threads)
+            name: workers.submit(
+                run, name, [*settings, *options.settings], options.out, options.data_dir, options.threads
+            )
             for name, settings in chosen.items()
         }
         results = {name: job.result() for name, job in jobs.items()}

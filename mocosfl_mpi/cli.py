@@ -59,22 +59,23 @@ COMMANDS = (
 """In the order of ``mocosfl --help``."""
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """What ``mocosfl`` understands."""
+    found = argparse.ArgumentParser(
         prog="mocosfl", description="Split-federated self-supervised learning over MPI, simulated exactly."
     )
-    parser.add_argument("--version", action="version", version=f"mocosfl {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    found.add_argument("--version", action="version", version=f"mocosfl {__version__}")
+    commands = found.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in COMMANDS:
         command.add(commands)
-    return parser
+    return found
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is 0, 1 (failure), 2 (bad input), or what the command defines."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    parser = _parser()
-    options = parser.parse_args(words, argparse.Namespace(words=words, parser=parser))
+    read = parser()
+    options = read.parse_args(words, argparse.Namespace(words=words, parser=read))
     started = launcher()
     try:
         return int(options.action(options))

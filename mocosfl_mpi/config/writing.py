@@ -33,11 +33,12 @@ def to_toml(config: Config, title: str = "") -> str:
             lines += ["", f"# {(type(group).__doc__ or '').splitlines()[0]}", f"[{head}]"]
         value = getattr(getattr(config, head), key) if head else getattr(config, key)
         lines.append(f"# {description}")
-        lines.append(f"# {key} =" if value is None else f"{key} = {_toml_value(value)}")
+        lines.append(f"# {key} =" if value is None else f"{key} = {to_toml_value(value)}")
     return "\n".join(lines) + "\n"
 
 
-def _toml_value(value: Any) -> str:
+def to_toml_value(value: Any) -> str:
+    """One value as TOML writes it."""
     if isinstance(value, tuple):
-        return "[" + ", ".join(_toml_value(item) for item in value) + "]"
+        return "[" + ", ".join(to_toml_value(item) for item in value) + "]"
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -59,7 +59,9 @@ _ATTACKS = """# The file of attacks
 whole jobs, cut to `committed`; what is recorded there is not done again. The n-th row of all datasets is one job.
 
 ```python
+from pathlib import Path
 from mocosfl_mpi.record.attacks import read_outcomes
+
 for job in read_outcomes(Path("RUN")):
     print(job.attack, job.adversary, job.seed, job.scores, job.floors, job.reason)
 ```

@@ -34,7 +34,7 @@ LAYERS = [
     {"report"},
     {"commands"},
     {"cli", "api"},
-    {"__main__", "__init__"},
+    {"__main__", "__init__", "manual"},
 ]
 """What stands lower imports from what stands higher, never the other way."""
 
