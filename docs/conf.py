@@ -25,7 +25,8 @@ autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 nitpick_ignore_regex = [
     (r"py:.*", r"(numpy|h5py|pathlib|types|collections)\..*"),  # other projects' pages are on the network
-    (r"py:.*", r"BadInput|RunFailed|.*\.AnyRecord"),
+    (r"py:.*", r"(pd|os|configuration)\..*"),
+    (r"py:.*", r"BadInput|RunFailed|Stopped|PathLike|Resume|.*\.AnyRecord"),
 ]
 
 html_theme = "furo"

@@ -80,7 +80,7 @@ class Config(configuration.Config):
 
     @property
     def name(self) -> str:
-        """Of the preset or file that it came from: runs are named after it, ``runs/NAME-001``."""
+        """What the preset or file is called that it came from; runs are named after it, ``runs/NAME-001``."""
         return self._name
 
     def to_toml(self) -> str:

@@ -160,7 +160,7 @@ class Run(Record):
 
     @property
     def left_open(self) -> bool:
-        """Whether its writer has not closed the file: it is at work, or was killed."""
+        """Whether its writer has not closed the file, because it is at work, or was killed."""
         return bool(self._file.swmr_mode)
 
     @property

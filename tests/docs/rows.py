@@ -1,11 +1,13 @@
 """Every command that README.md and docs/ show, and how the tests run it.
 
 The table holds commands as they are shown (comments, line breaks and repeated spaces aside). A command runs as it
-stands, with words appended that make it small, or elsewhere: in a test that is named, or in a recipe of the Makefile.
+stands, with words appended that make it small, the first pass of a loop, or elsewhere: in a test that is named, or in a
+recipe of the Makefile.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 TINY = (
@@ -29,6 +31,16 @@ ATTACK = " -n 1 --quiet --seeds 1 --effort 0.02 --images 16"
 GRID = f"{TINY} --set epochs=1 --set steps_per_epoch=2 --set federation.sync_freq=1"
 SMALL_TABLE = GRID + " --set client.count=5 --set model.width=4"
 """A grid must be tabulated with the settings with which it was run."""
+PYTHON = """
+import mocosfl_mpi.api as api
+def small(config, *words, simulate=api.simulate, **named):
+    data = {"train_images": 240, "test_images": 60}
+    evaluation = {"neighbours": 20, "probe_iterations": 5}
+    length = {"epochs": 2, "steps_per_epoch": 2, "federation.sync_freq": 1}
+    return simulate(api.Config(config, length, data=data, evaluation=evaluation), *words, **named)
+api.simulate = small
+"""
+"""Before blocks of Python: what they simulate is small, too."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +51,14 @@ class Row:
     """Appended words, by subcommand of `mocosfl`; for other programs under an empty name."""
     codes: tuple[int, ...] = (0,)
     """Exit codes that are right."""
+    loop: bool = False
+    """It is a loop, of which the first pass is run."""
     elsewhere: str = ""
     """Not here, but in this test (`FILE::NAME`) or in this recipe of the Makefile (`make TARGET`)."""
+
+    def shortened(self, command: str) -> str:
+        """What is run of the command."""
+        return re.sub(r"\bin (\S+?)(?: [^;]*)?;", r"in \1;", command) if self.loop else command
 
 
 AS_SHOWN = Row()
@@ -55,11 +73,18 @@ def by(**extra: str) -> Row:
     return Row(extra)
 
 
+def once(**extra: str) -> Row:
+    """The first pass of a loop."""
+    return Row(extra, loop=True)
+
+
 def there(place: str) -> Row:
     return Row(elsewhere=place)
 
 
 CLUSTER = "tests/cluster/test_slurm.py::"
+CLUSTER_FILES = "tests/packaging/test_cluster_files.py::"
+WHEEL = "tests/packaging/test_distribution.py::test_the_installed_wheel_runs_alone"
 EVERY_PAGE: dict[str, Row] = {
     "make demo": by(run=RANKS),
     "make test": there("make test"),
@@ -67,6 +92,8 @@ EVERY_PAGE: dict[str, Row] = {
     "make test-docs": there("make test-docs"),
     "make test-cluster": there("make test-cluster"),
     "make evidence DATA=DIR": there("tests/unit/grid/test_evidence.py::test_results_are_of_the_experiments_described"),
+    "make test-pages": there("make test-pages"),
+    "make test-packaging": there("make test-packaging"),
     "make lint": there("make lint"),
     "python3 -m venv .venv": there("make demo"),
     "source .venv/bin/activate": AS_SHOWN,
@@ -79,6 +106,25 @@ EVERY_PAGE: dict[str, Row] = {
     "mocosfl download cifar10 --data-dir DATA": there(
         "tests/unit/data/test_sources.py::test_a_failing_download_is_bad_input"
     ),
+    # installations
+    "python3 -m venv env && . env/bin/activate": there(WHEEL),
+    "pip install 'mocosfl_mpi-0.1.0-py3-none-any.whl[mpich]'": there(WHEEL),
+    "python -m venv /opt/mocosfl/0.1.0": there(WHEEL),
+    "/opt/mocosfl/0.1.0/bin/pip install mocosfl_mpi-0.1.0-py3-none-any.whl": there(WHEEL),
+    "module load python mpich": there(CLUSTER_FILES + "test_the_module_file_puts_the_command_on_the_path"),
+    "module load mocosfl": there(CLUSTER_FILES + "test_the_module_file_puts_the_command_on_the_path"),
+    # no Apptainer here: what the definition says is looked at
+    "apptainer build --build-arg wheel=dist/mocosfl_mpi-0.1.0-py3-none-any.whl mocosfl.sif "
+    "jobs/apptainer/mocosfl.def": there(CLUSTER_FILES + "test_its_sections_are_shell"),
+    "srun --mpi=pmi2 apptainer run mocosfl.sif run mine.toml --out runs/mine": there(
+        CLUSTER_FILES + "test_its_sections_are_shell"
+    ),
+    "mocosfl doctor -n 2": small("", 0, 1),
+    "mocosfl run smoke": small(" -n 1 --quiet"),
+    "source <(mocosfl completion bash)": AS_SHOWN,
+    "mocosfl completion zsh > ~/.zfunc/_mocosfl": AS_SHOWN,
+    "mocosfl completion fish > ~/.config/fish/completions/mocosfl.fish": AS_SHOWN,
+    "mocosfl completion tcsh > ~/.mocosfl.tcsh": AS_SHOWN,
     "mocosfl presets": AS_SHOWN,
     "mocosfl presets quickstart > mine.toml": AS_SHOWN,
     "mocosfl partition mine.toml": AS_SHOWN,
@@ -93,6 +139,8 @@ EVERY_PAGE: dict[str, Row] = {
     "mocosfl plan mine.toml --profile node.json --solve ranks": AS_SHOWN,
     "mocosfl plan cifar10-1000clients-cut2 --published-accounting": AS_SHOWN,
     "mocosfl plan smoke --set method=fl_monaco": AS_SHOWN,
+    "mocosfl plan taressfl-quick --stage pretrain -n 3": small(" -n 1"),
+    "mocosfl plan taressfl-quick -n 3": small(" -n 1"),
     # runs
     "mocosfl run mine.toml -n 3 --set model.cut_layer=2": small(RANKS),
     "mocosfl run mine.toml -n 2 --out runs/mine-002": small(SHORT),
@@ -109,6 +157,17 @@ EVERY_PAGE: dict[str, Row] = {
     "mocosfl recover runs/mine": AS_SHOWN,
     "mocosfl inspect runs/mine-001": AS_SHOWN,
     "mocosfl inspect runs/cut2": AS_SHOWN,
+    "mocosfl watch runs/mine-001": AS_SHOWN,
+    "mocosfl watch runs/cut2": AS_SHOWN,
+    "mocosfl watch runs/table2": AS_SHOWN,
+    "mocosfl watch runs/table2 --once": AS_SHOWN,
+    "mocosfl watch runs/table2 --html table2.html": AS_SHOWN,
+    "mocosfl report runs/mine-001": AS_SHOWN,
+    "mocosfl report runs/cut2 runs/cut2-mona -o cut2.html": AS_SHOWN,
+    "mocosfl report runs/table2 --published jobs/configs/table2.toml": AS_SHOWN,
+    'mocosfl report runs/a runs/b runs/c -o compared.html --title "Three cuts"': AS_SHOWN,
+    "mocosfl export runs/mine-001 --to parquet -o tables": AS_SHOWN,
+    **{f"mocosfl export RUN --to {form} -o DIR": AS_SHOWN for form in ("csv", "parquet", "tensorboard", "torch")},
     "mocosfl diff runs/mine-001 runs/mine-002": small("", 1),
     "mocosfl diff runs/cut2 runs/again": AS_SHOWN,
     "mocosfl retime runs/mine-001 --network 4g": AS_SHOWN,
@@ -155,7 +214,7 @@ EVERY_PAGE: dict[str, Row] = {
         " --set client.count=10 --set client.batch_size=1"
     ),
     "for k in 1 2 4 8; do\nmocosfl run cifar10-quick -n 3 --set method=monacosfl --set federation.momentum_every=$k "
-    "--out runs/every-$k\ndone": by(run=SHORT + UNOFFICIAL + " --data-dir DATA"),
+    "--out runs/every-$k\ndone": once(run=SHORT + UNOFFICIAL + " --data-dir DATA"),
     # methods
     "mocosfl run quickstart -n 3": small(SHORT),
     "mocosfl run quickstart -n 3 --set method=monacosfl --set model.cut_layer=6": small(SHORT),
@@ -192,6 +251,11 @@ EVERY_PAGE: dict[str, Row] = {
     "mocosfl pretrain taressfl-quick -n 3 --data-dir DATA --out expert": small(STAGES),
     "mocosfl run taressfl-quick -n 3 --data-dir DATA --set client.pretrained=expert": small(STAGES),
     "mocosfl run mine.toml --set defence.resistance=2.0": small(SHORT),
+    "mocosfl inspect expert": AS_SHOWN,
+    "mocosfl slurm taressfl-quick --stage pretrain -n 8 --data-dir DATA": small(UNOFFICIAL),
+    "mocosfl slurm taressfl-quick --both --submit -n 8 --data-dir DATA": there(
+        "tests/unit/test_slurm.py::test_both_stages_are_submitted_and_the_run_waits_for_the_expert"
+    ),
     "mocosfl pretrain quickstart -n 3 --set method=ressfl --set model.bottleneck=C8S1noRELU "
     "--set client.batch_size=10 --set views.size=16 --set pretraining.auxiliary=embedded --set pretraining.epochs=10 "
     "--set pretraining.lr=0.05 --set defence.resistance=0.3 --set defence.resistance_ssim=0.5 --out expert": small(
@@ -207,7 +271,7 @@ EVERY_PAGE: dict[str, Row] = {
     "mocosfl run taressfl-quick -n 3 --data-dir DATA --set seed=$s --set defence.resistance=$r "
     "--set client.pretrained=expert-$r-$s --out run-$r-$s\n"
     "mocosfl attack run-$r-$s --attacks ridge,decoder_conv_n0c16,linkage,composition,encodermi_t,memory_probing "
-    "--seeds 3 --effort 0.2 --images 64 --trained --data-dir DATA\ndone; done": by(
+    "--seeds 3 --effort 0.2 --images 64 --trained --data-dir DATA\ndone; done": once(
         pretrain=STAGES, run=STAGES, attack=ATTACK + " --attacks ridge"
     ),
     # a method of one's own
@@ -260,6 +324,7 @@ EVERY_PAGE: dict[str, Row] = {
     "mocosfl slurm mine.toml --nodes 2 -n 32": AS_SHOWN,
     "mocosfl slurm mine.toml --nodes 2 -n 32 --time 8:00:00": AS_SHOWN,
     "mocosfl slurm mine.toml -n 16 --profile node.json": AS_SHOWN,
+    "mocosfl slurm quickstart -n 8 --submit": there(CLUSTER + "test_slurm_command_submits_what_it_prints"),
     "sbatch jobs/one_node.sbatch mine.toml": there(CLUSTER + "test_one_node"),
     "sbatch jobs/several_nodes.sbatch mine.toml": there(CLUSTER + "test_launchers_inside_a_job"),
     "sbatch jobs/array.sbatch mine.toml": there(CLUSTER + "test_array"),

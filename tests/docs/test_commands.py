@@ -14,7 +14,7 @@ import pytest
 
 from tests.docs.conftest import Scratch
 from tests.docs.pages import LANGUAGES, ROOT, blocks, commands, conversation, name, pages, pattern
-from tests.docs.rows import EVERY_PAGE
+from tests.docs.rows import EVERY_PAGE, PYTHON
 from tests.unit.data.files import write_cifar
 
 COPIED = {"docs/adding-a-method.md"}
@@ -51,8 +51,25 @@ def _run(scratch: Scratch) -> None:
     scratch.run("smoke", "runs/mine-001")
 
 
-def _smashed(scratch: Scratch) -> None:
-    scratch.run("smoke", "runs/quickstart-001")
+def _home(scratch: Scratch) -> None:
+    """Where shells look for completions."""
+    for place in (".zfunc", ".config/fish/completions"):
+        (scratch.folder / place).mkdir(parents=True)
+
+
+def _recorded(scratch: Scratch) -> None:
+    scratch.run("smoke", "RUN")
+
+
+def _watched(scratch: Scratch) -> None:
+    _table2(scratch)
+    scratch.unpack("mocosfl-cut1-seed0", "runs/mine-001")
+
+
+def _reported(scratch: Scratch) -> None:
+    _watched(scratch)
+    for out, cut in (("a", 1), ("b", 4), ("c", 8)):
+        scratch.unpack(f"mocosfl-cut{cut}-seed0", f"runs/{out}")
 
 
 def _read(scratch: Scratch) -> None:
@@ -77,17 +94,21 @@ def _defended(scratch: Scratch) -> None:
 
 BEFORE: dict[str, Callable[[Scratch], None]] = {
     "docs/analysis.md": _seeds,
-    "docs/api.md": _smashed,
     "docs/evaluation.md": _configuration,
     "docs/evidence/defences.md": _defended,
     "docs/experts.md": _configuration,
     "docs/faq.md": _copy,
     "docs/file-format.md": _read,
+    "docs/installation.md": _home,
+    "docs/interchange.md": _recorded,
     "docs/performance.md": _run,
     "docs/planning.md": _configuration,
     "docs/privacy.md": _depth,
+    "docs/python.md": _configuration,
+    "docs/report.md": _reported,
     "docs/retime.md": _run,
     "docs/tutorial-slurm.md": _run,
+    "docs/watch.md": _watched,
 }
 """What a page supposes to be there."""
 
@@ -143,7 +164,7 @@ def test_a_page(page, tmp_path, programs, images):
             _conversation(scratch, block, place)
         elif block.language == "python" and not block.file:
             done = subprocess.run(
-                [sys.executable, "-c", block.text],
+                [sys.executable, "-c", PYTHON + block.text],
                 cwd=tmp_path,
                 env=scratch.environment,
                 capture_output=True,
@@ -157,7 +178,7 @@ def _command(scratch, command, place):
     row = EVERY_PAGE[command]
     if row.elsewhere:
         return
-    done = scratch.bash(command, DOCS_EXTRA=json.dumps(row.extra), VENV=".venv")
+    done = scratch.bash(row.shortened(command), DOCS_EXTRA=json.dumps(row.extra), VENV=".venv")
     assert done.returncode in row.codes, f"{place}: {command} ended with {done.returncode}\n{done.stdout[-4000:]}"
     assert "Traceback" not in done.stdout, f"{place}: {command}\n{done.stdout[-4000:]}"
 
