@@ -38,7 +38,7 @@ evidence: $(READY)  ## what is missing of docs/evidence, from CIFAR-10 in DATA: 
 	done
 
 test: $(TOOLS)  ## unit tests, then the MPI suite at 1, 2, 3 and 5 ranks
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not cluster and not docs and not packaging and not pages"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not cluster and not docs and not packaging and not pages"
 
 test-slow: $(TOOLS)  ## directions of effect over seeds, kill -9 at random moments: tens of minutes
 	$(BIN)/python -m pytest -m "slow and not cluster and not docs and not packaging and not pages"
@@ -63,7 +63,6 @@ cluster-packages:  ## what test-cluster needs of Debian, installed if missing
 BROWSERS := chromium chromium-browser google-chrome google-chrome-stable
 
 test-pages: $(TOOLS) page-packages  ## what the program writes for browsers, in a headless Chromium: minutes
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[pages]"
 	$(BIN)/python -m pytest -m pages
 
 page-packages:  ## the browser of test-pages, from Debian, installed if there is none
@@ -84,7 +83,7 @@ docs: $(DOCS)  ## regenerate what is generated, and build docs/_build/html; a wa
 	$(BIN)/python -m sphinx -b html -W --keep-going -n docs docs/_build/html
 
 test-docs: $(DOCS)  ## the site, its links, and every command that README.md and docs/ show: minutes
-	$(BIN)/python -m pytest -n 2 -m docs
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m docs
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
