@@ -195,12 +195,12 @@ EVERY_PAGE: dict[str, Row] = {
             "--set reliability.client_dropout=0.2 --set reliability.sync_miss=0.3",
             "--set reliability.query_loss=0.05 --set reliability.gradient_loss=0.05",
             "--set communication.smashed=int8 --set communication.gradient=topk",
-            "--set communication.download_every=4",
             "--set defence.clip=10 --set defence.noise=gaussian --set defence.noise_scale=5",
             "--set defence.dropout=0.2 --set defence.keep_share=0.3 --set defence.levels=16",
             "--set defence.nopeek=1",
         )
     },
+    "mocosfl run quickstart -n 3 --set communication.download_every=4": small(SHORT + " --set steps_per_epoch=4"),
     "mocosfl run quickstart -n 3 --set communication.loss_threshold=0.01 --set communication.warmup_epochs=2": small(
         SHORT + " --set epochs=4"
     ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -25,6 +26,7 @@ def _table2(scratch: Scratch) -> None:
     for seed in (0, 1, 2):
         for method in ("mocosfl", "monacosfl"):
             scratch.unpack(f"{method}-cut1-seed{seed}", f"runs/table2/{method}-seed{seed}")
+    shutil.copyfile(ROOT / "tests/analysis/grid.toml", scratch.folder / "jobs/configs/table2.toml")  # that of these runs
 
 
 def _seeds(scratch: Scratch) -> None:
