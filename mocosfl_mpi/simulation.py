@@ -256,7 +256,9 @@ class Simulation:
         now, then = (
             m.versions | {f"{k} threads": str(n) for k, n in m.threads.items()} for m in (facts, saved.manifest)
         )
-        changed = [f"{name} {then[name]} -> {now[name]}" for name in now if now[name] != then.get(name, now[name])]
+        if SOFTWARE not in then:  # the first checkpoints do not name it
+            now.pop(SOFTWARE, None)
+        changed = [f"{name} {then.get(name)} -> {now[name]}" for name in now if now[name] != then.get(name)]
         text = f"Warning: since the checkpoint {', '.join(changed)}: last bits may differ from an uninterrupted run's."
         return [text] if changed else []
 

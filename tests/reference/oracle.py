@@ -409,6 +409,10 @@ def synchronise(
     velocity = average([clients[i].velocity() for i in there], shares, common["velocity"])
     layers = {name: name.removeprefix("backbone.").split(".")[0] for name in online}
     aligned = [name for name in online if not federation.aligned_layers or layers[name] in federation.aligned_layers]
+    common_momentum = aligned if strategy in ("momentum_reset", "online_and_momentum") else []
+    for name in momentum:  # nobody who is there has it, and it was never made common
+        if name not in common_momentum and not any(name in weights_of(clients[i].momentum) for i in there):
+            momentum[name] = torch.full_like(momentum[name], math.nan)
     fresh = None  # the momentum model that every client gets
     if strategy == "momentum_reset":
         fresh = online

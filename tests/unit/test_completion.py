@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from mocosfl_mpi.cli import COMMANDS, _parser
+from mocosfl_mpi.cli import COMMANDS, parser
 from mocosfl_mpi.commands.completion import SHELLS, script
 from mocosfl_mpi.presets import presets
 
@@ -25,7 +25,7 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
 def scripts(tmp_path_factory):
     folder = tmp_path_factory.mktemp("scripts")
     for shell in SHELLS:
-        (folder / shell).write_text(script(_parser(), shell))
+        (folder / shell).write_text(script(parser(), shell))
     return folder
 
 

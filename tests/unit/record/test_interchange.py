@@ -23,7 +23,7 @@ CONFIGS = {
     "defended": {
         **SMALL,
         "method": "mocosfl",
-        "client": {**SMALL["client"], "rich_share": 0.5},
+        "client": {**SMALL["client"], "rich_share": 0.5, "rich_batch_factor": 2},
         "defence": {"resistance": 1.0},
     },
     "saving": {**SMALL, "method": "mocosfl", "communication": {"loss_threshold": 0.1, "warmup_epochs": 1}},
