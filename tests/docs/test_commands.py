@@ -26,7 +26,7 @@ def _table2(scratch: Scratch) -> None:
     for seed in (0, 1, 2):
         for method in ("mocosfl", "monacosfl"):
             scratch.unpack(f"{method}-cut1-seed{seed}", f"runs/table2/{method}-seed{seed}")
-    shutil.copyfile(ROOT / "tests/analysis/grid.toml", scratch.folder / "jobs/configs/table2.toml")  # that of these runs
+    shutil.copyfile(ROOT / "tests/analysis/grid.toml", scratch.folder / "jobs/configs/table2.toml")  # of these runs
 
 
 def _seeds(scratch: Scratch) -> None:
