@@ -321,6 +321,12 @@ EVERY_PAGE: dict[str, Row] = {
     "mocosfl grid jobs/configs/evidence/defences.toml --run --data-dir DATA --out runs/evidence/defences": small(
         f" --only nopeek{GRID}"
     ),
+    "mocosfl grid jobs/configs/small/privacy-depth.toml --run --data-dir DATA --out runs/evidence/depth": small(
+        f" --only cut_layer2-mocosfl{GRID}"
+    ),
+    "mocosfl privacy-depth runs/evidence/depth --seeds 3 --effort 0.1 --data-dir DATA": small(
+        f"{ATTACK} --attacks ridge"
+    ),
     "mocosfl attack runs/evidence/defences/NAME-seed0 --attacks ridge,decoder_conv_n0c16,linkage --seeds 3 "
     "--effort 0.2 --images 64 --trained --data-dir DATA": small(ATTACK + " --attacks ridge"),
     # clusters
