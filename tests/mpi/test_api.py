@@ -44,7 +44,7 @@ def test_a_run_that_fails_is_an_exception_here(tmp_path, capfd):
 
 def test_a_stop_is_passed_on_and_the_same_call_continues_with_other_ranks(tmp_path):
     config = Config("smoke", TINY, epochs=400)
-    out = tmp_path / "run"
+    out, handler = tmp_path / "run", signal.getsignal(signal.SIGINT)
 
     def stop_when_it_has_begun():
         while not list(out.glob(f"{DIRECTORY}/step-*")):
@@ -54,6 +54,6 @@ def test_a_stop_is_passed_on_and_the_same_call_continues_with_other_ranks(tmp_pa
     threading.Thread(target=stop_when_it_has_begun).start()
     with pytest.raises(Stopped, match="the same command continues"):
         simulate(config, out, ranks=2, quiet=True, checkpoint_every="2steps")
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is handler
     with pytest.raises(Stopped, match="the time limit"):
         simulate(config, out, quiet=True, max_hours=1e-6)

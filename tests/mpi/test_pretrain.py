@@ -58,7 +58,7 @@ def done(tmp_path_factory):
     return at
 
 
-@pytest.mark.parametrize("ranks", [2, 3, 5])
+@pytest.mark.parametrize("ranks", [pytest.param(2, marks=pytest.mark.slow), 3, pytest.param(5, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", [*EXPERTS, *RUNS])
 def test_every_rank_count_gives_the_same_bits(done, name, ranks):
     with open_run(done(1)[name]) as one, open_run(done(ranks)[name]) as many:

@@ -157,6 +157,7 @@ SAVING = [word for setting in (*SAVING, "epochs=5") for word in ("--set", settin
 """Epochs in the states A, A, B, C, C."""
 
 
+@pytest.mark.slow
 def test_stopped_in_every_state(tmp_path, monkeypatch):
     """A step a session: they end within B, within C and between two Cs, and go on with other numbers of ranks."""
     monkeypatch.setattr(f"{__name__}.EPOCHS", 5)
@@ -183,6 +184,7 @@ def test_stopped_in_every_state(tmp_path, monkeypatch):
         assert run["epochs/next_state"].tolist() == [0, 1, 2, 2, 2]
 
 
+@pytest.mark.slow
 def test_killed_within_a_replay(tmp_path, monkeypatch):
     """kill -9 of a rank in state C on two ranks, and on with three."""
     monkeypatch.setattr(f"{__name__}.EPOCHS", 30)
