@@ -37,7 +37,8 @@ def small(config, *words, simulate=api.simulate, **named):
     data = {"train_images": 240, "test_images": 60}
     evaluation = {"neighbours": 20, "probe_iterations": 5}
     length = {"epochs": 2, "steps_per_epoch": 2, "federation.sync_freq": 1}
-    return simulate(api.Config(config, length, data=data, evaluation=evaluation), *words, **named)
+    threads = {"server_threads": 1}
+    return simulate(api.Config(config, length, data=data, evaluation=evaluation, compute=threads), *words, **named)
 api.simulate = small
 """
 """Before blocks of Python: what they simulate is small, too."""
