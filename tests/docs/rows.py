@@ -305,7 +305,7 @@ EVERY_PAGE: dict[str, Row] = {
     "mocosfl grid jobs/configs/small/table2.toml --table": small(SMALL_TABLE),
     "mocosfl grid jobs/configs/small/table2.toml --json": small(SMALL_TABLE),
     **{
-        f"mocosfl grid jobs/configs/{name}.toml --slurm --data-dir DATA > {out}.sh": AS_SHOWN
+        f"mocosfl grid jobs/configs/{name}.toml --slurm --data-dir DATA > {out}.sh": small(UNOFFICIAL)
         for name, out in (
             ("table2", "table2"), ("table3", "table3"), ("table3", "t3"), ("fig5", "fig5"), ("monacosfl", "monacosfl"),
         )
