@@ -75,7 +75,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Programs]:
 
 @pytest.fixture(scope="session")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data directory with made-up CIFAR-10 and -100, and a folder of images."""
+    """A data directory with made-up CIFAR-10 and -100, and a folder of images under the names that pages give it."""
     from PIL import Image
 
     folder = tmp_path_factory.mktemp("images")
@@ -86,6 +86,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
         place.mkdir(parents=True)
         for number in range(100):
             Image.new("RGB", (36, 40), (2 * number, 80, 60)).save(place / f"{number}.png")
+    (folder / "imagenet-12").symlink_to("birds")
     return folder
 
 

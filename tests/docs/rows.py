@@ -27,6 +27,8 @@ STAGES = (
     f"{SHORT}{UNOFFICIAL} --set pretraining.epochs=1 --set pretraining.auxiliary_images=64 --set pretraining.batch=16"
     " --set evaluation.bank_images=60 --set client.batch_size=2"
 )
+PLAN = " --set model.width=4"
+"""A plan rehearses a few steps, and measures the machine."""
 ATTACK = " -n 1 --quiet --seeds 1 --effort 0.02 --images 16"
 GRID = f"{TINY} --set epochs=1 --set steps_per_epoch=2 --set federation.sync_freq=1"
 SMALL_TABLE = GRID + " --set client.count=5 --set model.width=4"
@@ -37,7 +39,8 @@ def small(config, *words, simulate=api.simulate, **named):
     data = {"train_images": 240, "test_images": 60}
     evaluation = {"neighbours": 20, "probe_iterations": 5}
     length = {"epochs": 2, "steps_per_epoch": 2, "federation.sync_freq": 1}
-    return simulate(api.Config(config, length, data=data, evaluation=evaluation), *words, **named)
+    threads = {"server_threads": 1}
+    return simulate(api.Config(config, length, data=data, evaluation=evaluation, compute=threads), *words, **named)
 api.simulate = small
 """
 """Before blocks of Python: what they simulate is small, too."""
@@ -86,7 +89,7 @@ CLUSTER = "tests/cluster/test_slurm.py::"
 CLUSTER_FILES = "tests/packaging/test_cluster_files.py::"
 WHEEL = "tests/packaging/test_distribution.py::test_the_installed_wheel_runs_alone"
 EVERY_PAGE: dict[str, Row] = {
-    "make demo": by(run=RANKS),
+    "make demo": by(run=SHORT),
     "make test": there("make test"),
     "make test-slow": there("make test-slow"),
     "make test-docs": there("make test-docs"),
@@ -129,23 +132,23 @@ EVERY_PAGE: dict[str, Row] = {
     "mocosfl presets quickstart > mine.toml": AS_SHOWN,
     "mocosfl partition mine.toml": AS_SHOWN,
     # plans
-    "mocosfl plan mine.toml -n 3": small(" -n 2"),
-    "mocosfl plan mine.toml --solve ranks": AS_SHOWN,
-    "mocosfl plan mine.toml -n 3 --save-profile cluster.json": small(" -n 2 --set model.width=4"),
-    "mocosfl plan mine.toml -n 3 --profile cluster.json": small(" -n 2"),
-    "mocosfl plan mine.toml -n 3 --solve clients": small(" -n 1"),
-    "mocosfl plan mine.toml -n 16 --save-profile node.json": small(" -n 2 --set model.width=4"),
-    "mocosfl plan mine.toml -n 16 --profile node.json": small(" -n 2"),
-    "mocosfl plan mine.toml --profile node.json --solve ranks": AS_SHOWN,
+    "mocosfl plan mine.toml -n 3": small(" -n 1" + PLAN),
+    "mocosfl plan mine.toml --solve ranks": small(PLAN),
+    "mocosfl plan mine.toml -n 3 --save-profile cluster.json": small(" -n 2" + PLAN),
+    "mocosfl plan mine.toml -n 3 --profile cluster.json": small(" -n 2" + PLAN),
+    "mocosfl plan mine.toml -n 3 --solve clients": small(" -n 1" + PLAN),
+    "mocosfl plan mine.toml -n 16 --save-profile node.json": small(" -n 2" + PLAN),
+    "mocosfl plan mine.toml -n 16 --profile node.json": small(" -n 2" + PLAN),
+    "mocosfl plan mine.toml --profile node.json --solve ranks": small(PLAN),
     "mocosfl plan cifar10-1000clients-cut2 --published-accounting": AS_SHOWN,
     "mocosfl plan smoke --set method=fl_monaco": AS_SHOWN,
-    "mocosfl plan taressfl-quick --stage pretrain -n 3": small(" -n 1"),
-    "mocosfl plan taressfl-quick -n 3": small(" -n 1"),
+    "mocosfl plan taressfl-quick --stage pretrain -n 3": small(" -n 1" + PLAN),
+    "mocosfl plan taressfl-quick -n 3": small(" -n 1" + PLAN),
     # runs
-    "mocosfl run mine.toml -n 3 --set model.cut_layer=2": small(RANKS),
+    "mocosfl run mine.toml -n 3 --set model.cut_layer=2": small(SHORT),
     "mocosfl run mine.toml -n 2 --out runs/mine-002": small(SHORT),
     "mocosfl run mine.toml -n 3 --set model.cut_layer=2 --out runs/cut2": small(RANKS),
-    "mocosfl run mine.toml -n 2 --set model.cut_layer=2 --out runs/again --quiet": small(RANKS),
+    "mocosfl run mine.toml -n 2 --set model.cut_layer=2 --out runs/again --quiet": small(SHORT),
     "mocosfl run mine.toml -n 3 --set model.cut_layer=2 --set method=monacosfl --out runs/cut2-mona": small(SHORT),
     "mocosfl run mine.toml -n 2 --set seed=7 --set 'evaluation.label_shares=[0.1]'": small(SHORT),
     "mpirun -n 3 mocosfl run mine.toml": by(run=RANKS),
@@ -297,12 +300,12 @@ EVERY_PAGE: dict[str, Row] = {
     "mocosfl grid jobs/configs/table2.toml": AS_SHOWN,
     "mocosfl grid jobs/configs/small/table2.toml": AS_SHOWN,
     "mocosfl grid jobs/configs/small/table2.toml --run -n 3": small(
-        f" -n 1 --only cut1{SMALL_TABLE}"
+        f" -n 1 --only cut1-clients5{SMALL_TABLE}"
     ),
     "mocosfl grid jobs/configs/small/table2.toml --table": small(SMALL_TABLE),
     "mocosfl grid jobs/configs/small/table2.toml --json": small(SMALL_TABLE),
     **{
-        f"mocosfl grid jobs/configs/{name}.toml --slurm --data-dir DATA > {out}.sh": AS_SHOWN
+        f"mocosfl grid jobs/configs/{name}.toml --slurm --data-dir DATA > {out}.sh": small(UNOFFICIAL)
         for name, out in (
             ("table2", "table2"), ("table3", "table3"), ("table3", "t3"), ("fig5", "fig5"), ("monacosfl", "monacosfl"),
         )
