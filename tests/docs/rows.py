@@ -276,7 +276,8 @@ EVERY_PAGE: dict[str, Row] = {
     "--out expert-$r-$s\n"
     "mocosfl run taressfl-quick -n 3 --data-dir DATA --set seed=$s --set defence.resistance=$r "
     "--set client.pretrained=expert-$r-$s --out run-$r-$s\n"
-    "mocosfl attack run-$r-$s --attacks all --seeds 3 --effort 0.1 --images 64 --trained --data-dir DATA\ndone; done": once(
+    "mocosfl attack run-$r-$s --attacks all --seeds 3 --effort 0.1 --images 64 --trained "
+    "--data-dir DATA\ndone; done": once(
         pretrain=STAGES, run=STAGES, attack=ATTACK + " --attacks ridge"
     ),
     # a method of one's own
