@@ -27,7 +27,7 @@ STAGES = (
     f"{SHORT}{UNOFFICIAL} --set pretraining.epochs=1 --set pretraining.auxiliary_images=64 --set pretraining.batch=16"
     " --set evaluation.bank_images=60 --set client.batch_size=2"
 )
-PLAN = " --set model.width=4"
+PLAN = f"{TINY} --set model.width=4 --set client.batch_size=2"
 """A plan rehearses a few steps, and measures the machine."""
 ATTACK = " -n 1 --quiet --seeds 1 --effort 0.02 --images 16"
 GRID = f"{TINY} --set epochs=1 --set steps_per_epoch=2 --set federation.sync_freq=1"
