@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[2]
 NOT_OURS = shutil.ignore_patterns(
     ".git", ".venv*", "runs", "shared", "build", "dist", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis"
 )
+BUILT = "docs/_build/"
 AROUND = ("analysis", "benchmarks", "docs", "examples", "jobs")
 
 
@@ -62,7 +63,8 @@ def wheel(dist):
 
 def files(folder):
     """Every file below it, relative to the checkout."""
-    return {str(path.relative_to(folder.parent)) for path in folder.rglob("*") if path.is_file()}
+    found = {str(path.relative_to(folder.parent)) for path in folder.rglob("*") if path.is_file()}
+    return {name for name in found if not name.startswith(BUILT)}
 
 
 def test_the_wheel_is_the_package_and_nothing_else(tree, wheel):
@@ -78,7 +80,7 @@ def test_the_source_distribution_has_what_people_run_and_read(tree, sdist):
 
 
 def test_the_source_distribution_has_no_tests_and_no_junk(sdist):
-    assert not [name for name in sdist if re.search(r"^tests/|__pycache__|\.py[cod]$|\.h5$|/\.|^runs/", name)]
+    assert not [name for name in sdist if re.search(rf"^tests/|^{BUILT}|__pycache__|\.py[cod]$|\.h5$|/\.|^runs/", name)]
 
 
 def test_the_metadata_are_complete(dist, wheel):
