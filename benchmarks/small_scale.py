@@ -46,12 +46,12 @@ def experiments() -> dict[str, list[str]]:
     return runs
 
 
-def run(name: str, settings: list[str], out: Path, data: Path, threads: int) -> dict[str, object]:
+def run(name: str, settings: list[str], out: Path, data: Path, ranks: int, threads: int) -> dict[str, object]:
     folder = out / name
     inspect = [sys.executable, "-m", "mocosfl_mpi", "inspect", "--json", str(folder)]
     if not (folder / "run.h5").exists():
-        command = [sys.executable, "-m", "mocosfl_mpi", "run", "cifar10-quick", "-n", "3", "--out", str(folder)]
-        command += ["--data-dir", str(data), "--set", "data.allow_unofficial=true"]
+        command = [sys.executable, "-m", "mocosfl_mpi", "run", "cifar10-quick", "-n", str(ranks)]
+        command += ["--out", str(folder), "--data-dir", str(data), "--set", "data.allow_unofficial=true"]
         command += ["--set", f"compute.server_threads={threads}"]
         command += ["--set", "compute.precision=fp32", "--set", "compute.backend=stacked"]
         for setting in settings:
@@ -86,6 +86,7 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
+    parser.add_argument("--ranks", type=int, default=3, help="of each run (not part of its bits)")
     parser.add_argument("--threads", type=int, default=1, help="threads of each run's server (part of its bits)")
     parser.add_argument("--only", default="", help="only runs whose name starts so")
     parser.add_argument(
@@ -97,7 +98,13 @@ def main() -> None:
     with ThreadPoolExecutor(options.jobs) as workers:
         jobs = {
             name: workers.submit(
-                run, name, [*settings, *options.settings], options.out, options.data_dir, options.threads
+                run,
+                name,
+                [*settings, *options.settings],
+                options.out,
+                options.data_dir,
+                options.ranks,
+                options.threads,
             )
             for name, settings in chosen.items()
         }

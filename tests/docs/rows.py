@@ -366,11 +366,11 @@ EVERY_PAGE: dict[str, Row] = {
     ),
     "python benchmarks/plan.py": small(" --only 'smoke of 100 clients' --set epochs=1"),
     "python benchmarks/small_scale.py --data-dir DATA --out runs/small-scale": small(
-        f" --only quick-s0{GRID} --set evaluation.bank_images=60"
+        f" --ranks 1 --only quick-s0{GRID} --set evaluation.bank_images=60"
     ),
     **{
         f"python benchmarks/small_scale.py --data-dir DATA --out runs/small-scale --only {group}": small(
-            f" --only {one}{GRID} --set evaluation.bank_images=60"
+            f" --ranks 1 --only {one}{GRID} --set evaluation.bank_images=60"
         )
         for group, one in (
             ("quick", "quick-s0"), ("control", "control-mocosfl-s0"), ("aligned", "aligned-mocosfl-s0"),

@@ -157,11 +157,14 @@ def test_a_page(page, tmp_path, programs, images):
         if block.language == "toml":
             tomllib.loads(block.text)
     BEFORE.get(name(page), lambda _: None)(scratch)
+    ran = set()
     for block in found:
         place = f"{name(page)}:{block.line}"
         if block.language == "sh":
             for command in commands(block):
-                _command(scratch, command, place)
+                if command not in ran:  # a page may show it again
+                    _command(scratch, command, place)
+                ran.add(command)
         elif block.language == "console":
             _conversation(scratch, block, place)
         elif block.language == "python" and not block.file:
