@@ -25,7 +25,10 @@ from mocosfl_mpi.record.reader import open_run
 CIFAR = ["--set", "data.allow_unofficial=true"]
 CASES: dict[str, tuple[list[str], bool]] = {
     "quickstart": (["quickstart", "-n", "3", "--set", "epochs=4"], False),
-    "smoke of 100 clients": (["smoke", "-n", "2", "--set", "client.count=100", "--set", "epochs=4"], False),
+    "smoke of 100 clients": (
+        ["smoke", "-n", "2", "--set", "client.count=100", "--set", "data.train_images=400", "--set", "epochs=4"],
+        False,
+    ),
     "quickstart alone, cut 3": (
         ["quickstart", "-n", "1", "--set", "epochs=3", "--set", "model.cut_layer=3", "--set", "model.width=16"],
         False,

@@ -16,7 +16,7 @@ import numpy as np
 
 from mocosfl_mpi import __version__
 from mocosfl_mpi.comm.environment import LAUNCHED
-from mocosfl_mpi.config import Communication, Config, to_toml
+from mocosfl_mpi.config import Communication, Config, Partition, to_toml
 from mocosfl_mpi.errors import BadInput, RunFailed
 from mocosfl_mpi.launch import environment, find_mpiexec
 from mocosfl_mpi.plan.experiment import Experiment, experiment
@@ -80,6 +80,9 @@ def rehearsed(planned: Experiment, layout: Layout) -> Experiment:
     small = {
         "epochs": EPOCHS,
         "steps_per_epoch": steps,
+        "partition": Partition(
+            kind="overlapping", classes_per_client=1, images_per_client=1
+        ),  # a few images, for however many clients
         "contrast": config.contrast.model_copy(update={"memory_length": memory}),
         "client": config.client.model_copy(
             update={

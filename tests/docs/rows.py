@@ -362,7 +362,8 @@ EVERY_PAGE: dict[str, Row] = {
         " --set data.test_images=60 --set client.count=20 --set epochs=2 --set steps_per_epoch=3 --set model.key_dim=16"
     ),
     "python benchmarks/precision.py --data-dir DATA --out runs/precision": small(
-        f" --steps 50 --seeds 2{TINY} --set steps_per_epoch=1 --set evaluation.bank_images=60"
+        f" --steps 50 --seeds 2{TINY} --set steps_per_epoch=1 --set federation.sync_freq=1"
+        " --set evaluation.bank_images=60"
     ),
     "python benchmarks/plan.py": small(" --only 'smoke of 100 clients' --set epochs=1"),
     "python benchmarks/small_scale.py --data-dir DATA --out runs/small-scale": small(

@@ -126,6 +126,14 @@ def test_a_rehearsal_has_rich_clients_and_others(share, ratio, clients, rich):
     assert (again.client.count, again.rich_clients) == (clients, rich)
 
 
+def test_a_rehearsal_has_few_images_for_many_clients():
+    settings = ("client.count=100", "client.sampling_ratio=1.0", "data.train_images=400", "partition.kind=dirichlet")
+    small = rehearsed(planned("smoke", *settings), Layout(1, 1, 1))
+    assert len(small.images.labels) < small.config.client.count == 100
+    assert small.owners.images.min() > 0
+    assert [len(pool) for pool in small.pools()] == [100] * small.config.epochs
+
+
 def test_layers_that_are_not_there_are_refused_before_any_rehearsal():
     with pytest.raises(
         BadInput, match="names 'block7', and the clients' part of the network consists of stem, block1;"
