@@ -365,7 +365,7 @@ EVERY_PAGE: dict[str, Row] = {
         f" --steps 50 --seeds 2{TINY} --set steps_per_epoch=1 --set federation.sync_freq=1"
         " --set evaluation.bank_images=60"
     ),
-    "python benchmarks/plan.py": small(" --only 'smoke of 100 clients' --set epochs=1"),
+    "python benchmarks/plan.py": small(" --only 'smoke of 100 clients' --set epochs=2"),
     "python benchmarks/small_scale.py --data-dir DATA --out runs/small-scale": small(
         f" --ranks 1 --only quick-s0{GRID} --set evaluation.bank_images=60"
     ),
