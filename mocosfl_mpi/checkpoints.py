@@ -94,7 +94,7 @@ class Checkpoints:
     def _own(self) -> Iterator[tuple[str, dict[str, npt.NDArray[np.generic]]]]:
         """What rank 0 alone holds."""
         for kind, tensors in self._main_server.state().items() if self._main_server else ():
-            yield f"server-{kind}", {name: tensor.detach().numpy() for name, tensor in tensors.items()}
+            yield f"server-{kind}", {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
         for name, tensors in self._saving.state():
             yield name, {key: value.numpy() for key, value in tensors.items()}
         if self._keeper is not None:

@@ -26,6 +26,23 @@ class Encode(Protocol):
         """Images to features as a plain module that may be trained: it shares no weight."""
 
 
+class OnDevice:
+    """Another one, whose network lies on ``device``: what comes and goes is in host memory."""
+
+    def __init__(self, encode: Encode, device: torch.device) -> None:
+        self._encode = encode
+        self._device = device
+
+    def __call__(self, weights: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
+        """See ``Encode``."""
+        features, projections = self._encode(weights.to(self._device), images.to(self._device))
+        return features.cpu(), projections.cpu()
+
+    def module(self, weights: Tensor) -> nn.Module:
+        """See ``Encode``."""
+        return self._encode.module(weights).cpu()
+
+
 class BehindTheCut:
     """The client's part, and the main server's trunk behind it; of two cuts, at the one where the trunk begins."""
 

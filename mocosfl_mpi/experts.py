@@ -161,7 +161,9 @@ class Keeper:
             found |= {f"client.{kind}.{name}": value.numpy().copy() for name, value in named.items()}
         held = self._server.state() if self._server else {}
         for kind in {"online", "momentum"} & held.keys():
-            found |= {f"server.{kind}.{name}": value.detach().numpy().copy() for name, value in held[kind].items()}
+            found |= {
+                f"server.{kind}.{name}": value.detach().cpu().numpy().copy() for name, value in held[kind].items()
+            }
         return found
 
     def state(self) -> Arrays:

@@ -21,6 +21,7 @@ from mocosfl_mpi.server.middle import Middle
 from mocosfl_mpi.server.protocol import LossServer
 from mocosfl_mpi.server.report import StepReport
 from mocosfl_mpi.split.ends import StackedEnds
+from mocosfl_mpi.split.engine import Engine
 
 
 class LabelsUp:
@@ -33,7 +34,7 @@ class LabelsUp:
         meter: Meter,
         rows: int,
         smashed_shape: tuple[int, ...],
-        dtype: torch.dtype,
+        engine: Engine,
     ) -> None:
         self._server = server
         self._exchange = exchange
@@ -41,7 +42,8 @@ class LabelsUp:
         channels, height, width = smashed_shape
         self._rows = rows
         self._shape = (rows, height, width, channels)  # as fast convolutions have it in memory, and on the wire
-        self._dtype = dtype
+        self._dtype = engine.activations
+        self._device = engine.device
         self.report: StepReport | None = None
 
     def gradient_at_cut(
@@ -68,13 +70,16 @@ class LabelsUp:
         if self._server is not None and maps is not None and labels is not None:
             with self._meter.phase("server"):
                 found, self.report = self._server.step(
-                    maps.flatten(0, 1).movedim(-1, 1), labels.flatten(), pool, keep_memory=keep_memory
+                    maps.to(self._device).flatten(0, 1).movedim(-1, 1),
+                    labels.flatten().to(self._device),
+                    pool,
+                    keep_memory=keep_memory,
                 )
                 assert found is not None
                 gradient = found.movedim(1, -1).to(self._dtype)
         with self._meter.phase("exchange"):
             parts = self._exchange.down(gradient, lanes, self._shape, self._dtype, window="smashed")
-            return [part.movedim(-1, 2) for part in parts]
+            return [part.to(self._device).movedim(-1, 2) for part in parts]
 
 
 class UShaped:
@@ -94,7 +99,7 @@ class UShaped:
         rows: int,
         smashed_shape: tuple[int, ...],
         features: int,
-        dtype: torch.dtype,
+        engine: Engine,
     ) -> None:
         self._server = server
         self._clients = clients
@@ -104,7 +109,8 @@ class UShaped:
         channels, height, width = smashed_shape
         self._shape = (rows, height, width, channels)  # as fast convolutions have it in memory, and on the wire
         self._features = (rows, features)
-        self._dtype = dtype
+        self._dtype = engine.activations
+        self._device = engine.device
         self.report: StepReport | None = None
 
     def gradient_at_cut(
@@ -129,7 +135,7 @@ class UShaped:
         features = gradient = None
         if self._server is not None and maps is not None:
             with self._meter.phase("server"):
-                features = self._server.forward(maps.flatten(0, 1).movedim(-1, 1))
+                features = self._server.forward(maps.to(self._device).flatten(0, 1).movedim(-1, 1))
         with self._meter.phase("exchange"):
             received = self._exchange.down(
                 None if features is None else features.unflatten(0, (-1, self._features[0])),
@@ -137,6 +143,7 @@ class UShaped:
                 self._features,
                 self._clients.dtype,
             )
+            received = [part.to(self._device) for part in received]
         with self._meter.phase("client_backward"):
             done = [self._learn(*parts) for parts in zip(self._clients.blocks, received, smashed[1], strict=True)]
         with self._meter.phase("exchange"):
@@ -144,12 +151,12 @@ class UShaped:
             table = self._exchange.up([scores for _, scores in done], [2], torch.float64)
         if self._server is not None and found is not None and table is not None and features is not None:
             with self._meter.phase("server"):
-                gradient = self._server.backward(found.flatten(0, 1)).movedim(1, -1).to(self._dtype)
+                gradient = self._server.backward(found.flatten(0, 1).to(self._device)).movedim(1, -1).to(self._dtype)
             loss, hits = table.mean(dim=0).tolist()
             self.report = StepReport(loss, hits, F.normalize(features, dim=1))
         with self._meter.phase("exchange"):
             parts = self._exchange.down(gradient, lanes, self._shape, self._dtype, window="smashed")
-            return [part.movedim(-1, 2) for part in parts]
+            return [part.to(self._device).movedim(-1, 2) for part in parts]
 
     def _learn(self, block: Block, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Gradient at the features, and (loss, hits) of each lane ``[lanes, 2]``.

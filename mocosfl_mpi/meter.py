@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -17,9 +17,12 @@ class Meter:
 
     Phases alternate (the server works while hosts wait and the other way round), so the server may use every
     core although hosts share the machine. A rank that does both changes its budget at each phase.
+
+    ``settle`` waits until what a phase has begun is done: a GPU goes on when the call returns.
     """
 
-    def __init__(self, server_threads: int, host_threads: int) -> None:
+    def __init__(self, server_threads: int, host_threads: int, settle: Callable[[], None] = lambda: None) -> None:
+        self._settle = settle
         self._threads = {phase: server_threads if phase in SERVER_PHASES else host_threads for phase in PHASES}
         self._seconds = dict.fromkeys(PHASES, 0.0)
 
@@ -31,6 +34,7 @@ class Meter:
         start = time.perf_counter()
         try:
             yield
+            self._settle()
         finally:
             self._seconds[name] += time.perf_counter() - start
 

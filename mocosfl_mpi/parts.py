@@ -23,7 +23,8 @@ from mocosfl_mpi.comm.exchange import Exchange
 from mocosfl_mpi.config import Config
 from mocosfl_mpi.cost.flops import SegmentCost, measure
 from mocosfl_mpi.data.views import ViewMaker
-from mocosfl_mpi.encoders import BehindTheCut, BetweenEnds, Encode, FromPieces, InOnePiece
+from mocosfl_mpi.devices import CPU
+from mocosfl_mpi.encoders import BehindTheCut, BetweenEnds, Encode, FromPieces, InOnePiece, OnDevice
 from mocosfl_mpi.evaluation.further import Further
 from mocosfl_mpi.evaluation.judge import Judge
 from mocosfl_mpi.experts import Beginning
@@ -56,6 +57,8 @@ def common_kernels(config: Config, cluster: Cluster) -> tuple[Kernels | None, st
 
     A rank that computed otherwise than its neighbours would make results depend on who hosts whom.
     """
+    if config.compute.device != "cpu":
+        return None, ""
     if config.compute.backend in ("loop", "stacked") and config.compute.precision != "auto":
         return None, ""
     kernels, found = None, "none"
@@ -86,24 +89,27 @@ def judge(config: Config, source: Source, prepare: Callable[[Tensor], Tensor], s
     return Judge(settings, train, validation, test, classes, prepare, further, classifies=config.supervised)
 
 
-def feed(config: Config, problem: Problem, views: ViewMaker, streams: Streams) -> Feed:
-    """Where clients get their batches: two views of each image, or one and its label."""
+def feed(config: Config, problem: Problem, views: ViewMaker, streams: Streams, device: torch.device) -> Feed:
+    """Where clients get their batches: two views of each image, or one and its label; made on ``device``."""
     size = config.client.batch_size
     if problem.auxiliary is not None:
-        return MixedFeed(_feeds(config, problem, problem.auxiliary, views, streams))
+        return MixedFeed(_feeds(config, problem, problem.auxiliary, views, streams, device))
     if config.supervised:
         kind = VerticalFeed if config.vertical else LabelledFeed
-        return kind(problem.pixels, problem.labels, problem.parts, size, views, streams, factors(config))
-    return Feed(problem.pixels, problem.parts, size, views, streams, factors(config))
+        return kind(problem.pixels, problem.labels, problem.parts, size, views, streams, factors(config), device)
+    return Feed(problem.pixels, problem.parts, size, views, streams, factors(config), device)
 
 
-def _feeds(config: Config, problem: Problem, auxiliary: Auxiliary, views: ViewMaker, streams: Streams) -> list[Feed]:
+def _feeds(
+    config: Config, problem: Problem, auxiliary: Auxiliary, views: ViewMaker, streams: Streams, device: torch.device
+) -> list[Feed]:
     """Of an expert: its target images, if any, then the auxiliary ones, with draws and statistics of their own."""
     size = config.pretraining.batch
-    target = [Feed(problem.pixels, problem.parts, size, views, streams)] if len(problem.parts[0]) else []
+    target = [Feed(problem.pixels, problem.parts, size, views, streams, device=device)] if len(problem.parts[0]) else []
     other = ViewMaker(views.config, views.size, auxiliary.mean, auxiliary.std, views.dtype)
     everything = [np.arange(len(auxiliary.pixels))]
-    return [*target, Feed(auxiliary.pixels, everything, size, other, Streams(streams.torch_seed("auxiliary")))]
+    own = Streams(streams.torch_seed("auxiliary"))
+    return [*target, Feed(auxiliary.pixels, everything, size, other, own, device=device)]
 
 
 def main_server(
@@ -211,10 +217,10 @@ def route(
     if isinstance(model, StackedEnds):
         assert server is None or isinstance(server, Middle)
         features = feature_dim(config.model)
-        return UShaped(server, clients, model, exchange, meter, rows, shape, features, engine.activations)
+        return UShaped(server, clients, model, exchange, meter, rows, shape, features, engine)
     assert server is None or isinstance(server, LossServer)
     if config.supervised:
-        return LabelsUp(server, exchange, meter, rows, shape, engine.activations)
+        return LabelsUp(server, exchange, meter, rows, shape, engine)
     assert server is None or isinstance(server, MainServer)
     return AtServer(
         server,
@@ -223,7 +229,7 @@ def route(
         rows,
         factors(config),
         [cut.smashed_shape for cut in network.cuts],
-        engine.activations,
+        engine,
         saving,
         smashed=codec(config.communication.smashed, config.communication.topk),
         gradient=codec(config.communication.gradient, config.communication.topk),
@@ -235,6 +241,13 @@ def encode(
     config: Config, network: SplitNetwork, model: StackedModel, engine: Engine, server: Server | None
 ) -> Encode | None:
     """How evaluation computes features (rank 0)."""
+    found = _encode(config, network, model, engine, server)
+    return found if found is None or engine.device == CPU else OnDevice(found, engine.device)
+
+
+def _encode(
+    config: Config, network: SplitNetwork, model: StackedModel, engine: Engine, server: Server | None
+) -> Encode | None:
     if isinstance(network.bottom, WholeNetwork):
         return InOnePiece(network.bottom, network.key_dim, engine)
     if server is None:

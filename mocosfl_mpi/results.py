@@ -341,7 +341,7 @@ class Results:
         digest = hashlib.sha256()
         for kind in self._server.state().values() if self._server else ():
             for tensor in kind.values():
-                digest.update(tensor.detach().contiguous().numpy().tobytes())
+                digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
         digest.update(self._clients.digest_shared().encode())
         for client, own in sorted((int(c), d) for rank in gathered for c, d in rank):
             digest.update(f"{client}:{own}".encode())

@@ -25,6 +25,7 @@ from mocosfl_mpi.objectives.local import LocalObjective, Outputs
 from mocosfl_mpi.saving import Saving
 from mocosfl_mpi.server.main_server import MainServer
 from mocosfl_mpi.server.report import StepReport
+from mocosfl_mpi.split.engine import Engine
 from mocosfl_mpi.split.rows import Rows
 
 Smashed = tuple[list[Tensor], list[Tensor]]
@@ -71,7 +72,7 @@ class AtServer:
         rows: int,
         factors: npt.NDArray[np.int64],
         smashed_shapes: Sequence[tuple[int, ...]],
-        dtype: torch.dtype,
+        engine: Engine,
         saving: Saving,
         *,
         smashed: Codec,
@@ -85,7 +86,8 @@ class AtServer:
         self._factors = factors
         # As fast convolutions have it in memory, and on the wire.
         self._shapes = [(height, width, channels) for channels, height, width in smashed_shapes]
-        self._dtype = dtype
+        self._dtype = engine.activations
+        self._device = engine.device
         self._saving = saving
         self._smashed = smashed
         self._gradient = gradient
@@ -119,7 +121,7 @@ class AtServer:
                 self._saving.received(query.parts[0], key.parts[0], pool)  # with two cuts it never replays
             else:
                 *stored, pool = self._saving.replay.draw(trip)
-                query, key = (Rows((part,)) for part in stored)
+                query, key = (Rows((part.to(self._device),)) for part in stored)
                 heard = np.ones(len(pool), dtype=bool)
             with self._meter.phase("server"):
                 gradient, self.report = self._answer(
@@ -178,7 +180,8 @@ class AtServer:
         for kind, shape in enumerate(self._shapes):
             own = [block for block, its in zip(sent, kinds, strict=True) if its == kind]
             parts.append(exchange.rows_up(own, self._rows, shape, self._dtype, kind, window=f"{name} {kind}"))
-        return Rows(tuple(part for part in parts if part is not None)) if self._server is not None else None
+        arrived = [part.to(self._device) for part in parts if part is not None]
+        return Rows(tuple(arrived)) if self._server is not None else None
 
     def _download(self, gradient: Rows | None, batches: Sequence[tuple[int, int]]) -> list[Tensor]:
         """The inverse of ``_gather``; ``batches``: lanes and rows of each of them, for each block here."""
@@ -188,7 +191,7 @@ class AtServer:
             part = gradient.parts[kind] if gradient is not None else None
             window = f"query {kind}"  # whose shape it has, and whose place it takes when the server is done with them
             found += self._exchange.rows_down(part, own, self._rows, shape, self._dtype, kind, window=window)
-        return found  # blocks stand in this order
+        return [part.to(self._device) for part in found]  # blocks stand in this order
 
 
 class AtClient:

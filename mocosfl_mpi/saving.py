@@ -150,7 +150,8 @@ class Saving:
     def received(self, query: Tensor, key: Tensor, pool: Ids) -> None:
         """Take note of a step's smashed data ``[clients, rows, …]`` where they may be replayed (rank 0)."""
         if self._state == "B":
-            self.replay.keep(query.clone(), key.clone(), pool)  # the next step's come to the same place
+            # The next step's come to the same place.
+            self.replay.keep(query.to("cpu", copy=True), key.to("cpu", copy=True), pool)
 
     def conclude(self, epoch: int, loss: float) -> dict[str, int]:
         """Choose the next epoch's state by this one's mean ``loss`` (rank 0's counts); what there is to record."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from mocosfl_mpi import __version__, parts, saving
+from mocosfl_mpi import __version__, devices, parts, saving
 from mocosfl_mpi.algorithms import ALGORITHMS, alignment
 from mocosfl_mpi.algorithms import network as build_network
 from mocosfl_mpi.boundary import GO, STOP, Boundary, seconds_left
@@ -45,7 +45,7 @@ from mocosfl_mpi.server.fed_server import FedServer, due, number
 from mocosfl_mpi.signals import ignore
 from mocosfl_mpi.simulated import Simulated
 from mocosfl_mpi.speaker import Speaker
-from mocosfl_mpi.split.engine import MASTERS, choose, precision
+from mocosfl_mpi.split.engine import MASTERS, Engine, choose, precision
 from mocosfl_mpi.streams import Streams
 
 
@@ -93,9 +93,10 @@ class Simulation:
         found = resumption.found
         streams = self.streams = Streams(config.seed)
         kernels, notice = parts.common_kernels(config, cluster)
-        dtype = MASTERS[precision(config.compute, kernels)]
+        accelerator = devices.common(config.compute, cluster)
+        dtype = MASTERS[precision(config.compute, kernels, accelerator)]
         server_threads = cluster.broadcast_json(config.compute.server_threads or len(os.sched_getaffinity(0)))
-        self.meter = Meter(server_threads, config.compute.host_threads)
+        self.meter = Meter(server_threads, config.compute.host_threads, devices.settle(accelerator))
         exchange = Exchange(cluster)
 
         source = cluster.root_decides(lambda: source or read(config, conduct.data_dir, streams))
@@ -106,7 +107,7 @@ class Simulation:
             lambda: build_network(config, channels, size, self.problem.classes, streams, dtype)
         )
         begun = cluster.root_decides(lambda: beginning(config, network, found.run if found else None))
-        engine = choose(config.compute, kernels, network)
+        engine = choose(config.compute, kernels, network, accelerator)
         config = self.config = cluster.everywhere(lambda: resumption.config.computed(engine.precision, engine.backend))
         model, *others = (parts.stacked(cut, engine) for cut in network.cuts)
         terms = cluster.everywhere(lambda: parts.terms(config, self.problem, network, engine, streams))
@@ -123,17 +124,19 @@ class Simulation:
             model,
             parts.initial(config, network, model, streams, exchange, begun),
             aligned.kept,
-            parts.feed(config, self.problem, views, streams),
+            parts.feed(config, self.problem, views, streams, engine.device),
             cluster,
             exchange,
             self.meter,
             others,
             terms,
             parts.shield(config, streams, terms),
+            engine.device,
         )
         self.main_server = parts.main_server(config, network, streams, engine, begun) if cluster.serves else None
-        sent = (self.steps, network.smashed_floats, engine.activations.itemsize)
-        cluster.everywhere(lambda: saving.check(config, *sent))
+        cluster.everywhere(
+            lambda: saving.check(config, self.steps, network.smashed_floats, engine.activations.itemsize)
+        )
         self.saving = saving.Saving(config, self.steps, streams, engine.activations, cluster)
         self.reliability = Reliability(config, streams)
         self.route = parts.route(
@@ -203,7 +206,7 @@ class Simulation:
         if self.resumed:
             self.checkpoints.restore(self.saved)
         notes = self._notes(facts, found, [*([notice] if notice else []), *(source.data.notes if source else ())])
-        for line in (*self._introduction(size, server_threads), *notes):
+        for line in (*self._introduction(size, server_threads, engine), *notes):
             self.speaker.say(line)
 
     def _facts(self, source: Source | None, server_threads: int, found: Found | None) -> Manifest:
@@ -325,7 +328,8 @@ class Simulation:
                 if not config.client.frozen and due(step, self.steps, config.sync_freq):
                     sync = number(epoch, step, self.steps, config.sync_freq)
                     present = self.reliability.present(epoch, step, pool)
-                    drift = self.fed_server.synchronise(clients, self.problem.images[pool], sync, present)
+                    with clients.at_home():
+                        drift = self.fed_server.synchronise(clients, self.problem.images[pool], sync, present)
                     chronicle.synchronised(epoch, drift, present)
                 yield epoch
                 if not last:
@@ -356,14 +360,15 @@ class Simulation:
         if self.keeper is not None and epoch:
             self.keeper.consider(epoch, monitor, self.chronicle.similarity)
 
-    def _introduction(self, size: int, server_threads: int) -> list[str]:
+    def _introduction(self, size: int, server_threads: int, engine: Engine) -> list[str]:
         config, cluster = self.config, self.cluster
         hosting = f"{len(cluster.hosts)} hosting clients" if cluster.size > 1 else "hosting the clients too"
         ranks = f"{cluster.size} rank{'s' * (cluster.size > 1)} on {cluster.host_name}"
         threads = f"the server with {server_threads} thread{'s' * (server_threads > 1)}"
+        on = "" if engine.device == devices.CPU else f"{engine.device}, "
         machine = (
-            f"{ranks}: {threads}, {hosting} with {config.compute.host_threads} each; {config.compute.precision}, "
-            f"{config.compute.backend} backend; {cluster.library()}"
+            f"{ranks}: {threads}, {hosting} with {config.compute.host_threads} each; {on}"
+            f"{config.compute.precision}, {config.compute.backend} backend; {cluster.library()}"
         )
         place = "whole on the client" if config.whole_network else f"cut at {config.model.cut_layer}"
         if config.model.rich_cut_layer:

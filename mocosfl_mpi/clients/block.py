@@ -47,6 +47,11 @@ class Block:
         if self.has_momentum:
             self.own("momentum").lerp_(self.own("online"), 1.0 - momentum)
 
+    def move(self, device: torch.device) -> None:
+        """Bring all states to ``device``; one that has two names keeps them."""
+        moved = {id(state): state.to(device) for state in self.state.values()}
+        self.state = {name: moved[id(state)] for name, state in self.state.items()}
+
     @property
     def width(self) -> int:
         """Parameters of the clients' network."""

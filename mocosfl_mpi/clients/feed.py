@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mocosfl_mpi.data.views import DRAWS, ViewMaker
+from mocosfl_mpi.devices import CPU
 from mocosfl_mpi.streams import Streams
 
 
@@ -19,6 +20,7 @@ class Feed:
     An epoch shuffles each client's images afresh and runs through them in batches; a client that reaches the
     end goes on with another shuffle, so batches are always full and nothing is dropped. The order is a function
     of (seed, epoch, client, pass): there is no cursor to save. ``factors [clients]``: multiples of ``batch_size``.
+    Views are made, and come out, on ``device``.
     """
 
     def __init__(
@@ -29,8 +31,10 @@ class Feed:
         views: ViewMaker,
         streams: Streams,
         factors: npt.NDArray[np.int64] | None = None,
+        device: torch.device = CPU,
     ) -> None:
         self._pixels = pixels
+        self._device = device
         self._parts = parts
         self._batch = batch_size * (np.ones(len(parts), dtype=np.int64) if factors is None else factors)
         self._views = views
@@ -47,10 +51,13 @@ class Feed:
             batch[passes == number] = order[within[passes == number]]
         return batch
 
+    def _images(self, chosen: npt.NDArray[np.int64]) -> Tensor:
+        """The images of these numbers, where views are made: a batch is small, all images may be large."""
+        return torch.from_numpy(self._pixels[chosen]).to(self._device)
+
     def draw(self, clients: npt.NDArray[np.int64], epoch: int, step: int) -> tuple[Tensor, Tensor]:
         """Two views of the clients' batches: ``[n, B, C, H, W]`` each, normalised; all have as large ones."""
         size = int(self._batch[clients[0]])
         chosen = np.stack([self.indices(int(client), epoch, step) for client in clients])
         draws = self._streams.uniforms("views", epoch=epoch, step=step, clients=clients, count=size * 2 * DRAWS)
-        pixels = torch.from_numpy(self._pixels[chosen])
-        return self._views(pixels, draws.reshape(len(clients), size, 2, DRAWS))
+        return self._views(self._images(chosen), draws.reshape(len(clients), size, 2, DRAWS))

@@ -12,6 +12,7 @@ from torch import Tensor
 from mocosfl_mpi.clients.feed import Feed
 from mocosfl_mpi.data.crop_flip import DRAWS, CropFlip
 from mocosfl_mpi.data.views import ViewMaker
+from mocosfl_mpi.devices import CPU
 from mocosfl_mpi.streams import Streams
 
 
@@ -30,8 +31,9 @@ class LabelledFeed(Feed):
         views: ViewMaker,
         streams: Streams,
         factors: npt.NDArray[np.int64] | None = None,
+        device: torch.device = CPU,
     ) -> None:
-        super().__init__(pixels, parts, batch_size, views, streams, factors)
+        super().__init__(pixels, parts, batch_size, views, streams, factors, device)
         self._labels = labels
         self._crop = CropFlip(views.size, views.config.flip_probability, views.mean, views.std, views.dtype)
 
@@ -40,5 +42,5 @@ class LabelledFeed(Feed):
         chosen = np.stack([self.indices(int(client), epoch, step) for client in clients])
         count = chosen.shape[1] * DRAWS
         draws = self._streams.uniforms("views", epoch=epoch, step=step, clients=clients, count=count)
-        views = self._crop(torch.from_numpy(self._pixels[chosen]), draws.reshape(*chosen.shape, DRAWS))
-        return views, torch.from_numpy(self._labels[chosen])
+        views = self._crop(self._images(chosen), draws.reshape(*chosen.shape, DRAWS))
+        return views, torch.from_numpy(self._labels[chosen]).to(self._device)

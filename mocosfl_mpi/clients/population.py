@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,7 @@ from mocosfl_mpi.comm.cluster import Cluster
 from mocosfl_mpi.comm.exchange import Exchange
 from mocosfl_mpi.comm.placement import Deal
 from mocosfl_mpi.config import Config
+from mocosfl_mpi.devices import CPU
 from mocosfl_mpi.meter import Meter
 from mocosfl_mpi.objectives.contrast import symmetry
 from mocosfl_mpi.schedules import learning_rate
@@ -48,7 +50,7 @@ class Population:
     those with the most layers; ``others``: the further kinds of clients (``wealth.kinds``), whose weights are the first
     columns of the same rows. What stands behind them in a row of theirs is nobody's, and is not read. ``terms``: what
     clients add to the gradient at the cut, each with states of its own. ``shield``: what protects smashed data when
-    they leave.
+    they leave. ``device``: where the clients at work have their states, and compute; all others lie in host memory.
     """
 
     def __init__(
@@ -64,8 +66,10 @@ class Population:
         others: Sequence[StackedModel] = (),
         terms: Sequence[CutTerm] = (),
         shield: Shield | None = None,
+        device: torch.device = CPU,
     ) -> None:
         self._config = config
+        self._device = device
         self._terms = tuple(terms)
         self.model = model
         """What the clients with the most layers compute with: names, places and shapes of its weights."""
@@ -135,9 +139,19 @@ class Population:
             for clients, owner in zip(self._deal.blocks, self._deal.owners, strict=True)
             if owner == self._cluster.rank
         ]
-        for term in self._terms:
-            for block in self.blocks:
+        for block in self.blocks:
+            block.move(self._device)
+            for term in self._terms:
                 term.begin_epoch(block)
+
+    @contextmanager
+    def at_home(self) -> Iterator[None]:
+        """While models are exchanged and averaged the clients at work have theirs in host memory, as messages are."""
+        for block in self.blocks:
+            block.move(CPU)
+        yield
+        for block in self.blocks:
+            block.move(self._device)
 
     def leave(self) -> dict[str, npt.NDArray[np.float64]]:
         """Park what is private to the pool's clients; what terms at the cut have to tell ``[P]``, on the server."""
@@ -145,6 +159,7 @@ class Population:
         told = self._readings()
         pieces = [(keep.state, slice(*span)) for keep in self.private for span in keep.columns]
         for block in self.blocks:
+            block.move(CPU)
             for lane, client in enumerate(block.clients):
                 if pieces:
                     self._parked[int(client)] = torch.cat([block.state[name][lane, part] for name, part in pieces])
@@ -243,7 +258,7 @@ class Population:
         with self._meter.phase("client_backward"):
             for block, gradient, pull in zip(self.blocks, gradients, self._pulls, strict=True):
                 own = np.searchsorted(pool, block.clients)
-                rates = torch.as_tensor(self.rates[own], dtype=self.dtype)
+                rates = torch.as_tensor(self.rates[own], dtype=self.dtype, device=self._device)
                 block.backward(pull(gradient), rates, torch.from_numpy(answered[own]), self._share(block, heard))
         self._steps[pool] += answered
 
@@ -355,7 +370,7 @@ class Population:
         yield from self._slabs.gather("parked", waiting, self._where[waiting], self._width, self._parked)
         if working is not None:
             rows = {
-                int(client): torch.cat([block.state[name][lane] for name in self._widths])
+                int(client): torch.cat([block.state[name][lane] for name in self._widths]).cpu()
                 for block in self.blocks
                 for lane, client in enumerate(block.clients)
             }

@@ -2,7 +2,8 @@
 
 A message with a ``window`` passes between rank 0 and the ranks of its node through shared memory of that name: hosts
 write their rows where the server reads them, and the other way round. The ranks of other nodes send theirs. What has
-come through windows stands until one of them is used again: a rank that asks for that is done with all of it.
+come through windows stands until one of them is used again: a rank that asks for that is done with all of it. With one
+rank there is nothing to pass, and rows stay on their device. All else that comes out of here lies in host memory.
 """
 
 from __future__ import annotations
@@ -115,7 +116,9 @@ class Exchange:
             place = self._windows.place(window, int(counts.sum()), shape, dtype)
             if place is not None:
                 return self._gather_through(window, place, parts, counts)
-        mine = torch.cat(list(parts)).contiguous() if parts else torch.empty(0, *shape, dtype=dtype)
+            if self._cluster.size == 1 and parts:
+                return torch.cat(list(parts)).contiguous()
+        mine = torch.cat(list(parts)).cpu().contiguous() if parts else torch.empty(0, *shape, dtype=dtype)
         everything = torch.empty(int(counts.sum()), *shape, dtype=dtype) if self._cluster.serves else None
         row = self._row(dtype, math.prod(shape))
         receive = [raw(everything), counts, None, row] if everything is not None else None
@@ -212,9 +215,12 @@ class Exchange:
             place = self._windows.place(window, int(counts.sum()), shape, dtype)
             if place is not None:
                 return self._scatter_through(window, place, everything, sizes, counts)
+            if self._cluster.size == 1:
+                assert everything is not None
+                return list(everything.reshape(-1, *shape).split(list(sizes)))
         mine = torch.empty(sum(sizes), *shape, dtype=dtype)
         row = self._row(dtype, math.prod(shape))
-        send = [raw(everything.contiguous()), counts, None, row] if everything is not None else None
+        send = [raw(everything.cpu().contiguous()), counts, None, row] if everything is not None else None
         self._cluster.meet()
         self._comm.Scatterv(send, [raw(mine), len(mine), row], root=0)
         self._count(mine, everything)

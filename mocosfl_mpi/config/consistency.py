@@ -48,6 +48,11 @@ def check(config: Config) -> None:
         )
     if not config.evaluation.probe_l2:
         raise ValueError("evaluation.probe_l2 is empty; name at least one penalty, for example [1e-3]")
+    if config.compute.device != "cpu" and config.compute.backend == "fused":
+        raise ValueError(
+            f"compute.backend = fused has kernels for processors, and compute.device is {config.compute.device!r}; "
+            f"leave one of them out"
+        )
     check_own_models(config)
     check_alignment(config)
     check_communication(config)

@@ -421,12 +421,15 @@ class Evaluation(Section):
 class Compute(Section):
     """How the experiment is computed. These settings can change the last bits of a result, never its meaning."""
 
+    device: Literal["cpu", "cuda"] = "cpu"
+    """`cpu`: on processors; `cuda`: clients and main server on the GPUs of each node, which ranks share in turn."""
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto"
     """Number format. `bf16`: activations and exchange in bfloat16, weights, logits and loss in float32; `auto`: `bf16`
-    where the processor computes in it, otherwise `fp32`."""
+    where the device computes in it, otherwise `fp32`."""
     backend: Literal["auto", "fused", "stacked", "loop"] = "auto"
     """`fused`: compiled kernels, a block of clients at once; `stacked`: the same through torch; `loop`: one client
-    after the other; `auto`: `fused` where a compiler is found and the network fits, otherwise `stacked`."""
+    after the other; `auto`: `fused` where a compiler is found and the network fits, on processors only, otherwise
+    `stacked`."""
     block_size: Positive | None = None
     """Clients per block, whoever computes it; empty = 24 equal blocks (or a multiple of it, so that none has more than
     16 clients; or one per client in a smaller pool), which the usual numbers of hosts share evenly."""
@@ -455,7 +458,7 @@ ADDED: Final = (
     "pretraining.auxiliary", "pretraining.auxiliary_images", "pretraining.target_share", "pretraining.epochs",
     "pretraining.batch", "pretraining.lr", "pretraining.choose", "pretraining.expert",
     "client.pretrained", "server.pretrained",
-    "model.rich_cut_layer",
+    "model.rich_cut_layer", "compute.device",
 )  # fmt: skip
 """Settings that files of schema 1.1 and earlier lack. At its default such a setting has no place in the canonical text:
 the hash of an experiment outlives new settings, and a run begun before them can be continued."""

@@ -41,7 +41,7 @@ class CropFlip:
             raise ValueError(f"draws of shape {draws.shape} for {n} × {batch} images; expected [n, B, {DRAWS}]")
         size, padding, count = self._size, self._padding, n * batch
         images = evaluation_images(pixels.flatten(0, 1), size, self._mean, self._std, self._dtype)
-        black = torch.tensor([-m / s for m, s in zip(self._mean, self._std, strict=True)], dtype=self._dtype)
+        black = torch.tensor([-m / s for m, s in zip(self._mean, self._std, strict=True)], dtype=self._dtype).to(images)
         side = size + 2 * padding
         canvas = black[None, :, None, None].expand(count, channels, side, side).clone()
         canvas[:, :, padding : padding + size, padding : padding + size] = images

@@ -29,13 +29,13 @@ def kernels(_: Patient) -> Finding:
 
 
 def accelerator(_: Patient) -> Finding:
-    """What does torch see? None is needed."""
+    """What GPUs does torch see? None is needed."""
     import torch
 
     if not torch.cuda.is_available():
         return ok("torch sees none; none is used")
     names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    return ok(f"torch sees {', '.join(names)}; not used by this version")
+    return ok(f"torch sees {', '.join(names)}; compute.device = cuda uses them")
 
 
 def versions(_: Patient) -> Finding:

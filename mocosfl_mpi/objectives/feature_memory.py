@@ -42,11 +42,19 @@ class FeatureMemory:
     """
 
     def __init__(
-        self, length: int, key_dim: int, clients: int, *, shared: bool, streams: Streams, dtype: torch.dtype
+        self,
+        length: int,
+        key_dim: int,
+        clients: int,
+        *,
+        shared: bool,
+        streams: Streams,
+        dtype: torch.dtype,
+        device: torch.device | None = None,
     ) -> None:
         self.shared = shared
         memories = 1 if shared else clients
-        self.keys = noise(memories, length // memories, key_dim, streams, dtype)
+        self.keys = noise(memories, length // memories, key_dim, streams, dtype).to(device)
         self.position = np.zeros(memories, dtype=np.int64)
 
     def similarities(self, queries: Tensor, clients: npt.NDArray[np.int64], rows: Rows = None) -> Tensor:

@@ -95,8 +95,9 @@ def siamese(outputs: Outputs) -> tuple[Tensor, Tensor]:
 def nt_xent(outputs: Outputs) -> tuple[Tensor, Tensor]:
     """The other view j against all other rows of the batch: -log( exp(z_i·z_j/T) / Σ_{m≠i} exp(z_i·z_m/T) )."""
     unit = F.normalize(outputs.query, dim=-1)
-    rows = torch.arange(unit.shape[1])
-    logits = (unit @ unit.transpose(1, 2) / outputs.temperature).masked_fill(torch.eye(len(rows)).bool(), -torch.inf)
+    rows = torch.arange(unit.shape[1], device=unit.device)
+    own = rows[:, None] == rows
+    logits = (unit @ unit.transpose(1, 2) / outputs.temperature).masked_fill(own, -torch.inf)
     other = rows.roll(len(rows) // 2)
     hits = (logits.detach().argmax(dim=-1) == other).to(logits.dtype).mean(dim=1)
     return (torch.logsumexp(logits, dim=-1) - logits[:, rows, other]).mean(dim=1), hits

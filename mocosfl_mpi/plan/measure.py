@@ -101,6 +101,7 @@ def rehearsed(planned: Experiment, layout: Layout) -> Experiment:
         "evaluation": config.evaluation.plain().model_copy(update={"every": 0, "linear_probe": False}),
         "compute": config.compute.model_copy(
             update={
+                "device": "cpu",
                 "block_size": config.block_size,
                 "server_threads": layout.server_threads,
                 "host_threads": layout.host_threads,

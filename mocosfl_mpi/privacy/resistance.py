@@ -80,7 +80,7 @@ class Images:
 
     def restore(self, images: Tensor) -> Tensor:
         """Images ``[lanes, rows, C, H, W]`` on the scale 0 to 1."""
-        mean, std = self.mean.to(images.dtype)[..., None, None], self.std.to(images.dtype)[..., None, None]
+        mean, std = (scale.to(images)[..., None, None] for scale in (self.mean, self.std))
         return (images * std + mean).clamp(0.0, 1.0)
 
 

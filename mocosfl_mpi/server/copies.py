@@ -88,7 +88,7 @@ class Copies(TrunkServer):
     def synchronise(self, weights: npt.NDArray[np.float64]) -> None:
         """Average the copies and their velocities, in float64 and client after client."""
         for rows in (self._weights, self._velocities):
-            total = torch.zeros(rows.shape[1], dtype=torch.float64)
+            total = rows.new_zeros(rows.shape[1], dtype=torch.float64)
             for weight, row in zip(weights, rows, strict=True):
                 total.add_(row, alpha=float(weight))
             rows[:] = (total / float(weights.sum())).to(rows.dtype)

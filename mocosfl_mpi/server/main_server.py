@@ -58,6 +58,7 @@ class MainServer(TrunkServer):
             shared=config.contrast.share_features,
             streams=streams,
             dtype=engine.weights,
+            device=engine.device,
         )
 
     def step(

@@ -50,8 +50,9 @@ class TorchPasses:
         return self._module(self._enter(x))  # type: ignore[no-any-return]
 
     def _enter(self, x: Tensor) -> Tensor:
-        """Channels first: oneDNN's channels-last gradients are not safe for every shape (see ``split.fused``)."""
-        return x.detach().to(self._dtype).contiguous()
+        """Channels last, as GPUs want them; first for processors: oneDNN is not safe there (see ``split.fused``)."""
+        form = torch.contiguous_format if x.device.type == "cpu" else torch.channels_last
+        return x.detach().to(self._dtype).contiguous(memory_format=form)
 
     def forward_with_pullback(self, x: Tensor, *, wants_input: bool) -> tuple[Tensor, Pullback]:
         """See ``Passes``."""

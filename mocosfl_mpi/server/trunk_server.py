@@ -23,7 +23,7 @@ class TrunkServer:
 
     def __init__(self, config: Config, trunk: Trunk, engine: Engine) -> None:
         self._config = config
-        self.online = trunk.train()
+        self.online = trunk.to(engine.device).train()
         self._online_passes = Stretches(self.online.backbone, engine, config.model.between_cuts)
         self.optimiser = torch.optim.SGD(
             self.online.parameters(),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from mocosfl_mpi.config import Compute
+from mocosfl_mpi.devices import CPU, Accelerator
 from mocosfl_mpi.native.kernels import Kernels
 from mocosfl_mpi.split.cut import SplitNetwork
 from mocosfl_mpi.split.fused import FusedNetwork
@@ -24,6 +25,8 @@ class Engine:
     precision: str
     backend: str
     kernels: Kernels | None = None
+    device: torch.device = CPU
+    """Where clients and main server compute; what MPI moves lies in host memory."""
 
     @property
     def weights(self) -> torch.dtype:
@@ -36,20 +39,26 @@ class Engine:
         return ACTIVATIONS[self.precision]
 
 
-def precision(compute: Compute, kernels: Kernels | None) -> str:
-    """The precision asked for; `auto` is bf16 where the processor computes in it, otherwise fp32."""
+def precision(compute: Compute, kernels: Kernels | None, accelerator: Accelerator | None = None) -> str:
+    """The precision asked for; `auto` is bf16 where the device computes in it, otherwise fp32."""
     if compute.precision != "auto":
         return compute.precision
+    if accelerator is not None:
+        return "bf16" if accelerator.bfloat16 else "fp32"
     return "bf16" if kernels is not None and torch.bfloat16 in kernels.convolves else "fp32"
 
 
-def choose(compute: Compute, kernels: Kernels | None, network: SplitNetwork) -> Engine:
+def choose(
+    compute: Compute, kernels: Kernels | None, network: SplitNetwork, accelerator: Accelerator | None = None
+) -> Engine:
     """The engine for ``network``: what is asked for, as far as this machine has it.
 
     `auto`, and `fused` where it cannot be had, are `fused` if the kernels can compute this network in this precision
     and `stacked` otherwise.
     """
-    chosen = precision(compute, kernels)
+    chosen = precision(compute, kernels, accelerator)
+    if accelerator is not None:
+        return Engine(chosen, "loop" if compute.backend == "loop" else "stacked", device=accelerator.device)
     if compute.backend in ("auto", "fused"):
         if kernels is not None and _fits(network, kernels, ACTIVATIONS[chosen]):
             return Engine(chosen, "fused", kernels)

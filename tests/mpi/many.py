@@ -17,7 +17,15 @@ from tests import measured
 from tests.mpi.command import clean_environment
 
 
-def carry_out(commands: Sequence[Sequence[str]], ranks: int, file: Path, *, expect: int = 0, timeout: float = 300):
+def carry_out(
+    commands: Sequence[Sequence[str]],
+    ranks: int,
+    file: Path,
+    *,
+    expect: int = 0,
+    timeout: float = 300,
+    module: str = "tests.mpi.many",
+):
     """Each of ``commands`` (words after ``mocosfl``) on ``ranks`` ranks; all must end with exit code ``expect``."""
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps([expect, [[*map(str, words)] for words in commands]]))
@@ -26,7 +34,7 @@ def carry_out(commands: Sequence[Sequence[str]], ranks: int, file: Path, *, expe
         path, kind = find_mpiexec()
         launcher = [path, "-n", str(ranks)]
     done = subprocess.run(
-        [*launcher, sys.executable, "-m", "tests.mpi.many", str(file)],
+        [*launcher, sys.executable, "-m", module, str(file)],
         capture_output=True,
         text=True,
         timeout=timeout,
@@ -38,7 +46,7 @@ def carry_out(commands: Sequence[Sequence[str]], ranks: int, file: Path, *, expe
     return done
 
 
-def _as_rank(file: Path) -> int:
+def as_rank(file: Path) -> int:
     expected, commands = json.loads(file.read_text())
     measured.once()
     for words in commands:
@@ -50,4 +58,4 @@ def _as_rank(file: Path) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(_as_rank(Path(sys.argv[1])))
+    raise SystemExit(as_rank(Path(sys.argv[1])))

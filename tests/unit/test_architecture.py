@@ -17,7 +17,7 @@ LAYERS = [
     {"config", "streams", "schedules", "cadence"},
     {"meter", "presets", "codecs"},
     {"comm"},
-    {"launch", "native"},
+    {"launch", "native", "devices"},
     {"split", "data", "objectives", "record", "slurm"},
     {"cost", "retime", "doctor", "saving"},
     {"evaluation", "clients", "speaker"},

@@ -1,0 +1,78 @@
+"""On what a rank computes: the processor, or a GPU of its node. In host memory is what MPI moves, and what is kept."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+
+from mocosfl_mpi.comm.cluster import Cluster
+from mocosfl_mpi.config import Compute
+from mocosfl_mpi.errors import BadInput
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Accelerator:
+    """What this rank computes on beside the processor."""
+
+    device: torch.device
+    bfloat16: bool
+    """Whether those of all ranks compute in it."""
+
+
+def common(compute: Compute, cluster: Cluster) -> Accelerator | None:
+    """The GPU of this rank, by its place among the ranks of its node, which may share one; None = the processor.
+
+    Collective. Ranks that computed on different kinds of devices would make results depend on who hosts whom.
+
+    Raises
+    ------
+    BadInput
+        On every rank: a GPU is asked for, and a rank sees none.
+    """
+    if compute.device == "cpu":
+        return None
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    everyone = cluster.gather_json([cluster.host_name, count, bool(count) and torch.cuda.is_bf16_supported()])
+    verdict = None
+    if everyone is not None:
+        hosts = [host for host, _, _ in everyone]
+        places = [hosts[:rank].count(host) % max(1, count) for rank, (host, count, _) in enumerate(everyone)]
+        blind = [f"rank {rank} on {host}" for rank, (host, count, _) in enumerate(everyone) if not count]
+        verdict = [places, all(narrow for _, _, narrow in everyone), blind]
+    places, narrow, blind = cluster.broadcast_json(verdict)
+    if blind:
+        raise BadInput(
+            f"compute.device = {compute.device}, and torch {torch.__version__} sees no GPU on {', '.join(blind[:3])}"
+            f"{' and others' if len(blind) > 3 else ''}; install a torch build with CUDA, ask the scheduler for GPUs, "
+            f"or leave compute.device out"
+        )
+    device = torch.device(compute.device, places[cluster.rank])
+    _prepare(device)
+    return Accelerator(device, narrow)
+
+
+def _prepare(device: torch.device) -> None:
+    """The same bits every time, as far as the libraries have algorithms for that; they warn where not.
+
+    cuDNN chooses no algorithm by timing, products of float32 are in float32, and cuBLAS has one workspace
+    (docs.nvidia.com/cuda/cublas, results reproducibility).
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.cuda.set_device(device)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+
+
+def settle(accelerator: Accelerator | None) -> Callable[[], None]:
+    """What waits until all that was begun on the device is done."""
+    if accelerator is None or accelerator.device.type != "cuda":
+        return lambda: None
+    return partial(torch.cuda.synchronize, accelerator.device)
