@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -12,17 +11,7 @@ import torch
 from mocosfl_mpi.comm.cluster import Cluster
 from mocosfl_mpi.config import Compute
 from mocosfl_mpi.errors import BadInput
-
-CPU = torch.device("cpu")
-
-
-@dataclass(frozen=True)
-class Accelerator:
-    """What this rank computes on beside the processor."""
-
-    device: torch.device
-    bfloat16: bool
-    """Whether those of all ranks compute in it."""
+from mocosfl_mpi.split.engine import Accelerator
 
 
 def common(compute: Compute, cluster: Cluster) -> Accelerator | None:

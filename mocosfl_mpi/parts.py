@@ -23,7 +23,6 @@ from mocosfl_mpi.comm.exchange import Exchange
 from mocosfl_mpi.config import Config
 from mocosfl_mpi.cost.flops import SegmentCost, measure
 from mocosfl_mpi.data.views import ViewMaker
-from mocosfl_mpi.devices import CPU
 from mocosfl_mpi.encoders import BehindTheCut, BetweenEnds, Encode, FromPieces, InOnePiece, OnDevice
 from mocosfl_mpi.evaluation.further import Further
 from mocosfl_mpi.evaluation.judge import Judge
@@ -47,7 +46,7 @@ from mocosfl_mpi.simulated import WireSizes
 from mocosfl_mpi.split.backbones import feature_dim
 from mocosfl_mpi.split.cut import Ends, SplitNetwork, WholeNetwork
 from mocosfl_mpi.split.ends import StackedEnds
-from mocosfl_mpi.split.engine import Engine
+from mocosfl_mpi.split.engine import CPU, Engine
 from mocosfl_mpi.split.stacked import StackedModel
 from mocosfl_mpi.streams import Streams
 
@@ -89,7 +88,7 @@ def judge(config: Config, source: Source, prepare: Callable[[Tensor], Tensor], s
     return Judge(settings, train, validation, test, classes, prepare, further, classifies=config.supervised)
 
 
-def feed(config: Config, problem: Problem, views: ViewMaker, streams: Streams, device: torch.device) -> Feed:
+def feed(config: Config, problem: Problem, views: ViewMaker, streams: Streams, device: torch.device = CPU) -> Feed:
     """Where clients get their batches: two views of each image, or one and its label; made on ``device``."""
     size = config.client.batch_size
     if problem.auxiliary is not None:

@@ -45,7 +45,7 @@ from mocosfl_mpi.server.fed_server import FedServer, due, number
 from mocosfl_mpi.signals import ignore
 from mocosfl_mpi.simulated import Simulated
 from mocosfl_mpi.speaker import Speaker
-from mocosfl_mpi.split.engine import MASTERS, Engine, choose, precision
+from mocosfl_mpi.split.engine import CPU, MASTERS, Engine, choose, precision
 from mocosfl_mpi.streams import Streams
 
 
@@ -365,7 +365,7 @@ class Simulation:
         hosting = f"{len(cluster.hosts)} hosting clients" if cluster.size > 1 else "hosting the clients too"
         ranks = f"{cluster.size} rank{'s' * (cluster.size > 1)} on {cluster.host_name}"
         threads = f"the server with {server_threads} thread{'s' * (server_threads > 1)}"
-        on = "" if engine.device == devices.CPU else f"{engine.device}, "
+        on = "" if engine.device == CPU else f"{engine.device}, "
         machine = (
             f"{ranks}: {threads}, {hosting} with {config.compute.host_threads} each; {on}"
             f"{config.compute.precision}, {config.compute.backend} backend; {cluster.library()}"

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mocosfl_mpi.data.views import DRAWS, ViewMaker
-from mocosfl_mpi.devices import CPU
+from mocosfl_mpi.split.engine import CPU
 from mocosfl_mpi.streams import Streams
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from mocosfl_mpi.clients.feed import Feed
 from mocosfl_mpi.data.crop_flip import DRAWS, CropFlip
 from mocosfl_mpi.data.views import ViewMaker
-from mocosfl_mpi.devices import CPU
+from mocosfl_mpi.split.engine import CPU
 from mocosfl_mpi.streams import Streams
 
 

@@ -22,10 +22,10 @@ from mocosfl_mpi.comm.cluster import Cluster
 from mocosfl_mpi.comm.exchange import Exchange
 from mocosfl_mpi.comm.placement import Deal
 from mocosfl_mpi.config import Config
-from mocosfl_mpi.devices import CPU
 from mocosfl_mpi.meter import Meter
 from mocosfl_mpi.objectives.contrast import symmetry
 from mocosfl_mpi.schedules import learning_rate
+from mocosfl_mpi.split.engine import CPU
 from mocosfl_mpi.split.stacked import StackedModel
 
 CLIENT_DECAY = 0.2

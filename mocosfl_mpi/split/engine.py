@@ -7,15 +7,24 @@ from dataclasses import dataclass
 import torch
 
 from mocosfl_mpi.config import Compute
-from mocosfl_mpi.devices import CPU, Accelerator
 from mocosfl_mpi.native.kernels import Kernels
 from mocosfl_mpi.split.cut import SplitNetwork
 from mocosfl_mpi.split.fused import FusedNetwork
 
 MASTERS = {"fp64": torch.float64, "fp32": torch.float32, "bf16": torch.float32}
 """Type of weights, optimiser state, averages, logits and loss by precision."""
+CPU = torch.device("cpu")
 ACTIVATIONS = {"fp64": torch.float64, "fp32": torch.float32, "bf16": torch.bfloat16}
 """Type of activations, convolutions and all that travels at the cut by precision."""
+
+
+@dataclass(frozen=True)
+class Accelerator:
+    """What a rank computes on in place of the processor."""
+
+    device: torch.device
+    bfloat16: bool
+    """Whether those of all ranks compute in it."""
 
 
 @dataclass(frozen=True)

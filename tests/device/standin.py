@@ -17,6 +17,7 @@ import torch
 
 from mocosfl_mpi import devices
 from mocosfl_mpi.native.compiled import COMPILERS, cache_directory
+from mocosfl_mpi.split.engine import Accelerator
 
 SOURCE = Path(__file__).with_name("standin.cpp")
 NAME = "standin"
@@ -56,5 +57,5 @@ def device() -> torch.device:
 
 def install() -> None:
     """From here on the program takes it for its GPU, in this process."""
-    found = devices.Accelerator(device(), bfloat16=True)
+    found = Accelerator(device(), bfloat16=True)
     devices.common = lambda compute, cluster: found if compute.device == "cuda" else None

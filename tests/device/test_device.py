@@ -11,6 +11,7 @@ from mocosfl_mpi.config import Compute
 from mocosfl_mpi.errors import BadInput
 from mocosfl_mpi.record.checkpoint import newest
 from mocosfl_mpi.record.reader import differences, open_run
+from mocosfl_mpi.split.engine import Accelerator
 from tests.device import standin
 from tests.mpi.many import carry_out
 from tests.mpi.test_rank_invariance import EVALUATED, LEDGER, ROWS, words
@@ -133,7 +134,7 @@ class Ranks:
 def test_ranks_share_the_gpus_of_their_node_in_turn(monkeypatch, rank, place):
     monkeypatch.setattr(devices, "_prepare", lambda device: None)
     found = devices.common(Compute(device="cuda"), Ranks(rank, [2, 2, 2, 1]))
-    assert found == devices.Accelerator(torch.device("cuda", place), bfloat16=True)
+    assert found == Accelerator(torch.device("cuda", place), bfloat16=True)
 
 
 def test_a_rank_without_a_gpu_is_named():

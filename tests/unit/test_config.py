@@ -466,6 +466,7 @@ def other_values():
         "evaluation.transfer": "svhn",
         "compute.precision": "fp64",
         "compute.backend": "loop",
+        "compute.device": "cuda",
         "data.folder": "x",
         "model.bottleneck": "C4S2",
         "model.width": 32,
