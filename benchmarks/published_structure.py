@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from machine import settle
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -59,25 +60,26 @@ def _as_published(module: nn.Module) -> nn.Module:
 class PublishedStructure:
     """MocoSFL's training step in the published arrangement, timed phase by phase."""
 
-    def __init__(self, config: Config, problem: Problem, seed: int = 0) -> None:
+    def __init__(self, config: Config, problem: Problem, seed: int = 0, device: str = "cpu") -> None:
         self.config = config
         self.problem = problem
         self.size = config.views.size or problem.pixels.shape[-1]
         network = cut.build(config.model, problem.pixels.shape[1], self.size, Streams(seed), torch.float32)
-        bottom = _as_published(network.bottom)
+        self.device = torch.device(device)
+        bottom = _as_published(network.bottom).to(self.device)
         self.online = [copy.deepcopy(bottom) for _ in range(config.client.count)]
         self.momentum = [copy.deepcopy(bottom).requires_grad_(False) for _ in range(config.client.count)]
         self.optimisers = [self._sgd(model, config.client) for model in self.online]
         self.schedulers = [
             torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=config.epochs) for optimiser in self.optimisers
         ]
-        self.trunk = _as_published(network.trunk)
+        self.trunk = _as_published(network.trunk).to(self.device)
         self.momentum_trunk = copy.deepcopy(self.trunk).requires_grad_(False)
         self.server_optimiser = self._sgd(self.trunk, config.server)
         generator = torch.Generator().manual_seed(seed)
         self.queue = F.normalize(
             torch.randn(network.key_dim, config.contrast.memory_length, generator=generator), dim=0
-        )
+        ).to(self.device)
         self.position = 0
         transforms = torchvision().transforms
         channels = problem.pixels.shape[1]
@@ -110,6 +112,7 @@ class PublishedStructure:
         """Add the block's seconds to phase ``name``."""
         start = time.perf_counter()
         yield
+        settle()
         self.seconds[name] += time.perf_counter() - start
 
     def _image(self, index: int) -> Image.Image:
@@ -119,8 +122,8 @@ class PublishedStructure:
     def _views(self, client: int) -> tuple[Tensor, Tensor]:
         own = self.problem.parts[client]
         images = [self._image(int(i)) for i in self.random.choice(own, self.config.client.batch_size)]
-        first = torch.stack([self.transform(image) for image in images])
-        return first, torch.stack([self.transform(image) for image in images])
+        first, second = (torch.stack([self.transform(image) for image in images]) for _ in range(2))
+        return first.to(self.device), second.to(self.device)
 
     @torch.no_grad()
     def _update(self, momentum: nn.Module, online: nn.Module) -> None:
@@ -136,7 +139,7 @@ class PublishedStructure:
         positive = torch.einsum("nc,nc->n", [unit, keys]).unsqueeze(-1)
         negative = torch.einsum("nc,ck->nk", [unit, self.queue.clone().detach()])
         logits = torch.cat([positive, negative], dim=1) / self.config.contrast.temperature
-        return F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long)), keys
+        return F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=self.device)), keys
 
     def step(self) -> float:
         """One step of the whole pool; its loss."""
@@ -181,8 +184,9 @@ class PublishedStructure:
 def main() -> None:
     config = parse(read_toml(Path(sys.argv[1])), sys.argv[1])
     torch.set_num_threads(int(sys.argv[2]))
-    data_dir = Path(sys.argv[3]) if len(sys.argv) > 3 else None
-    structure = PublishedStructure(config, Problem.share(Cluster(), read(config, data_dir, Streams(config.seed))))
+    data_dir = Path(sys.argv[4]) if len(sys.argv) > 4 else None
+    problem = Problem.share(Cluster(), read(config, data_dir, Streams(config.seed)))
+    structure = PublishedStructure(config, problem, device=sys.argv[3])
     for _ in sys.stdin:
         structure.seconds = dict.fromkeys(PHASES, 0.0)
         start = time.perf_counter()

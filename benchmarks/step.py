@@ -1,6 +1,7 @@
 """One training step against the published structure, both taking turns on the same cores.
 
-    python benchmarks/step.py --cut 1 --precision bf16 [--ranks 3] [--backend fused] [--repeats 5] [--data-dir DIR]
+    python benchmarks/step.py --cut 1 --precision bf16 [--ranks 3] [--backend fused] [--device cuda] [--repeats 5]
+        [--data-dir DIR]
 
 100 sampled clients of 1,000 with batches of one image, published symmetric loss, ResNet-18 of width 64, 6,000 keys of
 1,024 dimensions. Images are CIFAR-10's with --data-dir, otherwise the embedded ones at 32 pixels. The last line is one
@@ -57,6 +58,7 @@ def configuration(options: argparse.Namespace, threads: int, **changes: object) 
         "federation": {"sync_freq": 1},
         "evaluation": {"every": 0, "linear_probe": False},
         "compute": {
+            "device": options.device,
             "precision": options.precision,
             "backend": options.backend,
             "server_threads": options.threads,
@@ -73,7 +75,7 @@ class Baseline:
         file = folder / "baseline.toml"
         file.write_text(to_toml(config))
         script = Path(__file__).with_name("published_structure.py")
-        command = [sys.executable, str(script), str(file), str(options.threads)]
+        command = [sys.executable, str(script), str(file), str(options.threads), options.device]
         command += [str(options.data_dir)] if options.data_dir else []
         plain = {name: value for name, value in os.environ.items() if name not in json.loads(os.environ[PREPARED])}
         self._process = subprocess.Popen(
@@ -147,9 +149,11 @@ def trunk_layers(options: argparse.Namespace, channels: int) -> list[Layer]:
 def against_limits(options: argparse.Namespace, found: dict[str, object]) -> dict[str, object]:
     """The server's phase against what the machine's convolutions would take alone."""
     dtype, name = (torch.bfloat16, "bf16") if found["precision"] == "bf16" else (torch.float32, "fp32")
-    bare = convolution_seconds(trunk_layers(options, int(str(found["channels"]))), options.pool * options.batch, dtype)
+    bare = convolution_seconds(
+        trunk_layers(options, int(str(found["channels"]))), options.pool * options.batch, dtype, options.device
+    )
     terms = 2 if options.symmetric == "published" else 1  # each: key forward, query forward and backward
-    rates = limits()
+    rates = limits(options.device)
     seconds = float(found["phases"]["server"])  # type: ignore[index]
     rate = terms * 4 * bare["forward_gflop"] / seconds
     return {
@@ -197,6 +201,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cut", type=int, default=1)
     parser.add_argument("--precision", choices=("auto", "bf16", "fp32"), default="auto")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of both sides")
     parser.add_argument("--backend", choices=("auto", "fused", "stacked", "loop"), default="auto")
     parser.add_argument("--symmetric", choices=("published", "off"), default="published")
     parser.add_argument("--clients", type=int, default=1000)
@@ -213,7 +218,7 @@ def main() -> None:
         added = sorted(set(prepared) - set(os.environ))
         os.execve(sys.executable, [sys.executable, *sys.argv], prepared | {PREPARED: json.dumps(added)})
     torch.set_num_threads(options.threads)
-    found = {"cut": options.cut, **pairs(options)}
+    found = {"cut": options.cut, "device": options.device, **pairs(options)}
     found |= against_limits(options, found)
     print(table(found, options.repeats))
     if options.ranks > 1:

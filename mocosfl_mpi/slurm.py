@@ -84,6 +84,8 @@ class Job:
     at_once: int | None = None
     command: str = "run"
     """The command of the package."""
+    gpus: int = 0
+    """GPUs of each node; the ranks of a node share them in turn."""
 
     def __post_init__(self) -> None:
         """Refuse what SLURM would refuse, or what would mean something else inside a script.
@@ -93,10 +95,14 @@ class Job:
         BadInput
             A number out of range, a malformed limit or name, a control character.
         """
-        if self.nodes < 1:
-            raise BadInput(f"--nodes {self.nodes}: at least one node is needed")
-        if self.cores_per_rank < 1:
-            raise BadInput(f"--cores-per-rank {self.cores_per_rank}: at least one core is needed")
+        for option, value, least, remedy in (
+            ("--nodes", self.nodes, 1, "at least one node is needed"),
+            ("--cores-per-rank", self.cores_per_rank, 1, "at least one core is needed"),
+            ("--gpus", self.gpus, 0, "write how many GPUs of each node are needed, 0 for none"),
+            ("--at-once", 1 if self.at_once is None else self.at_once, 1, "at least one job has to run"),
+        ):
+            if value < least:
+                raise BadInput(f"{option} {value}: {remedy}")
         if self.ranks < self.nodes:
             raise BadInput(
                 f"-n {self.ranks} with --nodes {self.nodes}: a node would stay empty; ask for at least {self.nodes} "
@@ -111,8 +117,6 @@ class Job:
         for option, value in (("--partition", self.partition), ("--account", self.account)):
             if value is not None and not _NAME.fullmatch(value):
                 raise BadInput(f"{option} {value!r}: letters, digits and _ . , - only")
-        if self.at_once is not None and self.at_once < 1:
-            raise BadInput(f"--at-once {self.at_once}: at least one job has to run")
         if self.tasks and not (self.arguments and self.out):
             raise ValueError("an array needs a directory of configurations and one for results")
         for word in (self.python, *self.tasks, *self.arguments, *([self.out] if self.out else [])):
@@ -145,6 +149,7 @@ def script(job: Job) -> str:
         "ntasks": (job.ranks, "ranks: one main server, the others host clients"),
         "ntasks-per-node": (job.ranks_per_node, ""),
         "cpus-per-task": (job.cores_per_rank, ""),
+        **({"gpus-per-node": (job.gpus, "its ranks share them in turn")} if job.gpus else {}),
         "mem": (job.memory.text, job.memory.source),
         "time": (job.time.text, job.time.source),
         **({"partition": (job.partition, "")} if job.partition else {}),

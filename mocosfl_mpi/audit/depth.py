@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mocosfl_mpi.algorithms import ALGORITHMS
 from mocosfl_mpi.attacks.findings import clipped_at_floor, gather, strongest
 from mocosfl_mpi.audit.material import Material
 from mocosfl_mpi.errors import BadInput, RunFailed
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CURVE, FRONT = "privacy-depth", "pareto"
+MARKERS = "os^Dv<>Pp*hHdX"
 _NO_MATPLOTLIB = "pictures need matplotlib: pip install 'mocosfl-mpi[analysis]'"
 
 
@@ -165,15 +167,18 @@ def _curve(found: Sequence[Point]) -> Figure:
         (("ssim", "SSIM (higher = more is left)"), ("mse", "MSE (lower = more is left)"))
     ):
         axes = figure.add_subplot(1, 2, place + 1)
+        untrained = _untrained(found)
         for number, method in enumerate(sorted({point.method for point in found})):
-            for trained in (True, False):
-                own = [point for point in found if point.method == method and point.trained == trained]
+            curves = [(f"{ALGORITHMS[method].title}, trained", "-", method, True)]
+            if method in untrained:
+                curves.append((untrained[method], "--", method, False))
+            for label, line, of, trained in curves:
+                own = [point for point in found if point.method == of and point.trained == trained]
                 cuts, means, spreads = _by_cut(own, name)
-                label = f"{method}, {'trained' if trained else 'untrained'}"
+                shown = {"marker": MARKERS[number % len(MARKERS)], "alpha": 1.0 if trained else 0.6}
                 axes.errorbar(
-                    cuts, means, yerr=spreads, label=label, color=f"C{number}", capsize=2,
-                    linestyle="-" if trained else "--", marker="o" if trained else "s", alpha=1.0 if trained else 0.6,
-                )  # fmt: skip
+                    cuts, means, yerr=spreads, label=label, color=f"C{number}", capsize=2, linestyle=line, **shown
+                )
         cuts, floors, _ = _by_cut(found, f"{name}_floor")
         axes.plot(cuts, floors, ":", color="black", label="floor: sees nothing")
         axes.set_xlabel("cut: layers on the client")
@@ -184,6 +189,17 @@ def _curve(found: Sequence[Point]) -> Figure:
     figure.suptitle("Best of the attacks on the images of a client, by depth of the cut")
     figure.tight_layout()
     return figure
+
+
+def _untrained(found: Sequence[Point]) -> dict[str, str]:
+    """Of which methods the untrained network is drawn, and under which name: of methods that have the same one, once."""
+    kept: dict[tuple[object, ...], list[str]] = {}
+    for method in sorted({point.method for point in found}):
+        own = [point for point in found if point.method == method and not point.trained]
+        key = tuple(sorted((point.cut, point.seed, round(point.ssim, 6)) for point in own))
+        kept.setdefault(key, []).append(method)
+    titles = {key: ", ".join(ALGORITHMS[name].title for name in names) for key, names in kept.items()}
+    return {names[0]: f"{titles[key]}: untrained" for key, names in kept.items() if key}
 
 
 def _by_cut(found: Sequence[Point], name: str) -> tuple[list[int], list[float], list[float]]:
@@ -201,7 +217,7 @@ def _pareto(found: Sequence[Point], kept: Sequence[Point]) -> Figure:
     figure = Figure(figsize=(7, 5))
     axes = figure.add_subplot()
     known = [point for point in found if point.trained and point.knn_top1 is not None]
-    markers = dict(zip(sorted({point.method for point in known}), "os^Dv<>Pp*hHdX", strict=False))
+    markers = dict(zip(sorted({point.method for point in known}), MARKERS, strict=False))
     drawn = None
     low, high = min((p.ssim for p in known), default=0.0), max((p.ssim for p in known), default=1.0)
     for method, marker in markers.items():

@@ -107,5 +107,7 @@ def _array(options: argparse.Namespace, grid: Grid, trials: list[Trial], out: Pa
 
     folder, out = data_dir(options), out.absolute()
     arguments = (str(write_configurations(trials, out)), *(["--data-dir", str(folder.absolute())] if folder else []))
-    job = request(options, grid.name, arguments, str(out), tuple(trial.name for trial in trials))
+    names = tuple(trial.name for trial in trials)
+    gpus = int(any(trial.config.compute.device != "cpu" for trial in trials))
+    job = request(options, grid.name, arguments, str(out), names, gpus)
     return deliver(script(job), submit=options.submit)

@@ -63,6 +63,9 @@ def add_requests(command: argparse.ArgumentParser) -> None:
     command.add_argument("--nodes", type=int, default=1, metavar="N", help="nodes (default: 1)")
     command.add_argument("-n", dest="ranks", type=int, metavar="RANKS", help="MPI ranks in all (default: 4 per node)")
     command.add_argument("--cores-per-rank", type=int, default=1, metavar="C", help="cores of each rank (default: 1)")
+    command.add_argument(
+        "--gpus", type=int, metavar="G", help="GPUs of each node (default: 1 with compute.device = cuda, else none)"
+    )
     command.add_argument("--time", metavar="H:MM:SS", help=f"limit of one allocation (default: {DEFAULT_TIME})")
     command.add_argument("--mem", metavar="SIZE", help="memory of a node, as 16G (default: 4G, and 2G per rank on it)")
     command.add_argument("--partition", metavar="P", help="default: the cluster's")
@@ -111,6 +114,7 @@ def _job(options: argparse.Namespace, name: str, config: Config) -> Job:
             *(["--data-dir", str(folder.absolute())] if folder else []),
         ),
         str(options.out.absolute()) if options.out else None,
+        gpus=int(config.compute.device != "cpu"),
     )
     if config.pretraining.expert:
         job = replace(job, command="pretrain")
@@ -124,9 +128,17 @@ def _job(options: argparse.Namespace, name: str, config: Config) -> Job:
 
 
 def request(
-    options: argparse.Namespace, name: str, arguments: tuple[str, ...], out: str | None, tasks: tuple[str, ...] = ()
+    options: argparse.Namespace,
+    name: str,
+    arguments: tuple[str, ...],
+    out: str | None,
+    tasks: tuple[str, ...] = (),
+    gpus: int = 0,
 ) -> Job:
-    """What ``options`` (of ``add_requests``) ask of SLURM for a run, or for an array of ``tasks``."""
+    """What ``options`` (of ``add_requests``) ask of SLURM for a run, or for an array of ``tasks``.
+
+    ``gpus`` of each node, unless they say otherwise.
+    """
     ranks = options.ranks if options.ranks is not None else 4 * max(options.nodes, 1)
     return Job(
         name=name,
@@ -142,6 +154,7 @@ def request(
         partition=options.partition,
         account=options.account,
         tasks=tasks,
+        gpus=gpus if options.gpus is None else options.gpus,
         at_once=options.at_once if tasks else None,
     )
 

@@ -35,7 +35,7 @@ def accelerator(_: Patient) -> Finding:
     if not torch.cuda.is_available():
         return ok("torch sees none; none is used")
     names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    return ok(f"torch sees {', '.join(names)}; compute.device = cuda uses them")
+    return ok(f"torch sees {', '.join(names)}; compute.device = cuda computes there")
 
 
 def versions(_: Patient) -> Finding:

@@ -355,6 +355,9 @@ EVERY_PAGE: dict[str, Row] = {
     # benchmarks
     "python benchmarks/step.py --cut 1 --data-dir DATA": there("tests/unit/test_benchmarks.py::test_step"),
     "python benchmarks/step.py --cut 1 --data-dir DATA --ranks 3": there("tests/unit/test_benchmarks.py::test_step"),
+    "benchmarks/gpu.sh DATA": there("tests/device/test_device.py::test_it_computes_what_processors_compute"),
+    "mocosfl run mine.toml -n 1 --set compute.device=cuda": small("", 2),  # where there is no GPU
+    "mocosfl slurm mine.toml -n 3 --gpus 2 --set compute.device=cuda": AS_SHOWN,
     "python benchmarks/clients.py --cut 2": there("tests/unit/test_benchmarks.py::test_clients"),
     "python benchmarks/exchange.py": there("tests/unit/test_benchmarks.py::test_exchange"),
     "python benchmarks/scale.py --data-dir DATA": small(

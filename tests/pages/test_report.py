@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-
 import pytest
 
 from mocosfl_mpi.cli import main
 from mocosfl_mpi.record.output import Lock
+from tests.pages.looks import WIDTHS, overflow
 from tests.shipped import attacks_on, unpack
 
 pytestmark = pytest.mark.pages
 
-WIDTHS = {"desk": 1280, "phone": 375, "small phone": 360}
-PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 KINDS = ("run", "grid", "running", "audited")
 
 
@@ -41,50 +37,8 @@ def pages(tmp_path_factory):
     return found
 
 
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    program = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, PROGRAMS)), None)
-    assert program, "no Chromium here: `make page-packages`, or name one in CHROMIUM"
-    with sync_playwright() as play:
-        started = play.chromium.launch(executable_path=program, args=["--no-sandbox"] if os.getuid() == 0 else [])
-        yield started
-        started.close()
-
-
-@pytest.fixture
-def opened(browser, pages, kind, width):
-    """The page, and what the browser complained of."""
-    context = browser.new_context(viewport={"width": WIDTHS[width], "height": 800})
-    context.set_offline(True)
-    found = context.new_page()
-    complaints = []
-    found.on("console", lambda message: complaints.append(message.text))
-    found.on("pageerror", lambda error: complaints.append(str(error)))
-    found.on("requestfailed", lambda request: complaints.append(request.url[:200]))
-    found.goto(pages[kind].as_uri())
-    yield found, complaints
-    context.close()
-
-
 def unfold(page):
     page.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true; })")
-
-
-def overflow(page):
-    """How far the page is wider than the window, and what sticks out of its container."""
-    return page.evaluate(
-        """() => {
-            const width = document.documentElement.clientWidth;
-            const out = [...document.querySelectorAll('main *')].filter(each => {
-                if (each.closest('.scroll, pre')?.contains(each) && !each.matches('.scroll, pre')) return false;
-                return each.getBoundingClientRect().right > width + 1;
-            });
-            const shown = out.slice(0, 3).map(each => each.outerHTML.slice(0, 200));
-            return [document.documentElement.scrollWidth - width, shown];
-        }"""
-    )
 
 
 @pytest.mark.parametrize("width", WIDTHS)

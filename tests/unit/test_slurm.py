@@ -75,6 +75,7 @@ def test_what_a_user_types_stays_one_word(evil):
         ({"nodes": 0}, "--nodes 0"),
         ({"ranks": 1}, "-n 1"),
         ({"cores_per_rank": 0}, "--cores-per-rank 0"),
+        ({"gpus": -1}, "--gpus -1"),
         ({"time": Figure("soon", "--time")}, "'soon'"),
         ({"time": Figure("0:00:00", "--time")}, "'0:00:00'"),
         ({"memory": Figure("much", "--mem")}, "'much'"),
@@ -105,6 +106,22 @@ def test_an_array_runs_each_task_in_its_place(launch):
         assert words[-2:] == ["--out", f"/o u/{name}"]
     with pytest.raises(subprocess.CalledProcessError):
         command_words(text, 2)
+
+
+@pytest.mark.parametrize(
+    ("words", "asked"),
+    [
+        ([], None),
+        (["--set", "compute.device=cuda"], "1"),
+        (["--set", "compute.device=cuda", "--gpus", "4"], "4"),
+        (["--gpus", "2"], "2"),
+        (["--set", "compute.device=cuda", "--gpus", "0"], None),
+    ],
+)
+def test_gpus_are_asked_for_where_they_are_wanted(capsys, words, asked):
+    assert main(["slurm", "smoke", *words]) == 0
+    found = re.findall(r"--gpus-per-node=(\d+)", capsys.readouterr().out)
+    assert found == ([asked] if asked else [])
 
 
 def test_memory_grows_with_the_ranks_of_a_node():
