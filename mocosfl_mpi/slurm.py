@@ -95,14 +95,14 @@ class Job:
         BadInput
             A number out of range, a malformed limit or name, a control character.
         """
-        for option, value, least, remedy in (
+        for count, number, least, remedy in (
             ("--nodes", self.nodes, 1, "at least one node is needed"),
             ("--cores-per-rank", self.cores_per_rank, 1, "at least one core is needed"),
             ("--gpus", self.gpus, 0, "write how many GPUs of each node are needed, 0 for none"),
             ("--at-once", 1 if self.at_once is None else self.at_once, 1, "at least one job has to run"),
         ):
-            if value < least:
-                raise BadInput(f"{option} {value}: {remedy}")
+            if number < least:
+                raise BadInput(f"{count} {number}: {remedy}")
         if self.ranks < self.nodes:
             raise BadInput(
                 f"-n {self.ranks} with --nodes {self.nodes}: a node would stay empty; ask for at least {self.nodes} "

@@ -169,16 +169,17 @@ def _curve(found: Sequence[Point]) -> Figure:
         axes = figure.add_subplot(1, 2, place + 1)
         untrained = _untrained(found)
         for number, method in enumerate(sorted({point.method for point in found})):
-            curves = [(f"{ALGORITHMS[method].title}, trained", "-", method, True)]
+            curves = [(True, f"{ALGORITHMS[method].title}, trained")]
             if method in untrained:
-                curves.append((untrained[method], "--", method, False))
-            for label, line, of, trained in curves:
-                own = [point for point in found if point.method == of and point.trained == trained]
+                curves.append((False, untrained[method]))
+            for trained, label in curves:
+                own = [point for point in found if point.method == method and point.trained == trained]
                 cuts, means, spreads = _by_cut(own, name)
-                shown = {"marker": MARKERS[number % len(MARKERS)], "alpha": 1.0 if trained else 0.6}
                 axes.errorbar(
-                    cuts, means, yerr=spreads, label=label, color=f"C{number}", capsize=2, linestyle=line, **shown
-                )
+                    cuts, means, yerr=spreads, label=label, color=f"C{number}", capsize=2,
+                    linestyle="-" if trained else "--", marker=MARKERS[number % len(MARKERS)],
+                    alpha=1.0 if trained else 0.6,
+                )  # fmt: skip
         cuts, floors, _ = _by_cut(found, f"{name}_floor")
         axes.plot(cuts, floors, ":", color="black", label="floor: sees nothing")
         axes.set_xlabel("cut: layers on the client")
@@ -192,7 +193,7 @@ def _curve(found: Sequence[Point]) -> Figure:
 
 
 def _untrained(found: Sequence[Point]) -> dict[str, str]:
-    """Of which methods the untrained network is drawn, and under which name: of methods that have the same one, once."""
+    """Of which methods the untrained network is drawn, and under which name: what several have alike is drawn once."""
     kept: dict[tuple[object, ...], list[str]] = {}
     for method in sorted({point.method for point in found}):
         own = [point for point in found if point.method == method and not point.trained]
