@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -28,22 +29,25 @@ def common(compute: Compute, cluster: Cluster) -> Accelerator | None:
         return None
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     everyone = cluster.gather_json([cluster.host_name, count, bool(count) and torch.cuda.is_bf16_supported()])
-    verdict = None
-    if everyone is not None:
-        hosts = [host for host, _, _ in everyone]
-        places = [hosts[:rank].count(host) % max(1, count) for rank, (host, count, _) in enumerate(everyone)]
-        blind = [f"rank {rank} on {host}" for rank, (host, count, _) in enumerate(everyone) if not count]
-        verdict = [places, all(narrow for _, _, narrow in everyone), blind]
-    places, narrow, blind = cluster.broadcast_json(verdict)
+    found = cluster.root_decides(lambda: _deal(everyone or [], compute))
+    places, narrow = cluster.broadcast_json(found)
+    device = torch.device(compute.device, places[cluster.rank])
+    _prepare(device)
+    return Accelerator(device, narrow)
+
+
+def _deal(everyone: list[list[Any]], compute: Compute) -> tuple[list[int], bool]:
+    """Which GPU of its node is each rank's, and whether all compute in bfloat16; of (host, GPUs, bfloat16) by rank."""
+    blind = [f"rank {rank} on {host}" for rank, (host, count, _) in enumerate(everyone) if not count]
     if blind:
         raise BadInput(
             f"compute.device = {compute.device}, and torch {torch.__version__} sees no GPU on {', '.join(blind[:3])}"
             f"{' and others' if len(blind) > 3 else ''}; install a torch build with CUDA, ask the scheduler for GPUs, "
             f"or leave compute.device out"
         )
-    device = torch.device(compute.device, places[cluster.rank])
-    _prepare(device)
-    return Accelerator(device, narrow)
+    hosts = [host for host, _, _ in everyone]
+    places = [hosts[:rank].count(host) % count for rank, (host, count, _) in enumerate(everyone)]
+    return places, all(narrow for _, _, narrow in everyone)
 
 
 def _prepare(device: torch.device) -> None:

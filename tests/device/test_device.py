@@ -126,6 +126,9 @@ class Ranks:
         assert own[0] == "a"
         return self._everyone
 
+    def root_decides(self, work):
+        return work()
+
     def broadcast_json(self, value):
         return value
 

@@ -93,6 +93,7 @@ EVERY_PAGE: dict[str, Row] = {
     "make test": there("make test"),
     "make test-slow": there("make test-slow"),
     "make test-docs": there("make test-docs"),
+    "pytest tests/device --device cuda": there("tests/device/test_device.py::test_it_computes_what_processors_compute"),
     "make test-cluster": there("make test-cluster"),
     "make evidence DATA=DIR": there("tests/unit/grid/test_evidence.py::test_results_are_of_the_experiments_described"),
     "make test-pages": there("make test-pages"),

@@ -6,6 +6,7 @@ import os
 import time
 
 import pytest
+import torch
 
 from tests.mpi.command import mocosfl, says_once
 
@@ -26,6 +27,7 @@ WRONG = [
     (("smoke", "-n", "0"), "at least one rank"),
     (("smoke", "--set", "epochs"), "section.key=value"),
     (("smoke", "--out", "/proc/nowhere"), "/proc/nowhere"),
+    *([] if torch.cuda.is_available() else [(("smoke", "--set", "compute.device=cuda"), "leave compute.device out")]),
 ]
 
 
