@@ -49,6 +49,9 @@ def device() -> torch.device:
         torch.ops.load_library(str(library()))
         torch.utils.rename_privateuse1_backend(NAME)
         module = types.ModuleType(f"torch.{NAME}")
+        module.is_available = lambda: True
+        module.device_count = lambda: 1
+        module.current_device = lambda: 0
         module._is_in_bad_fork = lambda: False
         module.manual_seed_all = lambda seed: None
         torch._register_device_module(NAME, module)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -17,6 +21,8 @@ from tests.mpi.many import carry_out
 from tests.mpi.test_rank_invariance import EVALUATED, LEDGER, ROWS, words
 
 pytestmark = pytest.mark.mpi
+
+ROOT = Path(__file__).parents[2]
 
 ON_DEVICE = "compute.device=cuda"
 BF16 = ("compute.precision=bf16", "compute.backend=stacked")
@@ -100,17 +106,27 @@ def test_a_stopped_run_goes_on_to_the_same_bits(runs, name, tmp_path, ranks_modu
         assert differences(whole, parts) is None
 
 
+REFUSED = """
+import pytest, torch
+from tests.device import standin
+
+there, here = torch.ones(2, 2).to(standin.device()), torch.ones(2, 2)
+with pytest.raises(RuntimeError, match=r"same device|lies on"):
+    there + here
+with pytest.raises(RuntimeError, match=r"same device|lies on"):
+    torch.cat([there, here])
+with pytest.raises(TypeError, match="numpy"):
+    there.numpy()
+assert float((there + 1.0).sum()) == 8.0
+"""
+
+
 def test_the_stand_in_refuses_what_a_gpu_refuses():
+    """In a process of its own: torch asks a device that it has met at many places."""
     if standin.compiler() is None:
         pytest.skip("no C++ compiler for the stand-in")
-    there, here = torch.ones(2, 2).to(standin.device()), torch.ones(2, 2)
-    with pytest.raises(RuntimeError, match=r"same device|lies on"):
-        there + here
-    with pytest.raises(RuntimeError, match=r"same device|lies on"):
-        torch.cat([there, here])
-    with pytest.raises(TypeError, match="numpy"):
-        there.numpy()
-    assert float((there + 1.0).sum()) == 8.0
+    done = subprocess.run([sys.executable, "-c", REFUSED], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
 
 
 class Ranks:
