@@ -11,7 +11,7 @@ def overflow(page):
         """() => {
             const width = document.documentElement.clientWidth;
             const out = [...document.querySelectorAll('main *')].filter(each => {
-                if (each.closest('.scroll, pre')?.contains(each) && !each.matches('.scroll, pre')) return false;
+                if (each.closest('.scroll, .wide, pre')?.contains(each) && !each.matches('.scroll, .wide, pre')) return false;
                 return each.getBoundingClientRect().right > width + 1;
             });
             const shown = out.slice(0, 3).map(each => each.outerHTML.slice(0, 200));
