@@ -10,8 +10,9 @@ def overflow(page):
     return page.evaluate(
         """() => {
             const width = document.documentElement.clientWidth;
+            const frames = '.scroll, .wide, pre';
             const out = [...document.querySelectorAll('main *')].filter(each => {
-                if (each.closest('.scroll, .wide, pre')?.contains(each) && !each.matches('.scroll, .wide, pre')) return false;
+                if (each.closest(frames)?.contains(each) && !each.matches(frames)) return false;
                 return each.getBoundingClientRect().right > width + 1;
             });
             const shown = out.slice(0, 3).map(each => each.outerHTML.slice(0, 200));
