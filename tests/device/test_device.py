@@ -38,7 +38,7 @@ NAMES = [name if name in FEW else pytest.param(name, marks=pytest.mark.slow) for
 def settings(row, *more):
     """A row of the rank-invariance tests without what it says about the arithmetic."""
     kept = [setting for setting in row if not setting.startswith(("compute.precision", "compute.backend"))]
-    if any(setting.startswith("communication.") and setting.endswith("=bf16") for setting in row):
+    if BF16[0] in more and any(setting.startswith("communication.") and setting.endswith("=bf16") for setting in row):
         more = ("compute.precision=fp32", *more[1:])  # which is refused where everything is in bfloat16
     return [*kept, "compute.server_threads=1", *more]
 
