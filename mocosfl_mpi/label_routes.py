@@ -14,14 +14,45 @@ from mocosfl_mpi.clients.block import Block
 from mocosfl_mpi.clients.population import Population
 from mocosfl_mpi.clients.reliability import Delivery
 from mocosfl_mpi.comm.exchange import Exchange
+from mocosfl_mpi.comm.stream import Stream
 from mocosfl_mpi.meter import Meter
 from mocosfl_mpi.objectives.local import Outputs, classified
-from mocosfl_mpi.routes import Smashed
+from mocosfl_mpi.routes import Smashed, channels_first
+from mocosfl_mpi.rows import Rows
 from mocosfl_mpi.server.middle import Middle
 from mocosfl_mpi.server.protocol import LossServer
 from mocosfl_mpi.server.report import StepReport
 from mocosfl_mpi.split.ends import StackedEnds
 from mocosfl_mpi.split.engine import Engine
+
+
+def upload(stream: Stream, smashed: Smashed, meter: Meter) -> list[Tensor]:
+    """Send the smashed data of this rank's blocks; what they have beside them, labels ``[lanes, rows]``."""
+    with meter.phase("exchange"):
+        stream.begin()
+    labels = []
+    for maps, own in smashed:
+        assert own is not None
+        labels.append(own)
+        with meter.phase("exchange"):
+            stream.send(maps.movedim(2, -1))
+    with meter.phase("exchange"):
+        stream.sent()
+    return labels
+
+
+def arrived(stream: Stream, meter: Meter) -> Tensor:
+    """All that was sent, on rank 0: ``[rows, C, h, w]``, clients in order."""
+    with meter.phase("exchange"):
+        (rows,) = stream.take(slice(None))
+    return channels_first(rows.only)
+
+
+def download(stream: Stream, meter: Meter) -> list[Tensor]:
+    """The gradients of this rank's blocks ``[lanes, rows, C, h, w]``."""
+    with meter.phase("exchange"):
+        stream.end(down=True)
+        return [part.movedim(-1, 2) for part in stream.receive()]
 
 
 class LabelsUp:
@@ -30,18 +61,17 @@ class LabelsUp:
     def __init__(
         self,
         server: LossServer | None,
+        stream: Stream,
         exchange: Exchange,
         meter: Meter,
         rows: int,
-        smashed_shape: tuple[int, ...],
         engine: Engine,
     ) -> None:
         self._server = server
+        self._stream = stream
         self._exchange = exchange
         self._meter = meter
-        channels, height, width = smashed_shape
         self._rows = rows
-        self._shape = (rows, height, width, channels)  # as fast convolutions have it in memory, and on the wire
         self._dtype = engine.activations
         self._device = engine.device
         self.report: StepReport | None = None
@@ -59,27 +89,20 @@ class LabelsUp:
 
         ``meanwhile`` is what clients can do until the gradient comes.
         """
-        lanes = [len(part) for part in smashed[0]]
+        own = upload(self._stream, smashed, self._meter)
         with self._meter.phase("exchange"):
-            sent = [part.movedim(2, -1) for part in smashed[0]]
-            maps = self._exchange.up(sent, self._shape, self._dtype, window="smashed")
-            labels = self._exchange.up(smashed[1], [self._rows], torch.int64)
+            labels = self._exchange.up(own, [self._rows], torch.int64)
         if meanwhile is not None:
             meanwhile()
-        gradient = None
-        if self._server is not None and maps is not None and labels is not None:
+        if self._server is not None and labels is not None:
             with self._meter.phase("server"):
+                maps = arrived(self._stream, self._meter)
                 found, self.report = self._server.step(
-                    maps.to(self._device).flatten(0, 1).movedim(-1, 1),
-                    labels.flatten().to(self._device),
-                    pool,
-                    keep_memory=keep_memory,
+                    maps, labels.flatten().to(self._device), pool, keep_memory=keep_memory
                 )
                 assert found is not None
-                gradient = found.movedim(1, -1).to(self._dtype)
-        with self._meter.phase("exchange"):
-            parts = self._exchange.down(gradient, lanes, self._shape, self._dtype, window="smashed")
-            return [part.to(self._device).movedim(-1, 2) for part in parts]
+                self._stream.answer(Rows((found.movedim(1, -1).to(self._dtype),)))
+        return download(self._stream, self._meter)
 
 
 class UShaped:
@@ -94,20 +117,19 @@ class UShaped:
         server: Middle | None,
         clients: Population,
         model: StackedEnds,
+        stream: Stream,
         exchange: Exchange,
         meter: Meter,
         rows: int,
-        smashed_shape: tuple[int, ...],
         features: int,
         engine: Engine,
     ) -> None:
         self._server = server
         self._clients = clients
         self._model = model
+        self._stream = stream
         self._exchange = exchange
         self._meter = meter
-        channels, height, width = smashed_shape
-        self._shape = (rows, height, width, channels)  # as fast convolutions have it in memory, and on the wire
         self._features = (rows, features)
         self._dtype = engine.activations
         self._device = engine.device
@@ -126,37 +148,33 @@ class UShaped:
 
         The classifiers' own gradients wait in their blocks. ``meanwhile`` is what clients can do until features come.
         """
-        lanes = [len(part) for part in smashed[0]]
-        with self._meter.phase("exchange"):
-            sent = [part.movedim(2, -1) for part in smashed[0]]
-            maps = self._exchange.up(sent, self._shape, self._dtype, window="smashed")
+        own = upload(self._stream, smashed, self._meter)
         if meanwhile is not None:
             meanwhile()
-        features = gradient = None
-        if self._server is not None and maps is not None:
+        features = None
+        if self._server is not None:
             with self._meter.phase("server"):
-                features = self._server.forward(maps.to(self._device).flatten(0, 1).movedim(-1, 1))
+                features = self._server.forward(arrived(self._stream, self._meter))
         with self._meter.phase("exchange"):
             received = self._exchange.down(
                 None if features is None else features.unflatten(0, (-1, self._features[0])),
-                lanes,
+                self._clients.lanes,
                 self._features,
                 self._clients.dtype,
             )
             received = [part.to(self._device) for part in received]
         with self._meter.phase("client_backward"):
-            done = [self._learn(*parts) for parts in zip(self._clients.blocks, received, smashed[1], strict=True)]
+            done = [self._learn(*parts) for parts in zip(self._clients.blocks, received, own, strict=True)]
         with self._meter.phase("exchange"):
             found = self._exchange.up([at_features for at_features, _ in done], self._features, self._clients.dtype)
             table = self._exchange.up([scores for _, scores in done], [2], torch.float64)
         if self._server is not None and found is not None and table is not None and features is not None:
             with self._meter.phase("server"):
-                gradient = self._server.backward(found.flatten(0, 1).to(self._device)).movedim(1, -1).to(self._dtype)
+                gradient = self._server.backward(found.flatten(0, 1).to(self._device))
+                self._stream.answer(Rows((gradient.movedim(1, -1).to(self._dtype),)))
             loss, hits = table.mean(dim=0).tolist()
             self.report = StepReport(loss, hits, F.normalize(features, dim=1))
-        with self._meter.phase("exchange"):
-            parts = self._exchange.down(gradient, lanes, self._shape, self._dtype, window="smashed")
-            return [part.to(self._device).movedim(-1, 2) for part in parts]
+        return download(self._stream, self._meter)
 
     def _learn(self, block: Block, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Gradient at the features, and (loss, hits) of each lane ``[lanes, 2]``.

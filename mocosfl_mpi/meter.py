@@ -25,18 +25,29 @@ class Meter:
         self._settle = settle
         self._threads = {phase: server_threads if phase in SERVER_PHASES else host_threads for phase in PHASES}
         self._seconds = dict.fromkeys(PHASES, 0.0)
+        self._current: str | None = None
+        self._since = 0.0
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Count the time inside the block as phase ``name`` (phases do not nest)."""
-        if torch.get_num_threads() != self._threads[name]:
-            torch.set_num_threads(self._threads[name])
-        start = time.perf_counter()
+        """Count the time inside the block as phase ``name``; that of a phase inside it is not counted twice."""
+        outer, self._current = self._current, name
+        self._turn(outer, name)
         try:
             yield
             self._settle()
         finally:
-            self._seconds[name] += time.perf_counter() - start
+            self._turn(name, outer)
+            self._current = outer
+
+    def _turn(self, before: str | None, after: str | None) -> None:
+        """One phase stops and another begins, or goes on."""
+        now = time.perf_counter()
+        if before is not None:
+            self._seconds[before] += now - self._since
+        self._since = now
+        if after is not None and torch.get_num_threads() != self._threads[after]:
+            torch.set_num_threads(self._threads[after])
 
     @property
     def seconds(self) -> dict[str, float]:

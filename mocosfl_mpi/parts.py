@@ -20,6 +20,7 @@ from mocosfl_mpi.clients.wealth import factors
 from mocosfl_mpi.codecs import codec
 from mocosfl_mpi.comm.cluster import Cluster
 from mocosfl_mpi.comm.exchange import Exchange
+from mocosfl_mpi.comm.stream import has_own_cores, stream
 from mocosfl_mpi.config import Config
 from mocosfl_mpi.cost.flops import SegmentCost, measure
 from mocosfl_mpi.data.views import ViewMaker
@@ -197,6 +198,13 @@ def terms(config: Config, problem: Problem, network: SplitNetwork, engine: Engin
     return found
 
 
+def pipelined(config: Config, cluster: Cluster, server_threads: int) -> bool:
+    """Whether the server begins with the first clients' rows, and not when all are there (collective; of rank 0)."""
+    threads = server_threads if cluster.serves else config.compute.host_threads
+    chosen = {"on": True, "off": False, "auto": has_own_cores(cluster, threads)}[config.compute.pipeline]
+    return chosen and cluster.size > 1 and not (ALGORITHMS[config.method].local or config.supervised)
+
+
 def route(
     config: Config,
     network: SplitNetwork,
@@ -207,28 +215,37 @@ def route(
     saving: Saving,
     exchange: Exchange,
     meter: Meter,
+    *,
+    eager: bool,
 ) -> Route:
-    """The traffic of a step. ``server`` is None but on rank 0."""
+    """The traffic of a step. ``server`` is None but on rank 0; ``eager``: it begins with the first clients' rows."""
     local = ALGORITHMS[config.method].local
     if local is not None:
         return AtClient(config, local, clients, exchange, meter, network.key_dim)
-    rows, shape = config.rows_per_client, network.smashed_shape
+    rows = config.rows_per_client
+    found = stream(
+        exchange,
+        ("smashed",) if config.supervised else ("query", "key"),
+        rows,
+        [(height, width, channels) for channels, height, width in (cut.smashed_shape for cut in network.cuts)],
+        engine.activations,
+        engine.device,
+        eager=eager,
+    )
     if isinstance(model, StackedEnds):
         assert server is None or isinstance(server, Middle)
-        features = feature_dim(config.model)
-        return UShaped(server, clients, model, exchange, meter, rows, shape, features, engine)
-    assert server is None or isinstance(server, LossServer)
+        return UShaped(server, clients, model, found, exchange, meter, rows, feature_dim(config.model), engine)
     if config.supervised:
-        return LabelsUp(server, exchange, meter, rows, shape, engine)
+        assert server is None or isinstance(server, LossServer)
+        return LabelsUp(server, found, exchange, meter, rows, engine)
     assert server is None or isinstance(server, MainServer)
     return AtServer(
         server,
-        exchange,
+        found,
         meter,
         rows,
         factors(config),
-        [cut.smashed_shape for cut in network.cuts],
-        engine,
+        engine.device,
         saving,
         smashed=codec(config.communication.smashed, config.communication.topk),
         gradient=codec(config.communication.gradient, config.communication.topk),

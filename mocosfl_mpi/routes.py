@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 import numpy as np
@@ -17,25 +17,27 @@ from mocosfl_mpi.clients.population import Population
 from mocosfl_mpi.clients.reliability import Delivery
 from mocosfl_mpi.codecs import Codec, of_samples
 from mocosfl_mpi.comm.exchange import Exchange
+from mocosfl_mpi.comm.stream import Stream
 from mocosfl_mpi.config import Config
 from mocosfl_mpi.meter import Meter
 from mocosfl_mpi.objectives.contrast import symmetry
 from mocosfl_mpi.objectives.feature_memory import overwrite
 from mocosfl_mpi.objectives.local import LocalObjective, Outputs
-from mocosfl_mpi.saving import Saving
+from mocosfl_mpi.rows import Rows
+from mocosfl_mpi.saving import Saving, Trip
 from mocosfl_mpi.server.main_server import MainServer
+from mocosfl_mpi.server.protocol import AtHand
 from mocosfl_mpi.server.report import StepReport
-from mocosfl_mpi.split.engine import Engine
-from mocosfl_mpi.split.rows import Rows
 
-Smashed = tuple[list[Tensor], list[Tensor]]
-"""Query and key per block of this rank; labels in the key's place where clients learn from them."""
+Smashed = Iterator[tuple[Tensor, Tensor | None]]
+"""Query and key ``[lanes, rows, C, h, w]`` of this rank's blocks, computed when asked for; labels in the key's place
+where clients learn from them."""
 UNHEARD = StepReport(math.nan, math.nan, torch.empty(0, 0), None, 0)
 """Of a step in which the server heard nobody: it did nothing."""
 
 
 class Route(Protocol):
-    """From what clients have computed to the gradient they go on from."""
+    """From what clients compute to the gradient they go on from."""
 
     report: StepReport | None
     """Of the latest step, on rank 0."""
@@ -48,31 +50,59 @@ class Route(Protocol):
         *,
         keep_memory: bool = False,
         meanwhile: Callable[[], None] | None = None,
-    ) -> list[Tensor] | None:
+    ) -> Iterable[Tensor] | None:
         """Smashed data of this rank's blocks to their gradients, in the same shapes; None where none comes down.
 
         ``delivery``: what travels in this step, and arrives.
         """
 
 
+class AsMaps:
+    """What a stream brings, as the server wants it: maps ``[n, C, h, w]``; gradients as they arrive at clients."""
+
+    def __init__(self, stream: Stream, meter: Meter, gradient: Codec) -> None:
+        self._stream = stream
+        self._meter = meter
+        self._gradient = gradient
+
+    def __len__(self) -> int:
+        """See ``Traffic``."""
+        return len(self._stream)
+
+    def take(self, at: slice) -> tuple[Rows, Rows]:
+        """See ``Traffic``."""
+        with self._meter.phase("exchange"):
+            query, key = self._stream.take(at)
+        return query.map(channels_first), key.map(channels_first)
+
+    def answer(self, gradient: Rows) -> None:
+        """See ``Traffic``."""
+        arriving = gradient.map(lambda part: of_samples(self._gradient, part).movedim(1, -1))
+        with self._meter.phase("exchange"):
+            self._stream.answer(arriving)
+
+
+def channels_first(part: Tensor) -> Tensor:
+    """Rows ``[n, h, w, C]``, as they travel and as fast convolutions have them in memory, seen as ``[n, C, h, w]``."""
+    return part.movedim(-1, 1)
+
+
 class AtServer:
     """The loss lives on the main server: smashed query and key data up, the gradient at the cut down.
 
-    One round trip, or what of it the step's ``Trip`` says; ``saving`` has what the server replays. Each client has
-    ``rows`` rows, times its one of ``factors [clients]``; ``smashed_shapes``: of a row, by kind of clients. ``smashed``
-    and ``gradient`` are how these travel; ``own_rows``: clients multiply their gradients by the rows in the mean, over
-    their own.
+    One round trip, or what of it the step's ``Trip`` says; ``saving`` has what the server replays. ``factors
+    [clients]``: how many times the rows of the poorest client each has. ``smashed`` and ``gradient`` are how these
+    travel; ``own_rows``: clients multiply their gradients by the rows in the mean, over their own.
     """
 
     def __init__(
         self,
         server: MainServer | None,
-        exchange: Exchange,
+        stream: Stream,
         meter: Meter,
         rows: int,
         factors: npt.NDArray[np.int64],
-        smashed_shapes: Sequence[tuple[int, ...]],
-        engine: Engine,
+        device: torch.device,
         saving: Saving,
         *,
         smashed: Codec,
@@ -80,14 +110,11 @@ class AtServer:
         own_rows: bool = False,
     ) -> None:
         self._server = server
-        self._exchange = exchange
+        self._stream = stream
         self._meter = meter
         self._rows = rows
         self._factors = factors
-        # As fast convolutions have it in memory, and on the wire.
-        self._shapes = [(height, width, channels) for channels, height, width in smashed_shapes]
-        self._dtype = engine.activations
-        self._device = engine.device
+        self._device = device
         self._saving = saving
         self._smashed = smashed
         self._gradient = gradient
@@ -102,96 +129,85 @@ class AtServer:
         *,
         keep_memory: bool = False,
         meanwhile: Callable[[], None] | None = None,
-    ) -> list[Tensor] | None:
+    ) -> Iterable[Tensor] | None:
         """Smashed data of this rank's blocks to their gradients, ``[lanes, rows, C, h, w]`` per block.
 
         Zeros for clients that the server has not heard; None when no gradient comes down. The server's report of the
         step is in ``report`` (None on other ranks). ``meanwhile`` is what clients can do until the gradient comes;
         nothing in a replay.
         """
-        batches = [(part.shape[0], part.shape[1]) for part in smashed[0]]
         trip, heard = delivery.trip, delivery.heard
-        query = key = gradient = None
-        if trip.up:
-            query, key = self._upload(smashed)
-            if meanwhile is not None:
-                meanwhile()
-        if self._server is not None:
-            if query is not None and key is not None:
-                self._saving.received(query.parts[0], key.parts[0], pool)  # with two cuts it never replays
-            else:
-                *stored, pool = self._saving.replay.draw(trip)
-                query, key = (Rows((part.to(self._device),)) for part in stored)
-                heard = np.ones(len(pool), dtype=bool)
-            with self._meter.phase("server"):
-                gradient, self.report = self._answer(
-                    self._server, query, key, pool, heard, keep_memory=keep_memory, answer=trip.down
-                )
-        if not trip.down:
+        if not trip.up:
+            self._replay(trip, keep_memory=keep_memory)
             return None
+        self._upload(smashed)
+        if meanwhile is not None:
+            meanwhile()
+        if self._server is not None:
+            with self._meter.phase("server"):
+                self.report = self._answer(self._server, pool, heard, keep_memory=keep_memory, answer=trip.down)
+                query, key = self._stream.take(slice(None)) if self._saving.keeps else (None, None)
+                if query is not None and key is not None:
+                    self._saving.received(query.only, key.only, pool)  # with two cuts it never replays
         with self._meter.phase("exchange"):
-            parts = [part.movedim(-1, 2) for part in self._download(gradient, batches)]
-            if not self._own_rows:
-                return parts
-            together = self._rows * int(self._factors[pool[heard]].sum())
-            return [part * (together / part.shape[1]) for part in parts]
+            self._stream.end(down=trip.down)
+        return self._gradients(pool, heard) if trip.down else None
+
+    def _replay(self, trip: Trip, *, keep_memory: bool) -> None:
+        """The server steps on smashed data that it has kept."""
+        if self._server is None:
+            return
+        *stored, pool = self._saving.replay.draw(trip)
+        with self._meter.phase("server"):
+            query, key = (Rows((channels_first(part.to(self._device)),)) for part in stored)
+            self.report = self._server.step(AtHand(query, key), pool, keep_memory=keep_memory, answer=False)
+
+    def _upload(self, smashed: Smashed) -> None:
+        with self._meter.phase("exchange"):
+            self._stream.begin()
+        for query, key in smashed:
+            assert key is not None
+            with self._meter.phase("client_forward"):
+                parts = [of_samples(self._smashed, part).movedim(2, -1) for part in (query, key)]
+            with self._meter.phase("exchange"):
+                self._stream.send(*parts)
+        with self._meter.phase("exchange"):
+            self._stream.sent()
 
     def _answer(
         self,
         server: MainServer,
-        query: Rows,
-        key: Rows,
         pool: npt.NDArray[np.int64],
         heard: npt.NDArray[np.bool_],
         *,
         keep_memory: bool,
         answer: bool,
-    ) -> tuple[Rows | None, StepReport]:
-        """The server's step with those it has heard, ``[rows, h, w, C]``; nothing where it hears nobody."""
-        if not heard.any():
-            return query.map(torch.zeros_like) if answer else None, UNHEARD
-        everybody = bool(heard.all())
-        arrived, everyone = torch.from_numpy(np.repeat(heard, self._rows * self._factors[pool])), query
-        query, key = (rows if everybody else rows[arrived] for rows in (query, key))
-        query, key = (rows.map(lambda part: part.movedim(-1, 1)) for rows in (query, key))
-        gradient, report = server.step(query, key, pool[heard], keep_memory=keep_memory, answer=answer)
-        if gradient is None:
-            return None, report
-        gradient = gradient.map(lambda part: of_samples(self._gradient, part).movedim(1, -1))
-        return gradient if everybody else gradient.among(everyone, arrived), report
+    ) -> StepReport:
+        """The server's step with those it has heard; nothing where it hears nobody."""
+        traffic = AsMaps(self._stream, self._meter, self._gradient)
+        if heard.all():
+            return server.step(traffic, pool, keep_memory=keep_memory, answer=answer)
+        everyone, keys = traffic.take(slice(None))
+        report, gradient = UNHEARD, everyone.map(torch.zeros_like)
+        if heard.any():
+            arrived = torch.from_numpy(np.repeat(heard, self._rows * self._factors[pool]))
+            some = AtHand(everyone[arrived], keys[arrived])
+            report = server.step(some, pool[heard], keep_memory=keep_memory, answer=answer)
+            gradient = some.gradient.among(everyone, arrived) if answer else gradient
+        if answer:
+            traffic.answer(gradient)
+        return report
 
-    def _upload(self, smashed: Smashed) -> tuple[Rows | None, Rows | None]:
-        """Query and key ``[rows, h, w, C]`` as they arrive on the server, in client order; None elsewhere."""
-        with self._meter.phase("client_forward"):
-            sent = [[of_samples(self._smashed, block).movedim(2, -1) for block in part] for part in smashed]
-        with self._meter.phase("exchange"):
-            query, key = (self._gather(name, part) for name, part in zip(("query", "key"), sent, strict=True))
-        for part in smashed:
-            part.clear()  # they have been sent: while the server works, nobody needs them here
-        return query, key
-
-    def _gather(self, name: str, sent: Sequence[Tensor]) -> Rows | None:
-        """Rows ``[lanes, rows, h, w, C]`` of this rank's blocks to those of all clients, a collective for each cut.
-
-        They lie in windows where there are any, until the next step's come.
-        """
-        kinds, exchange = self._exchange.kinds, self._exchange
-        parts = []
-        for kind, shape in enumerate(self._shapes):
-            own = [block for block, its in zip(sent, kinds, strict=True) if its == kind]
-            parts.append(exchange.rows_up(own, self._rows, shape, self._dtype, kind, window=f"{name} {kind}"))
-        arrived = [part.to(self._device) for part in parts if part is not None]
-        return Rows(tuple(arrived)) if self._server is not None else None
-
-    def _download(self, gradient: Rows | None, batches: Sequence[tuple[int, int]]) -> list[Tensor]:
-        """The inverse of ``_gather``; ``batches``: lanes and rows of each of them, for each block here."""
-        kinds, found = self._exchange.kinds, []
-        for kind, shape in enumerate(self._shapes):
-            own = [batch for batch, its in zip(batches, kinds, strict=True) if its == kind]
-            part = gradient.parts[kind] if gradient is not None else None
-            window = f"query {kind}"  # whose shape it has, and whose place it takes when the server is done with them
-            found += self._exchange.rows_down(part, own, self._rows, shape, self._dtype, kind, window=window)
-        return [part.to(self._device) for part in found]  # blocks stand in this order
+    def _gradients(self, pool: npt.NDArray[np.int64], heard: npt.NDArray[np.bool_]) -> Iterator[Tensor]:
+        together = self._rows * int(self._factors[pool[heard]].sum())
+        coming = self._stream.receive()
+        while True:
+            with self._meter.phase("exchange"):
+                part = next(coming, None)
+            if part is None:
+                return
+            part = part.movedim(-1, 2)
+            yield part * (together / part.shape[1]) if self._own_rows else part
 
 
 class AtClient:
@@ -233,13 +249,12 @@ class AtClient:
         Ranks tell rank 0 the losses for the record, and the last queries of an epoch (``keep_memory``); simulated
         clients send nothing. ``meanwhile`` is not called: nobody waits.
         """
-        blocks = self._clients.blocks
-        beside: Sequence[Tensor | None] = smashed[1] or [None] * len(blocks)
+        found = list(smashed)
         with self._meter.phase("client_backward"):
-            done = [self._learn(*parts) for parts in zip(blocks, smashed[0], beside, strict=True)]
+            done = [self._learn(block, *parts) for block, parts in zip(self._clients.blocks, found, strict=True)]
         with self._meter.phase("exchange"):
             table = self._exchange.up([scores for _, scores in done], [2], torch.float64)
-            queries = self._queries(smashed[0]) if keep_memory else None
+            queries = self._queries([query for query, _ in found]) if keep_memory else None
         if table is not None:
             loss, hits = table.mean(dim=0).tolist()
             if queries is None:

@@ -147,11 +147,15 @@ class Saving:
         trip = whole(self._config, self._steps, epoch, step)
         return trip if self._state == "A" else replace(trip, down=False)
 
+    @property
+    def keeps(self) -> bool:
+        """Whether smashed data of these steps may be replayed."""
+        return self._state == "B"
+
     def received(self, query: Tensor, key: Tensor, pool: Ids) -> None:
-        """Take note of a step's smashed data ``[clients, rows, …]`` where they may be replayed (rank 0)."""
-        if self._state == "B":
-            # The next step's come to the same place.
-            self.replay.keep(query.to("cpu", copy=True), key.to("cpu", copy=True), pool)
+        """Keep a step's smashed data ``[clients, rows, …]`` (rank 0)."""
+        # The next step's come to the same place.
+        self.replay.keep(query.to("cpu", copy=True), key.to("cpu", copy=True), pool)
 
     def conclude(self, epoch: int, loss: float) -> dict[str, int]:
         """Choose the next epoch's state by this one's mean ``loss`` (rank 0's counts); what there is to record."""

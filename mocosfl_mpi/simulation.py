@@ -11,8 +11,6 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
-from torch import Tensor
-
 from mocosfl_mpi import __version__, devices, parts, saving
 from mocosfl_mpi.algorithms import ALGORITHMS, alignment
 from mocosfl_mpi.algorithms import network as build_network
@@ -89,8 +87,7 @@ class Simulation:
         self, cluster: Cluster, resumption: Resumption, conduct: Conduct, source: Source | None = None
     ) -> None:
         self.cluster = cluster
-        config = resumption.config
-        found = resumption.found
+        config, found = resumption.config, resumption.found
         streams = self.streams = Streams(config.seed)
         kernels, notice = parts.common_kernels(config, cluster)
         accelerator = devices.common(config.compute, cluster)
@@ -115,10 +112,7 @@ class Simulation:
             lambda: alignment(config, model.names, model.spans, model.filters, network.key_dim, widths(terms))
         )
         views = ViewMaker(config.views, size, self.problem.mean, self.problem.std, dtype)
-
-        def prepare(pixels: Tensor) -> Tensor:
-            return evaluation_images(pixels, size, self.problem.mean, self.problem.std, dtype)
-
+        prepare = partial(evaluation_images, size=size, mean=self.problem.mean, std=self.problem.std, dtype=dtype)
         self.clients = Population(
             config,
             model,
@@ -139,9 +133,11 @@ class Simulation:
         )
         self.saving = saving.Saving(config, self.steps, streams, engine.activations, cluster)
         self.reliability = Reliability(config, streams)
+        self.pipelined = parts.pipelined(config, cluster, server_threads)
         self.route = parts.route(
-            config, network, model, engine, self.main_server, self.clients, self.saving, exchange, self.meter
-        )
+            config, network, model, engine, self.main_server, self.clients, self.saving, exchange, self.meter,
+            eager=self.pipelined,
+        )  # fmt: skip
         self.fed_server = FedServer(config, aligned, model, exchange, self.meter, self.main_server)
 
         # Rank 0 counts for all: the counter alone takes a second to import.
@@ -316,7 +312,7 @@ class Simulation:
                 self.boundary.cast(last=last)
                 self.cluster.place = f"epoch {epoch}, step {step}"
                 delivery = self.reliability.delivery(self.saving.trip(epoch, step), pool)
-                smashed: Smashed = [], []
+                smashed: Smashed = iter(())
                 if delivery.trip.up:
                     clients.update_momentum()
                     smashed = clients.forward(epoch, step)
@@ -366,8 +362,9 @@ class Simulation:
         ranks = f"{cluster.size} rank{'s' * (cluster.size > 1)} on {cluster.host_name}"
         threads = f"the server with {server_threads} thread{'s' * (server_threads > 1)}"
         on = "" if engine.device == CPU else f"{engine.device}, "
+        waves = "wave by wave, " if self.pipelined else ""
         machine = (
-            f"{ranks}: {threads}, {hosting} with {config.compute.host_threads} each; {on}"
+            f"{ranks}: {threads}, {hosting} with {config.compute.host_threads} each; {waves}{on}"
             f"{config.compute.precision}, {config.compute.backend} backend; {cluster.library()}"
         )
         place = "whole on the client" if config.whole_network else f"cut at {config.model.cut_layer}"

@@ -223,14 +223,12 @@ class Population:
     def _draw(self, block: Block, epoch: int, step: int) -> tuple[Tensor, Tensor]:
         return self._symmetry.assign(*self._feed.draw(block.clients, epoch, step))
 
-    def forward(self, epoch: int, step: int) -> tuple[list[Tensor], list[Tensor]]:
-        """Draw the batches and compute smashed data: query and key, ``[lanes, rows, C, h, w]`` per block.
+    def forward(self, epoch: int, step: int) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Draw the batches and compute smashed data: query and key, ``[lanes, rows, C, h, w]``, block after block.
 
         As they are sent: with all that protects them.
         No keys where clients have no momentum model; labels ``[lanes, rows]`` in their place where clients have some.
         """
-        queries: list[Tensor] = []
-        keys: list[Tensor] = []
         if self._ahead[0] != (epoch, step):
             self.look_ahead(epoch, step)
         views = self._ahead[1]
@@ -240,23 +238,23 @@ class Population:
                 smashed = block.forward(query, key)
                 sent, pull = self._shield.query(block, query, smashed[0], epoch, step)
                 self._pulls.append(pull)
-                queries.append(sent)
+                beside = smashed[1]
                 if self._config.supervised:
-                    keys.append(key)
-                elif smashed[1] is not None:
-                    keys.append(self._shield.key(block, key, smashed[1], epoch, step))
-        return queries, keys
+                    beside = key
+                elif beside is not None:
+                    beside = self._shield.key(block, key, beside, epoch, step)
+            yield sent, beside
 
-    def backward(self, gradients: Sequence[Tensor], epoch: int, answered: Mask, heard: Mask) -> None:
+    def backward(self, gradients: Iterable[Tensor], epoch: int, answered: Mask, heard: Mask) -> None:
         """Clients resume from their rows of the gradient at the cut; those who are ``answered [P]`` do an SGD step.
 
-        ``heard [P]``: over whose rows the server took its mean.
+        ``gradients``: of each block, as they come. ``heard [P]``: over whose rows the server took its mean.
         """
         assert self._deal is not None
         pool = self._deal.pool
         self.rates = self._learning_rates(pool, epoch)
-        with self._meter.phase("client_backward"):
-            for block, gradient, pull in zip(self.blocks, gradients, self._pulls, strict=True):
+        for block, gradient, pull in zip(self.blocks, gradients, self._pulls, strict=True):
+            with self._meter.phase("client_backward"):
                 own = np.searchsorted(pool, block.clients)
                 rates = torch.as_tensor(self.rates[own], dtype=self.dtype, device=self._device)
                 block.backward(pull(gradient), rates, torch.from_numpy(answered[own]), self._share(block, heard))

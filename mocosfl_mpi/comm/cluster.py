@@ -11,7 +11,7 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, NoReturn, TypeVar, cast
 
@@ -92,11 +92,12 @@ class Cluster:
         sleeps between looks, for a twentieth of the time it has waited so far (20 µs to 2 ms).
         """
         if self.size > 1:
-            self._doze(self.comm.Ibarrier())
+            self.wait([self.comm.Ibarrier()])
 
-    def _doze(self, request: MPI.Request) -> None:
+    def wait(self, requests: Sequence[MPI.Request]) -> None:
+        """Sleep until what was begun is done."""
         start = time.perf_counter()
-        while not request.Test():
+        while not MPI.Request.Testall(requests):
             time.sleep(min(LONGEST_NAP, max(SHORTEST_NAP, (time.perf_counter() - start) / 20)))
         self._waited += time.perf_counter() - start
         if self._watch:
@@ -120,7 +121,7 @@ class Cluster:
         request = self.comm.Iallreduce(numbers[:1], numbers[1:], op=MPI.MAX)
 
         def result() -> int:
-            self._doze(request)
+            self.wait([request])
             return int(numbers[1])
 
         return result

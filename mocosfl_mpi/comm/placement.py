@@ -1,9 +1,10 @@
-"""Which clients are computed together, and by whom."""
+"""Which clients are computed together, by whom, and which of them travel together."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -16,8 +17,8 @@ Ids = npt.NDArray[np.int64]
 class Deal:
     """An epoch's pool cut into blocks in client order, and the blocks' hosts.
 
-    The blocks depend on the pool and the configuration alone, so whoever computes a block computes the same bits;
-    contiguous runs of blocks go to each host, so that rows gathered in rank order stand in client order.
+    The blocks depend on the pool and the configuration alone, so whoever computes a block computes the same bits. They
+    are dealt in turns, so that hosts which are as fast have their first blocks, their second ones, … at one time.
     """
 
     pool: Ids
@@ -28,10 +29,24 @@ class Deal:
     kinds: Ids
     """Of which kind the clients of each block are ``[blocks]``."""
 
+    @cached_property
+    def waves(self) -> tuple[range, ...]:
+        """Numbers of blocks that one collective can move: in client order, of one kind, of ever higher ranks.
+
+        Gathered in rank order the rows of a wave stand in client order, and waves follow each other so.
+        """
+        ends = np.flatnonzero((np.diff(self.owners) <= 0) | (np.diff(self.kinds) != 0)) + 1
+        return tuple(range(*bounds) for bounds in pairwise([0, *ends.tolist(), len(self.blocks)]))
+
+    @cached_property
+    def work(self) -> Ids:
+        """Clients of each block, each counted by its weight ``[blocks]``."""
+        return np.array([len(block) for block in self.blocks], dtype=np.int64) * self.weights
+
     def work_of(self, rank: int, kind: int | None = None) -> int:
         """Clients of the pool that ``rank`` computes, each counted by its weight; those of a ``kind``, or all."""
-        owned = zip(self.blocks, self.weights.tolist(), self.owners, self.kinds.tolist(), strict=True)
-        return sum(len(block) * weight for block, weight, owner, its in owned if owner == rank and kind in (None, its))
+        owned = zip(self.work.tolist(), self.owners, self.kinds.tolist(), strict=True)
+        return sum(work for work, owner, its in owned if owner == rank and kind in (None, its))
 
     def kinds_of(self, rank: int) -> list[int]:
         """The kind of each block that ``rank`` computes."""
@@ -57,9 +72,10 @@ def deal(
 ) -> Deal:
     """Cut the sorted ``pool`` into blocks of at most ``block_size`` clients and deal them to ``hosts``.
 
-    All but the last are full; or, where ``equal`` says how many, they are as equal as can be, larger and smaller ones
-    spread evenly: a number of hosts that divides theirs gets equal shares of the pool, to one client.
-    ``weights``: batches of the pool's clients ``[P]``, as multiples; hosts get shares of the work, not of the blocks.
+    All but the last are full; or, where ``equal`` says how many, they are as equal as can be, larger ones first. Each
+    goes to the host that has least to do yet, the first of several: a number of hosts that divides that of equal blocks
+    gets equal shares of the pool, to one client.
+    ``weights``: batches of the pool's clients ``[P]``, as multiples: work is counted in them.
     ``kinds [P]``: which clients can be computed together at all. A block holds clients with equal ones of both. None =
     all are alike.
     """
@@ -69,16 +85,13 @@ def deal(
     if equal is None:
         places = [run[start : start + block_size] for run in runs for start in range(0, len(run), block_size)]
     else:
-        places = [part for run in runs for part in _spread(run, -(-len(run) * equal // len(pool)))]
+        counts = [min(len(run), -(-len(run) * equal // len(pool))) for run in runs]
+        places = [part for run, count in zip(runs, counts, strict=True) for part in np.array_split(run, count)]
     work = np.array([own[place[0]] for place in places], dtype=np.int64)
-    before = np.cumsum(work) - work
-    owners = tuple(hosts[int(done) * len(hosts) // int(work.sum())] for done in before)
     kept = np.array([kind[place[0]] for place in places], dtype=np.int64)
-    return Deal(pool, tuple(pool[place] for place in places), owners, work, kept)
-
-
-def _spread(run: Ids, parts: int) -> list[Ids]:
-    """``run`` in so many ``parts``, none of them empty, whose sizes differ by one at most."""
-    parts = min(parts, len(run))
-    bounds = np.arange(parts + 1) * len(run) // parts
-    return [run[start:end] for start, end in pairwise(bounds)]
+    owners, busy = [], np.zeros(len(hosts), dtype=np.int64)
+    for place, each in zip(places, work, strict=True):
+        least = int(busy.argmin())
+        owners.append(hosts[least])
+        busy[least] += len(place) * each
+    return Deal(pool, tuple(pool[place] for place in places), tuple(owners), work, kept)

@@ -58,6 +58,11 @@ class Windows:
         notice, self._notice = self._notice, ""
         return notice
 
+    @property
+    def open(self) -> bool:
+        """Whether messages pass through windows, as far as anybody has asked for one."""
+        return self._wanted and self._node is not None
+
     def place(self, name: str, rows: int, shape: Sequence[int], dtype: torch.dtype) -> Tensor | None:
         """Shared memory ``[rows, *shape]`` for a message; of nobody's else on other nodes; None = send it.
 

@@ -437,6 +437,10 @@ class Compute(Section):
     """Torch threads of the main server; empty = all cores that rank 0 may use."""
     host_threads: Positive = 1
     """Torch threads of each rank that hosts clients."""
+    pipeline: Literal["auto", "on", "off"] = "auto"
+    """`on`: the server begins with the first clients' smashed data while hosts compute the next ones, and gradients
+    come back as they are ready; `off`: all at once; `auto`: `on` where the ranks of its node leave the server cores of
+    its own. The same bits; nothing changes with one rank, or where clients learn from labels."""
 
 
 ADDED: Final = (
@@ -458,7 +462,7 @@ ADDED: Final = (
     "pretraining.auxiliary", "pretraining.auxiliary_images", "pretraining.target_share", "pretraining.epochs",
     "pretraining.batch", "pretraining.lr", "pretraining.choose", "pretraining.expert",
     "client.pretrained", "server.pretrained",
-    "model.rich_cut_layer", "compute.device",
+    "model.rich_cut_layer", "compute.device", "compute.pipeline",
 )  # fmt: skip
 """Settings that files of schema 1.1 and earlier lack. At its default such a setting has no place in the canonical text:
 the hash of an experiment outlives new settings, and a run begun before them can be continued."""

@@ -16,13 +16,14 @@ from mocosfl_mpi.clients.wealth import factors
 from mocosfl_mpi.config import Config
 from mocosfl_mpi.objectives.contrast import info_nce, symmetry
 from mocosfl_mpi.objectives.feature_memory import FeatureMemory
+from mocosfl_mpi.rows import Maps, Rows
+from mocosfl_mpi.server.protocol import Traffic
 from mocosfl_mpi.server.report import StepReport
 from mocosfl_mpi.server.stretches import Stretches
 from mocosfl_mpi.server.trunk_server import TrunkServer, overwrite
 from mocosfl_mpi.split.cut import Trunk
 from mocosfl_mpi.split.engine import Engine
 from mocosfl_mpi.split.layers import mixes_rows
-from mocosfl_mpi.split.rows import Maps, Rows, one_after_another
 from mocosfl_mpi.streams import Streams
 
 Ids = npt.NDArray[np.int64]
@@ -62,50 +63,43 @@ class MainServer(TrunkServer):
         )
 
     def step(
-        self,
-        query: Maps,
-        key: Maps,
-        pool: npt.NDArray[np.int64],
-        /,
-        *,
-        keep_memory: bool = False,
-        answer: bool = True,
-    ) -> tuple[Maps | None, StepReport]:
-        """One step on the pool's smashed data; the gradient at the cut, and a report.
+        self, traffic: Traffic[Maps], pool: npt.NDArray[np.int64], /, *, keep_memory: bool = False, answer: bool = True
+    ) -> StepReport:
+        """One step on the smashed data of ``pool``'s clients, part after part as they come.
 
-        ``query`` and ``key``: ``[rows, C, h, w]`` of the clients of ``pool``, in its order; of the rich as many more,
-        and of another shape where these have another cut.
-        Order of work as published: EMA of the trunk, forward and loss, enqueue, backward, SGD. The gradient has
-        the shape of ``query``; None unless clients want an ``answer``. Micro-batches sum to the same result:
-        negatives come from the memory alone and GroupNorm looks at one sample at a time (BatchNorm: see `_chunk`).
+        Each part's gradient goes out as soon as it is there, if clients want an ``answer``.
+        Order of work as published: EMA of the trunk, forward and loss, enqueue, backward, SGD. Micro-batches sum to the
+        same result: negatives come from the memory alone and GroupNorm looks at one sample at a time (BatchNorm: see
+        `_chunk`).
         """
-        rows, weights = len(query), self._factors[pool]
+        rows, weights = len(traffic), self._factors[pool]
         own = weights * (rows // int(weights.sum()))
-        parts = list(self._parts(pool, own, rows // int(weights.sum())))
         self._update_momentum()
         self._momentum_passes.begin()
-        keys = self._keys(key, parts)
-        swapped = self._keys(query, parts) if self._symmetry.server_swap else None
         self.optimiser.zero_grad(set_to_none=True)
         self._online_passes.begin()
-        loss, hits, units = 0.0, 0, []
-        gradients: list[Maps | None] = []
-        for part in parts:
-            at = part.rows
-            term, right, unit, gradient = self._contrast(query[at], keys[at], part, rows, answer)
-            if swapped is not None:
-                term += self._contrast(key[at], swapped[at], part, rows, False)[0]
+        loss, hits = 0.0, 0
+        units: list[Tensor] = []
+        keys: list[Tensor] = []
+        swapped: list[Tensor] = []
+        for part in self._parts(pool, own, rows // int(weights.sum())):
+            query, key = traffic.take(part.rows)
+            keys.append(self._keys(key))
+            term, right, unit, gradient = self._contrast(query, keys[-1], part, rows, answer)
+            if self._symmetry.server_swap:
+                swapped.append(self._keys(query))
+                term += self._contrast(key, swapped[-1], part, rows, False)[0]
             loss += term
             hits += right
             units.append(unit)
-            gradients.append(gradient)
+            if gradient is not None:
+                traffic.answer(gradient)
         self._online_passes.end()
         before = self.memory.newest_first() if keep_memory and self.memory.shared else None
-        fresh = torch.stack([keys] if swapped is None else [swapped, keys])
+        fresh = torch.stack([torch.cat(unit) for unit in (swapped, keys) if unit])
         self.memory.enqueue(fresh, pool, own.tolist())
         self.optimiser.step()
-        gradient = one_after_another([g for g in gradients if g is not None]) if answer else None
-        return gradient, StepReport(loss, hits / rows, torch.cat(units), before, fresh.shape[0] * rows)
+        return StepReport(loss, hits / rows, torch.cat(units), before, fresh.shape[0] * rows)
 
     def _parts(self, pool: Ids, own: Ids, least: int) -> Iterator[Part]:
         """The passes of a step, in order: clients with as many rows each are cut into parts (see `_chunk`).
@@ -151,11 +145,10 @@ class MainServer(TrunkServer):
         return float(total.detach()), hits, unit.detach(), pullback(maps.grad)
 
     @torch.no_grad()
-    def _keys(self, smashed: Tensor | Rows, parts: Sequence[Part]) -> Tensor:
-        """Unit keys ``[rows, d]`` of the momentum trunk."""
+    def _keys(self, smashed: Tensor | Rows) -> Tensor:
+        """Unit keys ``[n, d]`` of the momentum trunk."""
         trunk = self.momentum
-        maps = (self._momentum_passes.forward(smashed[part.rows]) for part in parts)
-        return torch.cat([F.normalize(trunk.head(trunk.pool(found)), dim=1) for found in maps])
+        return F.normalize(trunk.head(trunk.pool(self._momentum_passes.forward(smashed))), dim=1)
 
     def state(self) -> dict[str, dict[str, Tensor]]:
         """Everything that training changes, by kind: trunk, momentum trunk, SGD velocity, feature memory."""

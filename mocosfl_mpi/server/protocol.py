@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol, runtime_checkable
+from typing import Generic, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
 from mocosfl_mpi.config import Config
+from mocosfl_mpi.rows import Maps, one_after_another
 from mocosfl_mpi.server.report import StepReport
 from mocosfl_mpi.split.cut import Trunk
 from mocosfl_mpi.split.engine import Engine
@@ -39,6 +40,45 @@ class Server(Protocol):
 
     def restore(self, state: Mapping[str, Mapping[str, Tensor]]) -> None:
         """The inverse of ``state``, in place. RuntimeError or KeyError where names or shapes differ."""
+
+
+class Traffic(Protocol[Maps]):
+    """One step's smashed data as they come in, and gradients as they go out: rows of clients in the pool's order."""
+
+    def __len__(self) -> int:
+        """Rows."""
+
+    def take(self, at: slice) -> tuple[Maps, Maps]:
+        """Query and key rows ``[n, C, h, w]`` as soon as they are there; of the rich perhaps of another shape."""
+
+    def answer(self, gradient: Maps) -> None:
+        """The gradient of the rows that follow those answered before."""
+
+
+class AtHand(Generic[Maps]):
+    """Traffic that is there at once: query and key."""
+
+    def __init__(self, query: Maps, key: Maps) -> None:
+        self._query: Maps = query
+        self._key: Maps = key
+        self._answers: list[Maps] = []
+
+    def __len__(self) -> int:
+        """See ``Traffic``."""
+        return len(self._query)
+
+    def take(self, at: slice) -> tuple[Maps, Maps]:
+        """See ``Traffic``."""
+        return self._query[at], self._key[at]
+
+    def answer(self, gradient: Maps) -> None:
+        """See ``Traffic``."""
+        self._answers.append(gradient)
+
+    @property
+    def gradient(self) -> Maps:
+        """Of all rows, as they were."""
+        return one_after_another(self._answers)
 
 
 @runtime_checkable

@@ -8,9 +8,9 @@ from itertools import pairwise, zip_longest
 import torch
 from torch import Tensor, nn
 
+from mocosfl_mpi.rows import Maps, Rows
 from mocosfl_mpi.server.passes import Pullback, passes
 from mocosfl_mpi.split.engine import Engine
-from mocosfl_mpi.split.rows import Maps, Rows
 
 
 class Stretches:

@@ -15,7 +15,7 @@ ROOT = PACKAGE.parent
 LAYERS = [
     {"errors", "signals", "networks", "methods"},
     {"config", "streams", "schedules", "cadence"},
-    {"meter", "presets", "codecs"},
+    {"meter", "presets", "codecs", "rows"},
     {"comm"},
     {"launch", "native"},
     {"split", "data", "objectives", "record", "slurm"},

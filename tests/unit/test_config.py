@@ -467,6 +467,7 @@ def other_values():
         "compute.precision": "fp64",
         "compute.backend": "loop",
         "compute.device": "cuda",
+        "compute.pipeline": "on",
         "data.folder": "x",
         "model.bottleneck": "C4S2",
         "model.width": 32,

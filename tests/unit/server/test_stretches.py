@@ -7,10 +7,10 @@ import torch
 
 from mocosfl_mpi.config import Model
 from mocosfl_mpi.native import load
+from mocosfl_mpi.rows import Rows
 from mocosfl_mpi.server.stretches import Stretches
 from mocosfl_mpi.split import cut
 from mocosfl_mpi.split.engine import Engine
-from mocosfl_mpi.split.rows import Rows
 from mocosfl_mpi.streams import Streams
 from tests.kernels import kernels_or_skip
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mocosfl_mpi.split.rows import Rows, one_after_another
+from mocosfl_mpi.rows import Rows, one_after_another
 
 
 def numbered(rows):

@@ -1,4 +1,4 @@
-"""Rows of smashed data that come from several cuts of one network, and so have several shapes."""
+"""Rows of smashed data: of several cuts of one network they have several shapes."""
 
 from __future__ import annotations
 
