@@ -203,6 +203,9 @@ class Waves:
     ) -> None:
         self._exchange = exchange
         self._cluster = exchange.cluster
+        self._comm = exchange.cluster.comm.Dup()
+        """Its own, so that others may meet while a step's waves are on their way."""
+        exchange.cluster.parts.append(self._comm)
         self._windows = exchange.windows
         self._names = tuple(names)
         self._rows = rows
@@ -261,7 +264,7 @@ class Waves:
         if self._windows.open:
             self._near, self._apart = self._windows.near, self._windows.far
         else:
-            self._near, self._apart = np.zeros_like(self._near), self._cluster.comm
+            self._near, self._apart = np.zeros_like(self._near), self._comm
             found = [self._own_place(*each) if self._cluster.serves else None for each in wanted]
         nothing = [torch.empty(0, *self._shapes[kind], dtype=self._dtype) for _, kind, _ in wanted]
         places = [blank if place is None else place for blank, place in zip(nothing, found, strict=True)]
@@ -303,7 +306,7 @@ class Waves:
             word, counts = self._words(wave)
             given = [word, 0 if cluster.serves else int(counts[cluster.rank]), MPI.BYTE]
             taken = [word, counts, None, MPI.BYTE] if cluster.serves else None
-            requests.append(cluster.comm.Igatherv(given, taken, root=0))
+            requests.append(self._comm.Igatherv(given, taken, root=0))
         if self._apart is not None:
             row = self._exchange.row(self._dtype, math.prod(self._shapes[wave.kind]))
             for number, places in enumerate(self._places):
@@ -320,7 +323,7 @@ class Waves:
             word, counts = self._words(wave)
             given = [word, counts, None, MPI.BYTE] if cluster.serves else None
             taken = [word, 0 if cluster.serves else int(counts[cluster.rank]), MPI.BYTE]
-            requests.append(cluster.comm.Iscatterv(given, taken, root=0))
+            requests.append(self._comm.Iscatterv(given, taken, root=0))
         if self._apart is not None:
             row = self._exchange.row(self._dtype, math.prod(self._shapes[wave.kind]))
             place = self._places[0].parts[wave.kind]

@@ -226,7 +226,11 @@ def runs(tmp_path_factory):
         if ranks not in done:
             folder = tmp_path_factory.mktemp(f"on-{ranks}")
             paths = {name: folder / str(number) for number, name in enumerate(ROWS)}
-            said = carry_out([words(paths[name], *row) for name, row in ROWS.items()], ranks, folder / "rows.json")
+            commands = [
+                words(paths[name], *row, f"compute.pipeline={('on', 'off')[number % 2]}")
+                for number, (name, row) in enumerate(ROWS.items())
+            ]
+            said = carry_out(commands, ranks, folder / "rows.json")
             assert said.stdout == ""
             done[ranks] = paths
         return done[ranks]

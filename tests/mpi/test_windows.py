@@ -44,6 +44,15 @@ def test_rows_arrive_whole_and_what_windows_carry_is_no_message(ranks, cases):
         assert ("not through shared memory" in line) == (case in ("small", "full"))
 
 
+@pytest.mark.parametrize("case", ["ahead", "ahead-nodes"])
+@pytest.mark.parametrize("ranks", [2, 3, 5])
+def test_the_server_answers_a_wave_before_the_next_is_computed(ranks, case):
+    """If it waited for all, everybody would wait for ever."""
+    done = start(ranks, case)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["done", case]
+
+
 @pytest.mark.parametrize("case", ["killed", "raised"])
 def test_a_rank_lost_while_others_wait_in_a_window_ends_the_job(case):
     before = windows()

@@ -39,7 +39,7 @@ def population(private=("momentum", "velocity"), **client):
 
 def step(clients, epoch=0, number=0, answered=None):
     clients.update_momentum()
-    query, _ = clients.forward(epoch, number)
+    query = [sent for sent, _ in clients.forward(epoch, number)]
     everybody = np.ones(sum(clients.lanes), dtype=bool)
     gradients = [torch.ones_like(part) for part in query]
     clients.backward(gradients, epoch, everybody if answered is None else answered, everybody)

@@ -53,7 +53,7 @@ def population(terms, **client):
 
 
 def step(clients, answered, number=0, pull=0.0):
-    query, _ = clients.forward(0, number)
+    query = [sent for sent, _ in clients.forward(0, number)]
     clients.backward(
         [torch.ones_like(part) + pull * part for part in query],
         0,

@@ -59,7 +59,7 @@ def test_weighted_mean(cluster, monkeypatch, slab):
 )
 def test_mean_of_equal_models_is_that_model(cluster, value, sizes):
     rows = torch.full((len(sizes), 3), value, dtype=torch.float32)
-    found = exchange(cluster, len(sizes), 4).mean([rows], 3, torch.float32, np.array(sizes, dtype=np.float64))
+    found = exchange(cluster, len(sizes), 4).mean(rows.split(4), 3, torch.float32, np.array(sizes, dtype=np.float64))
     assert torch.equal(found, rows[0])
 
 

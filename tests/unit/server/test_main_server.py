@@ -12,6 +12,7 @@ from mocosfl_mpi.server.main_server import MainServer
 from mocosfl_mpi.split import cut
 from mocosfl_mpi.split.engine import Engine
 from mocosfl_mpi.streams import Streams
+from tests.unit.server.traffic import one_step
 
 POOL = np.array([1, 4, 6])
 ROWS = 4
@@ -71,7 +72,7 @@ def test_micro_batches_sum_to_the_whole(symmetric, shared, chunk):
     parts = server(config(contrast=contrast, server={"micro_batch": chunk}))
     for step in range(2):
         query, key = smashed(step, config())
-        results = [s.step(query, key, POOL) for s in (whole, parts)]
+        results = [one_step(s, query, key, POOL) for s in (whole, parts)]
         assert torch.allclose(results[0][0], results[1][0], rtol=0, atol=1e-12)
         assert results[0][1].loss == pytest.approx(results[1][1].loss, abs=1e-12)
         assert results[0][1].accuracy == results[1][1].accuracy
@@ -100,7 +101,7 @@ def test_rows_that_batch_norm_looks_at_pass_together(monkeypatch, model, parts):
         return forward(rows, **options)
 
     monkeypatch.setattr(found._online_passes, "forward_with_pullback", watch)
-    found.step(*smashed(0, settings), POOL)
+    one_step(found, *smashed(0, settings), POOL)
     assert passed == [rows for rows in parts for _ in range(2)], "each part for both terms of the loss"
 
 
@@ -136,7 +137,7 @@ def test_gradient_is_that_of_end_to_end_autograd_bit_for_bit(dtype, symmetric):
     (loss / rows).backward()
 
     query = built.bottom(images)
-    gradient, report = main_server.step(query.detach(), key, POOL)
+    gradient, report = one_step(main_server, query.detach(), key, POOL)
     query.backward(gradient)
     assert report.loss == pytest.approx((loss / rows).item(), rel=1e-14 if dtype is torch.float64 else 1e-6)
     for mine, expected in zip(built.bottom.parameters(), bottom.parameters(), strict=True):
@@ -150,11 +151,11 @@ def test_published_sum_is_twice_the_mean_over_both_views():
     """
     query, key = smashed(0, config())
     published = server(config(contrast={"symmetric": "published"}))
-    gradient, report = published.step(query, key, POOL)
+    gradient, report = one_step(published, query, key, POOL)
 
     # the same images in both roles, 2B rows per client; the pool is one client, so rows are cat(q, k) and cat(k, q)
     both = server(config(contrast={"symmetric": "both_views"}))
-    gradient_both, report_both = both.step(torch.cat([query, key]), torch.cat([key, query]), POOL[:1])
+    gradient_both, report_both = one_step(both, torch.cat([query, key]), torch.cat([key, query]), POOL[:1])
 
     assert report.loss / report_both.loss == pytest.approx(2.0, abs=1e-12)
     assert torch.allclose(gradient, 2 * gradient_both[: len(query)], rtol=0, atol=1e-14)
@@ -167,8 +168,8 @@ def test_symmetry_off_is_the_first_term():
     query, key = smashed(0, config())
     off = server(config(contrast={"symmetric": "off"}))
     published = server(config(contrast={"symmetric": "published"}))
-    gradient, report = off.step(query, key, POOL)
-    gradient_published, report_published = published.step(query, key, POOL)
+    gradient, report = one_step(off, query, key, POOL)
+    gradient_published, report_published = one_step(published, query, key, POOL)
     assert torch.allclose(gradient, gradient_published, rtol=0, atol=1e-15), "clients learn from l12 only"
     assert report.loss < report_published.loss
     assert report.accuracy == report_published.accuracy
@@ -180,7 +181,7 @@ def test_keys_enter_the_memory_after_the_loss(symmetric, count):
     before = main_server.memory.newest_first().clone()
     trunk = copy.deepcopy(main_server.momentum)
     query, key = smashed(0, config())
-    _, report = main_server.step(query, key, POOL, keep_memory=True)
+    _, report = one_step(main_server, query, key, POOL, keep_memory=True)
     assert torch.equal(report.memory_before, before)
     assert report.keys_per_update == count
     now = main_server.memory.newest_first()
@@ -200,7 +201,7 @@ def test_loss_of_a_memory_of_copies():
     one = key[:1].expand_as(key)
     with torch.no_grad():
         main_server.memory.keys[:] = F.normalize(main_server.momentum(one[:1]), dim=1)
-    _, report = main_server.step(query, one, POOL)
+    _, report = one_step(main_server, query, one, POOL)
     assert report.loss == pytest.approx(math.log(71), abs=1e-10)
 
 
@@ -208,11 +209,11 @@ def test_momentum_trunk():
     main_server = server(config(contrast={"momentum": 0.75}))
     initial = [p.detach().clone() for p in main_server.momentum.parameters()]
     query, key = smashed(0, config())
-    main_server.step(query, key, POOL)
+    one_step(main_server, query, key, POOL)
     for p, start in zip(main_server.momentum.parameters(), initial, strict=True):
         assert torch.equal(p, start), "a no-op before the first update"
     online = [p.detach().clone() for p in main_server.online.parameters()]
-    main_server.step(query, key, POOL)
+    one_step(main_server, query, key, POOL)
     for p, start, fast in zip(main_server.momentum.parameters(), initial, online, strict=True):
         assert torch.allclose(p, 0.75 * start + 0.25 * fast, rtol=0, atol=1e-14)
         assert not p.requires_grad
@@ -221,8 +222,8 @@ def test_momentum_trunk():
 def test_clients_that_want_no_answer_get_none_and_the_server_learns_the_same():
     query, key = smashed(0, config())
     silent, answering = server(config()), server(config())
-    assert silent.step(query, key, POOL, answer=False)[0] is None
-    assert answering.step(query, key, POOL)[0] is not None
+    assert one_step(silent, query, key, POOL, answer=False)[0] is None
+    assert one_step(answering, query, key, POOL)[0] is not None
     assert torch.equal(state(silent), state(answering))
 
 
@@ -238,7 +239,7 @@ def test_learning_rates():
 def test_step_changes_no_input():
     query, key = smashed(0, config())
     kept = query.clone(), key.clone()
-    server(config()).step(query, key, POOL)
+    one_step(server(config()), query, key, POOL)
     assert torch.equal(query, kept[0])
     assert torch.equal(key, kept[1])
     assert not query.requires_grad
