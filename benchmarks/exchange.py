@@ -4,8 +4,8 @@
 
 Messages and shared windows take turns.
 
-Every client sends one message of --mib MiB up, and gets one down, through `Exchange` as in a step (one 32x32x64 map in
-bfloat16 is 0.125 MiB). The last line is one JSON object: payload per second up and down (GB/s), and a copy's.
+Every client sends one message of --mib MiB up, and gets one down, in 16 blocks (one 32x32x64 map in bfloat16
+is 0.125 MiB). The last line is one JSON object: payload per second up and down (GB/s), and a copy's.
 """
 
 from __future__ import annotations
@@ -25,32 +25,45 @@ from machine import best, description
 from mocosfl_mpi.comm.cluster import Cluster
 from mocosfl_mpi.comm.exchange import Exchange
 from mocosfl_mpi.comm.placement import deal
+from mocosfl_mpi.comm.stream import stream
 from mocosfl_mpi.launch import environment, find_mpiexec
+from mocosfl_mpi.rows import Rows
+from mocosfl_mpi.split.engine import CPU
 
 
 def measure(options: argparse.Namespace) -> None:
     """On every rank: messages of all clients up and down, timed on rank 0 between two meetings."""
     torch.set_num_threads(1)
     cluster = Cluster()
-    exchange = Exchange(cluster)
+    by_windows, by_messages = Exchange(cluster), Exchange(cluster)
     dealt = deal(np.arange(options.clients), max(1, options.clients // 16), cluster.hosts)
-    exchange.begin(dealt)
     width = int(options.mib * 2**20) // 2
+    ways = {}
+    for way, exchange in (("", by_messages), ("windows_", by_windows)):
+        exchange.begin(dealt)
+        ways[way] = stream(exchange, (f"{way}maps",), 1, [(width,)], torch.bfloat16, CPU, eager=True)
+    by_messages.windows.refuse()
     own = [len(b) for b, owner in zip(dealt.blocks, dealt.owners, strict=True) if owner == cluster.rank]
-    parts = [torch.ones(lanes, width, dtype=torch.bfloat16) for lanes in own]
-    ways = {"": ("", ""), "windows_": ("up", "down")}
+    parts = [torch.ones(lanes, 1, width, dtype=torch.bfloat16) for lanes in own]
+    gradient = Rows((torch.ones(options.clients, width, dtype=torch.bfloat16),))
     up, down = ({way: [] for way in ways} for _ in range(2))
     for _ in range(options.repeats + 1):
-        for way, (rising, falling) in ways.items():
+        for way, traffic in ways.items():
             cluster.meet()
             start = time.perf_counter()
-            everything = exchange.up(parts, [width], torch.bfloat16, window=rising)
+            traffic.begin()
+            for part in parts:
+                traffic.send(part)
+            traffic.sent()
+            if cluster.serves:
+                traffic.take(slice(None))
             cluster.meet()
             up[way].append(time.perf_counter() - start)
-            gradient = None if everything is None else everything.clone()
-            cluster.meet()
             start = time.perf_counter()
-            exchange.down(gradient, own, [width], torch.bfloat16, window=falling)
+            if cluster.serves:
+                traffic.answer(gradient)
+            traffic.end(down=True)
+            list(traffic.receive())
             cluster.meet()
             down[way].append(time.perf_counter() - start)
     if cluster.serves:

@@ -164,6 +164,20 @@ def against_limits(options: argparse.Namespace, found: dict[str, object]) -> dic
     }
 
 
+def run_seconds(options: argparse.Namespace, config: Config, ranks: int, out: Path) -> list[dict[str, float]]:
+    """Seconds per step and phase of rank 0 in `mocosfl run`, for each epoch but the first, which warms up."""
+    few = config.data.model_copy(update={"train_images": 2000, "test_images": 100})  # little to evaluate
+    file = out.with_suffix(".toml")
+    file.write_text(to_toml(config.model_copy(update={"data": few})))
+    command = [sys.executable, "-m", "mocosfl_mpi", "run", str(file), "-n", str(ranks), "--out", str(out)]
+    command += ["--quiet", *(["--data-dir", str(options.data_dir)] if options.data_dir else [])]
+    subprocess.run(command, check=True)
+    with open_run(out) as run:
+        names, seconds = [str(name) for name in run["phase"]], run["measured/seconds"][1:, 0]
+        epochs = [dict(zip(names, epoch / config.steps_per_epoch, strict=True)) for epoch in seconds]
+    return [{name: float(epoch[name]) for name in TRAINING} for epoch in epochs]
+
+
 def over_ranks(options: argparse.Namespace) -> dict[str, object]:
     """`mocosfl run` with one process and with several ranks by turns: seconds per step of rank 0."""
     seconds: dict[int, list[float]] = {1: [], options.ranks: []}
@@ -172,16 +186,8 @@ def over_ranks(options: argparse.Namespace) -> dict[str, object]:
             for ranks, taken in seconds.items():
                 threads = options.threads if ranks == 1 else max(1, options.threads // (ranks - 1))
                 config = configuration(options, threads, epochs=3, steps_per_epoch=4)
-                few = config.data.model_copy(update={"train_images": 2000, "test_images": 100})  # little to evaluate
-                config = config.model_copy(update={"data": few})
-                file, out = Path(folder) / f"{ranks}.toml", Path(folder) / f"{ranks}-{repeat}"
-                file.write_text(to_toml(config))
-                command = [sys.executable, "-m", "mocosfl_mpi", "run", str(file), "-n", str(ranks), "--out", str(out)]
-                command += ["--quiet", *(["--data-dir", str(options.data_dir)] if options.data_dir else [])]
-                subprocess.run(command, check=True)
-                with open_run(out) as run:
-                    wanted = [list(run["phase"]).index(name) for name in TRAINING]
-                    taken += list(run["measured/seconds"][1:, 0][:, wanted].sum(axis=1) / 4)
+                epochs = run_seconds(options, config, ranks, Path(folder) / f"{ranks}-{repeat}")
+                taken += [sum(phases.values()) for phases in epochs]
     one, many = (median(taken) for taken in seconds.values())
     return {"ranks": options.ranks, "ranks_ratio": many / one, "seconds_one_process": one, "seconds_ranks": many}
 

@@ -31,8 +31,9 @@ class Meter:
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Count the time inside the block as phase ``name``; that of a phase inside it is not counted twice."""
-        outer, self._current = self._current, name
+        outer = self._current
         self._turn(outer, name)
+        self._current = name
         try:
             yield
             self._settle()

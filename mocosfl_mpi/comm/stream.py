@@ -28,6 +28,25 @@ from mocosfl_mpi.rows import Rows, one_after_another
 Ids = npt.NDArray[np.int64]
 
 
+class Pinned:
+    """Host memory that a GPU may read and write by itself: copies are direct, and those to the GPU need not wait."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._known: dict[int, int] = {}
+        """Bytes by address."""
+
+    def pin(self, place: Tensor) -> None:
+        """Lock ``place`` where computations are on a GPU. One that the system refuses stays as it is, and is slower."""
+        if self._device.type != "cuda" or self._known.get(place.data_ptr(), 0) >= place.nbytes:
+            return
+        runtime = torch.cuda.cudart()
+        if self._known.pop(place.data_ptr(), 0):
+            runtime.cudaHostUnregister(place.data_ptr())
+        runtime.cudaHostRegister(place.data_ptr(), place.nbytes, 0)
+        self._known[place.data_ptr()] = place.nbytes
+
+
 class Stream(Protocol):
     """Used once in a step, in this order; ``send`` and ``receive`` by hosts, ``take`` and ``answer`` by rank 0."""
 
@@ -212,6 +231,7 @@ class Waves:
         self._shapes = [tuple(shape) for shape in shapes]
         self._dtype = dtype
         self._device = device
+        self._pinned = Pinned(device)
         self._eager = eager
         self._deal: Deal | None = None
         self._waves: list[Wave] = []
@@ -268,6 +288,8 @@ class Waves:
             found = [self._own_place(*each) if self._cluster.serves else None for each in wanted]
         nothing = [torch.empty(0, *self._shapes[kind], dtype=self._dtype) for _, kind, _ in wanted]
         places = [blank if place is None else place for blank, place in zip(nothing, found, strict=True)]
+        for place in places:
+            self._pinned.pin(place)
         each = len(self._shapes)
         self._places = tuple(Rows(tuple(places[n * each : (n + 1) * each])) for n in range(len(self._names)))
 
@@ -402,7 +424,7 @@ class Waves:
             self._cluster.wait(self._arriving[self._begun])
             self._begun += 1
         self._synchronise()
-        return tuple(places[at].map(lambda part: part.to(self._device)) for places in self._places)
+        return tuple(places[at].map(lambda part: part.to(self._device, non_blocking=True)) for places in self._places)
 
     def answer(self, gradient: Rows) -> None:
         """See ``Stream``."""

@@ -63,6 +63,10 @@ class Windows:
         """Whether messages pass through windows, as far as anybody has asked for one."""
         return self._wanted and self._node is not None
 
+    def refuse(self) -> None:
+        """All goes by messages from here on (all ranks)."""
+        self._wanted = False
+
     def place(self, name: str, rows: int, shape: Sequence[int], dtype: torch.dtype) -> Tensor | None:
         """Shared memory ``[rows, *shape]`` for a message; of nobody's else on other nodes; None = send it.
 
@@ -151,4 +155,4 @@ class Windows:
     def _close(self) -> None:
         for name in list(self._held):
             self._free(name)
-        self._wanted = False
+        self.refuse()

@@ -99,6 +99,16 @@ def test_published_structure_computes_what_the_simulator_computes(tmp_path):
 
 
 @pytest.mark.mpi
+def test_pipeline():
+    tiny = ("--clients", 6, "--pool", 4, "--width", 8, "--repeats", 1)
+    found = last_line("benchmarks/pipeline.py", "--cut", 2, "--precision", "fp32", *tiny)
+    assert found["ranks"] == 2
+    assert found["seconds_on"] > found["waiting_on"] > 0
+    assert found["seconds_off"] > found["waiting_off"] > 0
+    assert len(found["ratios"]) == 2
+
+
+@pytest.mark.mpi
 def test_exchange():
     found = last_line("benchmarks/exchange.py", "--ranks", 2, "--clients", 5, "--mib", 0.01, "--repeats", 2)
     assert found["ranks"] == 2

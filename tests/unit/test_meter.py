@@ -25,6 +25,26 @@ def test_seconds_go_to_their_phase_and_are_taken_once():
     assert meter.take() == [0.0] * len(PHASES)
 
 
+def test_time_of_a_phase_inside_another_counts_once_and_threads_come_back():
+    meter = Meter(2, 1)
+    begin = time.perf_counter()
+    with meter.phase("server"):
+        time.sleep(0.02)
+        with meter.phase("exchange"):
+            assert torch.get_num_threads() == 1
+            time.sleep(0.05)
+        assert torch.get_num_threads() == 2
+        time.sleep(0.02)
+    passed = time.perf_counter() - begin
+    found = meter.seconds
+    assert found["server"] >= 0.04
+    assert found["exchange"] >= 0.05
+    assert found["server"] + found["exchange"] <= passed
+    with meter.phase("views"):
+        pass
+    assert meter.seconds["server"] == found["server"]
+
+
 def test_each_phase_gets_its_threads():
     meter = Meter(2, 1)
     for phase in PHASES:

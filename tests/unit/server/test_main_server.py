@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from mocosfl_mpi.config import parse
 from mocosfl_mpi.server import main_server as main_server_module
 from mocosfl_mpi.server.main_server import MainServer
+from mocosfl_mpi.server.protocol import AtHand
 from mocosfl_mpi.split import cut
 from mocosfl_mpi.split.engine import Engine
 from mocosfl_mpi.streams import Streams
@@ -225,6 +226,30 @@ def test_clients_that_want_no_answer_get_none_and_the_server_learns_the_same():
     assert one_step(silent, query, key, POOL, answer=False)[0] is None
     assert one_step(answering, query, key, POOL)[0] is not None
     assert torch.equal(state(silent), state(answering))
+
+
+@pytest.mark.parametrize("symmetric", ["off", "published", "both_views"])
+def test_a_part_is_answered_before_the_next_is_asked_for(symmetric):
+    """So that clients go on while others' rows are still under way; the gradients are those of all at once."""
+    settings = config(contrast={"symmetric": symmetric}, server={"micro_batch": 4})
+    query, key = smashed(0, settings)
+    said = []
+
+    class Line(AtHand):
+        def take(self, at):
+            said.append(("take", at.start, at.stop))
+            return super().take(at)
+
+        def answer(self, gradient):
+            said.append(("answer", len(gradient)))
+            super().answer(gradient)
+
+    line, found = Line(query, key), server(settings)
+    found.step(line, POOL)
+    rows = [(start, start + 4) for start in (0, 4, 8)]
+    assert said == [call for part in rows for call in (("take", *part), ("answer", 4))]
+    whole = server(config(contrast={"symmetric": symmetric}, server={"micro_batch": 12}))
+    assert torch.allclose(line.gradient, one_step(whole, query, key, POOL)[0], rtol=0, atol=1e-12)
 
 
 def test_learning_rates():
