@@ -1,4 +1,4 @@
-// Convolution, GroupNorm and weight standardisation for many small networks at once. Compiled on first use.
+// Convolution, GroupNorm, weight standardisation and SGD for many small networks at once. Compiled on first use.
 //
 // Images are [samples, height, width, channels] in T (float, or bfloat16 as uint16_t), weights and statistics float.
 // Sample n belongs to lane n / per_lane; each lane (client) has weights of its own. Sums are taken in one fixed order
@@ -310,6 +310,25 @@ void filters_backward(const float* gradient, const float* weight, const float* s
     }
 }
 
+// ------------------------------------------------------------------------------------------------------ SGD
+
+// v = momentum * v + (g + decay * w), w = w - rate * v, with one rounding each time a product is added. Lanes of `width`
+// numbers begin weight_stride and velocity_stride apart; those that are not answered stay as they are.
+void sgd(float* weight, float* velocity, const float* gradient, const float* rates, const bool* answered, int64_t lanes,
+         int64_t width, int64_t weight_stride, int64_t velocity_stride, float momentum, float decay, int threads) {
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t lane = 0; lane < lanes; lane++) {
+        if (!answered[lane]) continue;
+        float *w = weight + lane * weight_stride, *v = velocity + lane * velocity_stride, rate = rates[lane];
+        const float* g = gradient + lane * width;
+#pragma omp simd
+        for (int64_t i = 0; i < width; i++) {
+            v[i] = __builtin_fmaf(momentum, v[i], __builtin_fmaf(decay, w[i], g[i]));
+            w[i] = __builtin_fmaf(-rate, v[i], w[i]);
+        }
+    }
+}
+
 // ---------------------------------------------------------------------------------------------- convolution
 #if defined(__AVX512F__)
 
@@ -606,6 +625,13 @@ void filters_backward_f32(const float* gradient, const float* weight, const floa
                           int standardise, int threads) {
     filters_backward(gradient, weight, stats, out, rows, outputs, weight_stride, out_stride, inputs, taps, lane_stride,
                      output_stride, tap_stride, input_stride, standardise, threads);
+}
+
+void sgd_f32(float* weight, float* velocity, const float* gradient, const float* rates, const bool* answered,
+             int64_t lanes, int64_t width, int64_t weight_stride, int64_t velocity_stride, float momentum, float decay,
+             int threads) {
+    sgd(weight, velocity, gradient, rates, answered, lanes, width, weight_stride, velocity_stride, momentum, decay,
+        threads);
 }
 
 #if defined(__AVX512F__)

@@ -140,6 +140,30 @@ class Kernels:
             _int(standardise),
         )  # fmt: skip
 
+    def sgd(
+        self,
+        weights: Tensor,
+        velocity: Tensor,
+        gradient: Tensor,
+        rates: Tensor,
+        answered: Tensor,
+        *,
+        momentum: float,
+        decay: float,
+    ) -> None:
+        """SGD of float32 ``[lanes, P]`` in one pass, in place: v ← μ·v + (g + λ·w), w ← w - rate·v.
+
+        ``rates [lanes]``; lanes that are not ``answered [lanes]`` (bool) are not touched. Lanes of weights and velocity
+        may lie apart in memory.
+        """
+        assert gradient.is_contiguous()
+        lanes, width = gradient.shape
+        self._call(
+            "sgd", torch.float32, _p(weights), _p(velocity), _p(gradient), _p(rates), _p(answered),
+            _long(lanes), _long(width), _apart(weights), _apart(velocity), ctypes.c_float(momentum),
+            ctypes.c_float(decay),
+        )  # fmt: skip
+
     def convolve(
         self, x: Tensor, filters: Tensor, bias: Tensor | None, shape: Shape, lanes: int, *, relu: bool = False
     ) -> Tensor:
@@ -212,7 +236,28 @@ def load() -> Kernels:
     kernels = Kernels(library())
     for dtype in NAMES:
         _verify(kernels, dtype)
+    _verify_sgd(kernels)
     return kernels
+
+
+def _verify_sgd(kernels: Kernels) -> None:
+    """A step of two lanes in float64; the third has no answer."""
+    generator = torch.Generator().manual_seed(0)
+    weights, velocity, gradient = torch.randn(3, 3, 37, generator=generator)
+    rates, answered = torch.tensor([0.1, 0.2, 0.3]), torch.tensor([True, True, False])
+    moved = 0.9 * velocity.double() + (gradient.double() + 0.05 * weights.double())
+    after = weights.double() - rates.double()[:, None] * moved
+    wanted = torch.where(answered[:, None], torch.stack([after, moved]), torch.stack([weights, velocity]).double())
+    kernels.sgd(weights, velocity, gradient, rates, answered, momentum=0.9, decay=0.05)
+    _agree(torch.stack([weights, velocity]), wanted, torch.float32)
+
+
+def _agree(got: Tensor, right: Tensor, dtype: torch.dtype) -> None:
+    """NoKernelsError if ``got`` is farther from ``right`` than rounding in ``dtype`` can bring it."""
+    tolerance = 1e-4 if dtype is torch.float32 else 0.06
+    distance = float((got.double() - right.detach()).norm() / right.detach().norm())
+    if not distance < tolerance:
+        raise NoKernelsError(f"the compiled kernels do not agree with torch in {dtype} (relative error {distance:.1e})")
 
 
 def _verify(kernels: Kernels, dtype: torch.dtype) -> None:
@@ -226,7 +271,6 @@ def _verify(kernels: Kernels, dtype: torch.dtype) -> None:
     x = lanes_last(noise(lanes * per_lane, inputs, side, side).to(dtype))
     weight, affine, shift = noise(lanes, outputs, inputs, 3, 3), noise(lanes, outputs), noise(lanes, outputs)
     filters, stats = kernels.filters(weight, dtype, 2, standardise=True)
-    tolerance = 1e-4 if dtype is torch.float32 else 0.06
     residual = lanes_last(noise(lanes * per_lane, outputs, 4, 4).to(dtype))
     dy = lanes_last(noise(lanes * per_lane, outputs, 4, 4).to(dtype))
 
@@ -234,10 +278,7 @@ def _verify(kernels: Kernels, dtype: torch.dtype) -> None:
     rows = exact[1].flatten(2)
     hats = ((rows - rows.mean(2, keepdim=True)) / (rows.std(2, keepdim=True) + 1e-5)).view_as(weight)
     maps = torch.cat(
-        [
-            F.conv2d(part, hats[lane], stride=2, padding=1)
-            for lane, part in enumerate(exact[0].split(per_lane))
-        ]
+        [F.conv2d(part, hats[lane], stride=2, padding=1) for lane, part in enumerate(exact[0].split(per_lane))]
     )
     wanted = torch.cat(
         [
@@ -264,8 +305,4 @@ def _verify(kernels: Kernels, dtype: torch.dtype) -> None:
         kernels.filters_backward(kernels.filter_gradient(x, dz, shape, lanes), weight, stats, dweight, standardise=True)
         results += [(kernels.convolve_backward(dz, filters, shape, lanes), gradients[0]), (dweight, gradients[1])]
     for got, right in results:
-        distance = float((got.double() - right.detach()).norm() / right.detach().norm())
-        if not distance < tolerance:
-            raise NoKernelsError(
-                f"the compiled kernels do not agree with torch in {dtype} (relative error {distance:.1e})"
-            )
+        _agree(got, right, dtype)

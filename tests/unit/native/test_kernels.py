@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from mocosfl_mpi.native import kernels as native
@@ -133,6 +134,27 @@ def test_filters_and_their_gradient(kernels, standardise):
     assert torch.equal(out[:, :7], spared)
 
 
+@pytest.mark.parametrize(("momentum", "decay"), [(0.9, 5e-4), (0.0, 0.0), (0.5, 0.3)])
+def test_sgd_of_lanes_that_lie_apart(kernels, momentum, decay):
+    flat = noise(2, LANES, 1005)
+    before, (weights, velocity) = flat.clone(), (part[:, 5:] for part in flat)
+    gradient, rates = noise(LANES, 1000, seed=1), torch.tensor([0.1, 0.5, 0.0])
+    kernels.sgd(weights, velocity, gradient, rates, torch.tensor([True, False, True]), momentum=momentum, decay=decay)
+    exact = [nn.Parameter(lane.double()) for lane in before[0, :, 5:]]
+    for lane, (parameter, rate) in enumerate(zip(exact, rates.double().tolist(), strict=True)):
+        optimiser = torch.optim.SGD([parameter], lr=rate, momentum=momentum, weight_decay=decay)
+        if momentum:
+            optimiser.state[parameter]["momentum_buffer"] = before[1, lane, 5:].double()
+        parameter.grad = gradient[lane].double()
+        optimiser.step()
+        if lane != 1:
+            close(weights[lane], parameter.detach(), torch.float32)
+    assert torch.equal(flat[:, 1], before[:, 1]), "no answer, no change"
+    assert torch.equal(flat[:, :, :5], before[:, :, :5]), "columns of others"
+    assert torch.equal(weights[2], before[0, 2, 5:]), "rate 0"
+    close(velocity[0], momentum * before[1, 0, 5:] + gradient[0] + decay * before[0, 0, 5:], torch.float32)
+
+
 def test_nan_stays_nan(kernels):
     x = images(1, 16, 2, 2, torch.bfloat16).fill_(1.0)
     x[0, 3, 1, 1] = float("nan")
@@ -156,8 +178,13 @@ def test_bits_depend_on_neither_threads_nor_company(kernels, name):
         z = kernels.convolve(x, filters, None, shape, lanes)
         y, stats = kernels.group_norm(z, affine, shift, 8, None, relu=True)
         dz, _, dweight, dbias = kernels.group_norm_backward(y, z, None, stats, affine, shift, relu=True)
+        weights, velocity = affine.clone(), shift.clone()
+        rates, answered = torch.full((lanes,), 0.1), torch.ones(lanes, dtype=torch.bool)
+        kernels.sgd(weights, velocity, dweight, rates, answered, momentum=0.9, decay=0.1)
         return (
             y,
+            weights,
+            velocity,
             dweight,
             dbias,
             kernels.convolve_backward(dz, filters, shape, lanes),
@@ -177,11 +204,16 @@ def test_bits_depend_on_neither_threads_nor_company(kernels, name):
             assert torch.equal(one.reshape(LANES, -1)[lane], other.reshape(-1))
 
 
-def test_wrong_kernels_are_refused(kernels, monkeypatch):
+@pytest.mark.parametrize("name", ["group_norm", "sgd"])
+def test_wrong_kernels_are_refused(kernels, monkeypatch, name):
     class Wrong(type(kernels)):
         def group_norm(self, *args, **kwargs):
             y, stats = super().group_norm(*args, **kwargs)
-            return y * 1.01, stats
+            return y * (1.01 if name == "group_norm" else 1.0), stats
+
+        def sgd(self, weights, *args, **kwargs):
+            super().sgd(weights, *args, **kwargs)
+            weights.mul_(1.01 if name == "sgd" else 1.0)
 
     monkeypatch.setattr(native, "Kernels", Wrong)
     native.load.cache_clear()
