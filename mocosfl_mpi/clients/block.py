@@ -87,20 +87,21 @@ class Block:
 
         ``rates [lanes]``, ``answered [lanes]`` (bool): the others stay as they are. ``share``: of what the gradient is
         the mean, a client's own part; terms at the cut, means over the client's own rows, are multiplied by it.
-        v ← μ·v + (g + λ·w), w ← w - rate·v: torch's SGD, one client a row.
         """
         assert self._pullback is not None, "backward without forward"
-        online, velocity = self.own("online"), self.own("velocity")
-        silent = ~answered
-        before = online[silent], velocity[silent]
-        found = self._pullback(self._with_terms(gradient, silent, share))
+        found = self._pullback(self._with_terms(gradient, ~answered, share))
         if self.apart is not None:
             found += self.apart
             self.apart = None
-        velocity.mul_(self._settings.momentum).add_(found)
-        velocity.add_(online, alpha=self._settings.weight_decay)
-        online.sub_(velocity * rates[:, None])
-        online[silent], velocity[silent] = before
+        self._model.sgd(
+            self.own("online"),
+            self.own("velocity"),
+            found,
+            rates,
+            answered,
+            momentum=self._settings.momentum,
+            decay=self._settings.weight_decay,
+        )
         self._pullback = None
 
     def _with_terms(self, gradient: Tensor, silent: Tensor, share: float) -> Tensor:

@@ -1,4 +1,4 @@
-// Convolution, GroupNorm and weight standardisation for many small networks at once. Compiled on first use.
+// Convolution, GroupNorm, weight standardisation and SGD for many small networks at once. Compiled on first use.
 //
 // Images are [samples, height, width, channels] in T (float, or bfloat16 as uint16_t), weights and statistics float.
 // Sample n belongs to lane n / per_lane; each lane (client) has weights of its own. Sums are taken in one fixed order
@@ -250,13 +250,14 @@ void with_widest(int64_t channels, F&& use) {
 // ------------------------------------------------------------------------------------ weight standardisation
 
 // Filters [rows, inputs, taps] to T [rows, taps, padded inputs], centred and divided by (unbiased deviation + 1e-5).
+// Lanes of `outputs` rows begin lane_stride numbers apart.
 template <class T>
-void filters_forward(const float* weight, T* out, float* stats, int64_t rows, int64_t inputs, int64_t padded,
-                     int64_t taps, bool standardise, int threads) {
+void filters_forward(const float* weight, T* out, float* stats, int64_t rows, int64_t outputs, int64_t lane_stride,
+                     int64_t inputs, int64_t padded, int64_t taps, bool standardise, int threads) {
     int64_t count = inputs * taps;
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t r = 0; r < rows; r++) {
-        const float* w = weight + r * count;
+        const float* w = weight + r / outputs * lane_stride + r % outputs * count;
         double mean = 0, square = 0;
         float scale = 1;
         if (standardise) {
@@ -285,15 +286,17 @@ void filters_forward(const float* weight, T* out, float* stats, int64_t rows, in
 
 // Gradient at the standardised filters to that at the filters. Element (row, tap, input) of the former lies at
 // lane * lane_stride + output * output_stride + tap * tap_stride + input * input_stride, row = lane * outputs + output.
+// Lanes of the filters begin weight_stride numbers apart, of their gradient out_stride.
 void filters_backward(const float* gradient, const float* weight, const float* stats, float* out, int64_t rows,
-                      int64_t outputs, int64_t inputs, int64_t taps, int64_t lane_stride, int64_t output_stride,
-                      int64_t tap_stride, int64_t input_stride, bool standardise, int threads) {
+                      int64_t outputs, int64_t weight_stride, int64_t out_stride, int64_t inputs, int64_t taps,
+                      int64_t lane_stride, int64_t output_stride, int64_t tap_stride, int64_t input_stride,
+                      bool standardise, int threads) {
     int64_t count = inputs * taps;
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t r = 0; r < rows; r++) {
         const float* g = gradient + r / outputs * lane_stride + r % outputs * output_stride;
-        const float* w = weight + r * count;
-        float* d = out + r * count;
+        const float* w = weight + r / outputs * weight_stride + r % outputs * count;
+        float* d = out + r / outputs * out_stride + r % outputs * count;
         for (int64_t i = 0; i < inputs; i++)
             for (int64_t t = 0; t < taps; t++) d[i * taps + t] = g[t * tap_stride + i * input_stride];
         if (!standardise) continue;
@@ -304,6 +307,25 @@ void filters_backward(const float* gradient, const float* weight, const float* s
         float slope = deviation > 0 ? product * scale * scale / (deviation * float(count - 1)) : 0.0f;
         float offset = sum / float(count) * scale;
         for (int64_t i = 0; i < count; i++) d[i] = d[i] * scale - offset - slope * (w[i] - mean);
+    }
+}
+
+// ------------------------------------------------------------------------------------------------------ SGD
+
+// v = momentum * v + (g + decay * w), w = w - rate * v, with one rounding each time a product is added. Lanes of `width`
+// numbers begin weight_stride and velocity_stride apart; those that are not answered stay as they are.
+void sgd(float* weight, float* velocity, const float* gradient, const float* rates, const bool* answered, int64_t lanes,
+         int64_t width, int64_t weight_stride, int64_t velocity_stride, float momentum, float decay, int threads) {
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t lane = 0; lane < lanes; lane++) {
+        if (!answered[lane]) continue;
+        float *w = weight + lane * weight_stride, *v = velocity + lane * velocity_stride, rate = rates[lane];
+        const float* g = gradient + lane * width;
+#pragma omp simd
+        for (int64_t i = 0; i < width; i++) {
+            v[i] = __builtin_fmaf(momentum, v[i], __builtin_fmaf(decay, w[i], g[i]));
+            w[i] = __builtin_fmaf(-rate, v[i], w[i]);
+        }
     }
 }
 
@@ -588,18 +610,28 @@ int capabilities() {
                           channels, groups, relu, threads);                                                           \
         });                                                                                                           \
     }                                                                                                                 \
-    void filters_forward_##NAME(const float* weight, T* out, float* stats, int64_t rows, int64_t inputs,              \
-                                int64_t padded, int64_t taps, int standardise, int threads) {                         \
-        filters_forward<T>(weight, out, stats, rows, inputs, padded, taps, standardise, threads);                     \
+    void filters_forward_##NAME(const float* weight, T* out, float* stats, int64_t rows, int64_t outputs,             \
+                                int64_t lane_stride, int64_t inputs, int64_t padded, int64_t taps, int standardise,   \
+                                int threads) {                                                                        \
+        filters_forward<T>(weight, out, stats, rows, outputs, lane_stride, inputs, padded, taps, standardise,         \
+                           threads);                                                                                  \
     }
 FOR_TYPE(float, f32)
 FOR_TYPE(bf16, bf16)
 
 void filters_backward_f32(const float* gradient, const float* weight, const float* stats, float* out, int64_t rows,
-                          int64_t outputs, int64_t inputs, int64_t taps, int64_t lane_stride, int64_t output_stride,
-                          int64_t tap_stride, int64_t input_stride, int standardise, int threads) {
-    filters_backward(gradient, weight, stats, out, rows, outputs, inputs, taps, lane_stride, output_stride, tap_stride,
-                     input_stride, standardise, threads);
+                          int64_t outputs, int64_t weight_stride, int64_t out_stride, int64_t inputs, int64_t taps,
+                          int64_t lane_stride, int64_t output_stride, int64_t tap_stride, int64_t input_stride,
+                          int standardise, int threads) {
+    filters_backward(gradient, weight, stats, out, rows, outputs, weight_stride, out_stride, inputs, taps, lane_stride,
+                     output_stride, tap_stride, input_stride, standardise, threads);
+}
+
+void sgd_f32(float* weight, float* velocity, const float* gradient, const float* rates, const bool* answered,
+             int64_t lanes, int64_t width, int64_t weight_stride, int64_t velocity_stride, float momentum, float decay,
+             int threads) {
+    sgd(weight, velocity, gradient, rates, answered, lanes, width, weight_stride, velocity_stride, momentum, decay,
+        threads);
 }
 
 #if defined(__AVX512F__)

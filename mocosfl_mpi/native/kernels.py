@@ -40,6 +40,12 @@ def _p(tensor: Tensor | None) -> ctypes.c_void_p:
     return ctypes.c_void_p(tensor.data_ptr() if tensor is not None else None)
 
 
+def _apart(lanes: Tensor) -> ctypes.c_int64:
+    """Numbers from the beginning of a lane to that of the next, in each of which they lie without gaps."""
+    assert lanes[0].is_contiguous()
+    return _long(lanes.stride(0))
+
+
 def images(count: int, channels: int, height: int, width: int, dtype: torch.dtype) -> Tensor:
     """An empty ``[count, channels, height, width]`` that lies in memory with the channels last."""
     return torch.empty((count, height, width, channels), dtype=dtype).permute(0, 3, 1, 2)
@@ -103,30 +109,59 @@ class Kernels:
         return dx, dresidual, dweight.view(lanes, -1, c).sum(1), dbias.view(lanes, -1, c).sum(1)
 
     def filters(self, weight: Tensor, dtype: torch.dtype, multiple: int, *, standardise: bool) -> tuple[Tensor, Tensor]:
-        """Weights ``[rows, I, k, k]`` to filters ``[rows, k·k, I]`` in ``dtype``, and their statistics ``[rows, 3]``.
+        """Weights ``[lanes, O, I, k, k]`` to filters ``[lanes·O, k·k, I]`` in ``dtype``, and their statistics.
 
-        I is filled up with zeros to a ``multiple``.
+        I is filled up with zeros to a ``multiple``; statistics ``[lanes·O, 3]``. Lanes may lie apart in memory, as
+        columns of a flat matrix do.
         """
-        rows, inputs, taps = weight.shape[0], weight.shape[1], weight.shape[2] * weight.shape[3]
-        padded = -(-inputs // multiple) * multiple
+        lanes, outputs, inputs, side, _ = weight.shape
+        rows, taps, padded = lanes * outputs, side * side, -(-inputs // multiple) * multiple
         out = torch.empty((rows, taps, padded), dtype=dtype)
         stats = torch.empty(rows, 3)
         self._call(
-            "filters_forward", dtype, _p(weight), _p(out), _p(stats), _long(rows), _long(inputs), _long(padded),
-            _long(taps), _int(standardise),
+            "filters_forward", dtype, _p(weight), _p(out), _p(stats), _long(rows), _long(outputs), _apart(weight),
+            _long(inputs), _long(padded), _long(taps), _int(standardise),
         )  # fmt: skip
         return out, stats
 
     def filters_backward(
         self, gradient: Tensor, weight: Tensor, stats: Tensor, out: Tensor, *, standardise: bool
     ) -> None:
-        """Gradient at filters ``[lanes, O, k·k, I]`` (float32, any strides) to that at ``weight``, into ``out``."""
+        """Gradient at filters ``[lanes, O, k·k, I]`` (float32, any strides) to that at ``weight``, into ``out``.
+
+        Both ``[lanes, O, I, k, k]``; lanes may lie apart in memory.
+        """
         lanes, outputs, taps, _ = gradient.shape
         strides = (_long(stride) for stride in gradient.stride())
         lane, output, tap, inputs = strides
         self._call(
             "filters_backward", torch.float32, _p(gradient), _p(weight), _p(stats), _p(out), _long(lanes * outputs),
-            _long(outputs), _long(weight.shape[1]), _long(taps), lane, output, tap, inputs, _int(standardise),
+            _long(outputs), _apart(weight), _apart(out), _long(weight.shape[2]), _long(taps), lane, output, tap, inputs,
+            _int(standardise),
+        )  # fmt: skip
+
+    def sgd(
+        self,
+        weights: Tensor,
+        velocity: Tensor,
+        gradient: Tensor,
+        rates: Tensor,
+        answered: Tensor,
+        *,
+        momentum: float,
+        decay: float,
+    ) -> None:
+        """SGD of float32 ``[lanes, P]`` in one pass, in place: v ← μ·v + (g + λ·w), w ← w - rate·v.
+
+        ``rates [lanes]``; lanes that are not ``answered [lanes]`` (bool) are not touched. Lanes of weights and velocity
+        may lie apart in memory.
+        """
+        assert gradient.is_contiguous()
+        lanes, width = gradient.shape
+        self._call(
+            "sgd", torch.float32, _p(weights), _p(velocity), _p(gradient), _p(rates), _p(answered),
+            _long(lanes), _long(width), _apart(weights), _apart(velocity), ctypes.c_float(momentum),
+            ctypes.c_float(decay),
         )  # fmt: skip
 
     def convolve(
@@ -201,7 +236,28 @@ def load() -> Kernels:
     kernels = Kernels(library())
     for dtype in NAMES:
         _verify(kernels, dtype)
+    _verify_sgd(kernels)
     return kernels
+
+
+def _verify_sgd(kernels: Kernels) -> None:
+    """A step of two lanes in float64; the third has no answer."""
+    generator = torch.Generator().manual_seed(0)
+    weights, velocity, gradient = torch.randn(3, 3, 37, generator=generator)
+    rates, answered = torch.tensor([0.1, 0.2, 0.3]), torch.tensor([True, True, False])
+    moved = 0.9 * velocity.double() + (gradient.double() + 0.05 * weights.double())
+    after = weights.double() - rates.double()[:, None] * moved
+    wanted = torch.where(answered[:, None], torch.stack([after, moved]), torch.stack([weights, velocity]).double())
+    kernels.sgd(weights, velocity, gradient, rates, answered, momentum=0.9, decay=0.05)
+    _agree(torch.stack([weights, velocity]), wanted, torch.float32)
+
+
+def _agree(got: Tensor, right: Tensor, dtype: torch.dtype) -> None:
+    """NoKernelsError if ``got`` is farther from ``right`` than rounding in ``dtype`` can bring it."""
+    tolerance = 1e-4 if dtype is torch.float32 else 0.06
+    distance = float((got.double() - right.detach()).norm() / right.detach().norm())
+    if not distance < tolerance:
+        raise NoKernelsError(f"the compiled kernels do not agree with torch in {dtype} (relative error {distance:.1e})")
 
 
 def _verify(kernels: Kernels, dtype: torch.dtype) -> None:
@@ -213,20 +269,16 @@ def _verify(kernels: Kernels, dtype: torch.dtype) -> None:
 
     lanes, per_lane, inputs, outputs, side = 2, 2, 4, 12, 7
     x = lanes_last(noise(lanes * per_lane, inputs, side, side).to(dtype))
-    weight, affine, shift = noise(lanes * outputs, inputs, 3, 3), noise(lanes, outputs), noise(lanes, outputs)
+    weight, affine, shift = noise(lanes, outputs, inputs, 3, 3), noise(lanes, outputs), noise(lanes, outputs)
     filters, stats = kernels.filters(weight, dtype, 2, standardise=True)
-    tolerance = 1e-4 if dtype is torch.float32 else 0.06
     residual = lanes_last(noise(lanes * per_lane, outputs, 4, 4).to(dtype))
     dy = lanes_last(noise(lanes * per_lane, outputs, 4, 4).to(dtype))
 
     exact = [t.double().requires_grad_() for t in (x, weight, affine, shift, residual)]
-    rows = exact[1].flatten(1)
-    hats = ((rows - rows.mean(1, keepdim=True)) / (rows.std(1, keepdim=True) + 1e-5)).view_as(weight)
+    rows = exact[1].flatten(2)
+    hats = ((rows - rows.mean(2, keepdim=True)) / (rows.std(2, keepdim=True) + 1e-5)).view_as(weight)
     maps = torch.cat(
-        [
-            F.conv2d(part, hats[lane * outputs : (lane + 1) * outputs], stride=2, padding=1)
-            for lane, part in enumerate(exact[0].split(per_lane))
-        ]
+        [F.conv2d(part, hats[lane], stride=2, padding=1) for lane, part in enumerate(exact[0].split(per_lane))]
     )
     wanted = torch.cat(
         [
@@ -253,8 +305,4 @@ def _verify(kernels: Kernels, dtype: torch.dtype) -> None:
         kernels.filters_backward(kernels.filter_gradient(x, dz, shape, lanes), weight, stats, dweight, standardise=True)
         results += [(kernels.convolve_backward(dz, filters, shape, lanes), gradients[0]), (dweight, gradients[1])]
     for got, right in results:
-        distance = float((got.double() - right.detach()).norm() / right.detach().norm())
-        if not distance < tolerance:
-            raise NoKernelsError(
-                f"the compiled kernels do not agree with torch in {dtype} (relative error {distance:.1e})"
-            )
+        _agree(got, right, dtype)

@@ -178,20 +178,20 @@ class Prepared:
         self._affine: dict[Span, Tensor] = {}
         self._gradients: dict[Span, Tensor] = {}
         for index, unit in enumerate(network.flat):
-            weight = self._weight(unit)
+            weight = self._of(unit, self._flat)
             if unit.output_padding is None:
                 multiple = 4 if index == 0 and not network.library else 1  # images have 1 or 3 channels, maps even ones
                 self._filters[unit.weight] = self._kernels.filters(
                     weight, network.dtype, multiple, standardise=unit.standardised
                 )
             else:
-                self._filters[unit.weight] = weight.to(network.dtype), weight
+                self._filters[unit.weight] = weight[0].to(network.dtype), weight  # the server's alone: one lane
             for span in (*(unit.norm or ()), *([unit.bias] if unit.bias else [])):
                 self._affine[span] = self._flat[:, slice(*span)].contiguous()
 
-    def _weight(self, unit: Unit) -> Tensor:
-        """The unit's weights, rows of all lanes one after the other: ``[lanes·O, I, k, k]``."""
-        return self._flat[:, slice(*unit.weight)].reshape(-1, *unit.shape[1:])
+    def _of(self, unit: Unit, flat: Tensor) -> Tensor:
+        """The unit's part ``[lanes, O, I, k, k]`` of ``flat [lanes, P]``, in place."""
+        return flat[:, slice(*unit.weight)].view(self._lanes, *unit.shape)
 
     # --------------------------------------------------------------------------------------------- forward
 
@@ -412,14 +412,11 @@ class Prepared:
             for span in (*(unit.norm or ()), *([unit.bias] if unit.bias else [])):
                 flat[:, slice(*span)] = self._gradients.pop(span)
             gradient = self._gradients.pop(unit.weight)
-            part = flat[:, slice(*unit.weight)]
+            part = self._of(unit, flat)
             if unit.output_padding is not None:
-                part.copy_(gradient.reshape(1, -1))
+                part.copy_(gradient.view_as(part))
                 continue
-            own = part if part.is_contiguous() else torch.empty(part.shape)
             self._kernels.filters_backward(
-                gradient, self._weight(unit), self._filters[unit.weight][1], own, standardise=unit.standardised
+                gradient, self._of(unit, self._flat), self._filters[unit.weight][1], part, standardise=unit.standardised
             )
-            if own is not part:
-                part.copy_(own)
         return flat

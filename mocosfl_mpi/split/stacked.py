@@ -99,6 +99,32 @@ class StackedModel:
 
         return outputs.detach(), pullback
 
+    @torch.no_grad()
+    def sgd(
+        self,
+        weights: Tensor,
+        velocity: Tensor,
+        gradient: Tensor,
+        rates: Tensor,
+        answered: Tensor,
+        *,
+        momentum: float,
+        decay: float,
+    ) -> None:
+        """SGD as torch has it, in place, of every lane that is ``answered``: v ← μ·v + (g + λ·w), w ← w - rate·v.
+
+        ``weights``, ``velocity``, ``gradient``: ``[lanes, P]``, ``rates [lanes]``, ``answered [lanes]`` (bool); the
+        other lanes stay bit for bit. A lane's result depends on nothing but its own numbers.
+        """
+        if self._fused is not None:
+            self._fused.kernels.sgd(weights, velocity, gradient, rates, answered, momentum=momentum, decay=decay)
+            return
+        silent = ~answered
+        before = weights[silent], velocity[silent]
+        velocity.mul_(momentum).add_(gradient).add_(weights, alpha=decay)
+        weights.sub_(velocity * rates[:, None])
+        weights[silent], velocity[silent] = before
+
     def forward_with_full_pullback(
         self, flat: Tensor, inputs: Tensor
     ) -> tuple[Tensor, Callable[[Tensor], tuple[Tensor, Tensor]]]:

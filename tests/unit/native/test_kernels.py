@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from mocosfl_mpi.native import kernels as native
@@ -96,7 +97,7 @@ def test_convolution_and_its_gradients(kernels, name, inputs, outputs, kernel, s
     x = lanes_last(noise(LANES * PER_LANE, inputs, side, side).to(dtype))
     weight = noise(LANES * outputs, inputs, kernel, kernel, seed=1)
     dy = lanes_last(noise(LANES * PER_LANE, outputs, after, after, seed=2).to(dtype))
-    filters, _ = kernels.filters(weight, dtype, 2, standardise=False)
+    filters, _ = kernels.filters(weight.view(LANES, outputs, *weight.shape[1:]), dtype, 2, standardise=False)
     exact = [x.double().requires_grad_(), weight.to(dtype).double().requires_grad_()]
     wanted = torch.cat(
         [
@@ -116,9 +117,11 @@ def test_convolution_and_its_gradients(kernels, name, inputs, outputs, kernel, s
 
 @pytest.mark.parametrize("standardise", [True, False])
 def test_filters_and_their_gradient(kernels, standardise):
-    weight = noise(LANES * 6, 3, 3, 3)
+    flat, out = noise(2, LANES, 7 + 6 * 3 * 9)  # columns of a wider matrix: lanes lie apart
+    spared = out[:, :7].clone()
+    weight, target = (part[:, 7:].view(LANES, 6, 3, 3, 3) for part in (flat, out))
     exact = weight.double().requires_grad_()
-    rows = exact.flatten(1)
+    rows = exact.flatten(0, 1).flatten(1)
     hats = (rows - rows.mean(1, keepdim=True)) / (rows.std(1, keepdim=True) + 1e-5) if standardise else rows
     filters, stats = kernels.filters(weight, torch.float32, 4, standardise=standardise)
     assert filters.shape == (LANES * 6, 9, 4)
@@ -126,9 +129,30 @@ def test_filters_and_their_gradient(kernels, standardise):
     close(filters[:, :, :3].permute(0, 2, 1).flatten(1), hats.detach(), torch.float32)
     gradient = noise(LANES, 6, 9, 4, seed=1)
     wanted = torch.autograd.grad(hats, exact, gradient[..., :3].permute(0, 1, 3, 2).reshape(LANES * 6, -1).double())[0]
-    out = torch.empty_like(weight)
-    kernels.filters_backward(gradient, weight, stats, out, standardise=standardise)
-    close(out, wanted, torch.float32)
+    kernels.filters_backward(gradient, weight, stats, target, standardise=standardise)
+    close(target, wanted, torch.float32)
+    assert torch.equal(out[:, :7], spared)
+
+
+@pytest.mark.parametrize(("momentum", "decay"), [(0.9, 5e-4), (0.0, 0.0), (0.5, 0.3)])
+def test_sgd_of_lanes_that_lie_apart(kernels, momentum, decay):
+    flat = noise(2, LANES, 1005)
+    before, (weights, velocity) = flat.clone(), (part[:, 5:] for part in flat)
+    gradient, rates = noise(LANES, 1000, seed=1), torch.tensor([0.1, 0.5, 0.0])
+    kernels.sgd(weights, velocity, gradient, rates, torch.tensor([True, False, True]), momentum=momentum, decay=decay)
+    exact = [nn.Parameter(lane.double()) for lane in before[0, :, 5:]]
+    for lane, (parameter, rate) in enumerate(zip(exact, rates.double().tolist(), strict=True)):
+        optimiser = torch.optim.SGD([parameter], lr=rate, momentum=momentum, weight_decay=decay)
+        if momentum:
+            optimiser.state[parameter]["momentum_buffer"] = before[1, lane, 5:].double()
+        parameter.grad = gradient[lane].double()
+        optimiser.step()
+        if lane != 1:
+            close(weights[lane], parameter.detach(), torch.float32)
+    assert torch.equal(flat[:, 1], before[:, 1]), "no answer, no change"
+    assert torch.equal(flat[:, :, :5], before[:, :, :5]), "columns of others"
+    assert torch.equal(weights[2], before[0, 2, 5:]), "rate 0"
+    close(velocity[0], momentum * before[1, 0, 5:] + gradient[0] + decay * before[0, 0, 5:], torch.float32)
 
 
 def test_nan_stays_nan(kernels):
@@ -146,7 +170,7 @@ def test_bits_depend_on_neither_threads_nor_company(kernels, name):
         pytest.skip(f"this processor has no instruction for {name} convolutions")
     shape = Shape(8, 8, 16, 32, 3, 1, 1, 8, 8)
     x = lanes_last(noise(LANES * PER_LANE, 16, 8, 8).to(dtype))
-    filters, _ = kernels.filters(noise(LANES * 32, 16, 3, 3, seed=1), dtype, 2, standardise=True)
+    filters, _ = kernels.filters(noise(LANES, 32, 16, 3, 3, seed=1), dtype, 2, standardise=True)
     affine, shift = noise(LANES, 32, seed=2), noise(LANES, 32, seed=3)
 
     def compute(x, filters, affine, shift):
@@ -154,8 +178,13 @@ def test_bits_depend_on_neither_threads_nor_company(kernels, name):
         z = kernels.convolve(x, filters, None, shape, lanes)
         y, stats = kernels.group_norm(z, affine, shift, 8, None, relu=True)
         dz, _, dweight, dbias = kernels.group_norm_backward(y, z, None, stats, affine, shift, relu=True)
+        weights, velocity = affine.clone(), shift.clone()
+        rates, answered = torch.full((lanes,), 0.1), torch.ones(lanes, dtype=torch.bool)
+        kernels.sgd(weights, velocity, dweight, rates, answered, momentum=0.9, decay=0.1)
         return (
             y,
+            weights,
+            velocity,
             dweight,
             dbias,
             kernels.convolve_backward(dz, filters, shape, lanes),
@@ -175,11 +204,16 @@ def test_bits_depend_on_neither_threads_nor_company(kernels, name):
             assert torch.equal(one.reshape(LANES, -1)[lane], other.reshape(-1))
 
 
-def test_wrong_kernels_are_refused(kernels, monkeypatch):
+@pytest.mark.parametrize("name", ["group_norm", "sgd"])
+def test_wrong_kernels_are_refused(kernels, monkeypatch, name):
     class Wrong(type(kernels)):
         def group_norm(self, *args, **kwargs):
             y, stats = super().group_norm(*args, **kwargs)
-            return y * 1.01, stats
+            return y * (1.01 if name == "group_norm" else 1.0), stats
+
+        def sgd(self, weights, *args, **kwargs):
+            super().sgd(weights, *args, **kwargs)
+            weights.mul_(1.01 if name == "sgd" else 1.0)
 
     monkeypatch.setattr(native, "Kernels", Wrong)
     native.load.cache_clear()

@@ -183,6 +183,20 @@ def test_torch_backends_in_bf16(backend):
     assert distance(gradient, back(upstream)) < 0.25
 
 
+def test_sgd_agrees_with_that_of_torch():
+    bottom = network({"cut_layer": 1}).bottom
+    fused, stacked = StackedModel(bottom, engine("fp32")), StackedModel(bottom, Engine("fp32", "stacked"))
+    start = noise(2, LANES, 50, seed=0).float()
+    gradient, rates = noise(LANES, 50, seed=1).float(), torch.tensor([0.1, 0.2, 0.3])
+    one, other = start.clone(), start.clone()
+    for model, state in ((fused, one), (stacked, other)):
+        model.sgd(*state, gradient, rates, torch.tensor([True, False, True]), momentum=0.9, decay=0.1)
+    assert distance(one, other) < 1e-7
+    assert distance(one, start) > 0.1
+    for state in (one, other):
+        assert torch.equal(state[:, 1], start[:, 1]), "no answer, no change"
+
+
 def test_two_threads_and_an_odd_batch_leave_memory_whole():
     """oneDNN's own gradient of the 1x1 shortcuts corrupted the heap here; in a process of its own, since it crashes."""
     script = """
