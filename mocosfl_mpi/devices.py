@@ -12,7 +12,8 @@ import torch
 from mocosfl_mpi.comm.cluster import Cluster
 from mocosfl_mpi.config import Compute
 from mocosfl_mpi.errors import BadInput
-from mocosfl_mpi.split.engine import Accelerator
+from mocosfl_mpi.split import compiling
+from mocosfl_mpi.split.engine import CPU, Accelerator
 
 
 def common(compute: Compute, cluster: Cluster) -> Accelerator | None:
@@ -34,6 +35,30 @@ def common(compute: Compute, cluster: Cluster) -> Accelerator | None:
     device = torch.device(compute.device, places[cluster.rank])
     _prepare(device)
     return Accelerator(device, narrow)
+
+
+def check_compiler(compute: Compute, cluster: Cluster, accelerator: Accelerator | None) -> None:
+    """Whether torch compiles where that is asked for. Collective: ranks that did not would compute other last bits.
+
+    Raises
+    ------
+    BadInput
+        On every rank: it cannot on one of them.
+    """
+    if not compute.compile:
+        return
+    everyone = cluster.gather_json([cluster.host_name, compiling.problem(accelerator.device if accelerator else CPU)])
+    cluster.root_decides(lambda: _refuse_uncompiled(everyone or []))
+
+
+def _refuse_uncompiled(everyone: list[list[str]]) -> None:
+    """BadInput if there is a problem; of (host, problem) by rank."""
+    for rank, (host, problem) in enumerate(everyone):
+        if problem:
+            raise BadInput(
+                f"compute.compile = true, and torch {torch.__version__} cannot compile on rank {rank} on {host}: {problem}; "
+                f"install g++ or name a C++ compiler in CXX, or leave compute.compile out"
+            )
 
 
 def _deal(everyone: list[list[Any]], compute: Compute) -> tuple[list[int], bool]:

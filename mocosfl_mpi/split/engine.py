@@ -36,6 +36,8 @@ class Engine:
     kernels: Kernels | None = None
     device: torch.device = CPU
     """Where clients and main server compute; what MPI moves lies in host memory."""
+    compiled: bool = False
+    """Whether torch's passes are compiled (see ``compiling``)."""
 
     @property
     def weights(self) -> torch.dtype:
@@ -63,11 +65,14 @@ def choose(
     """The engine for ``network``: what is asked for, as far as this machine has it.
 
     `auto`, and `fused` where it cannot be had, are `fused` if the kernels can compute this network in this precision
-    and `stacked` otherwise.
+    and `stacked` otherwise, as with `compute.compile`.
     """
     chosen = precision(compute, kernels, accelerator)
     if accelerator is not None:
-        return Engine(chosen, "loop" if compute.backend == "loop" else "stacked", device=accelerator.device)
+        backend = "loop" if compute.backend == "loop" else "stacked"
+        return Engine(chosen, backend, device=accelerator.device, compiled=compute.compile)
+    if compute.compile:
+        return Engine(chosen, "stacked", compiled=True)
     if compute.backend in ("auto", "fused"):
         if kernels is not None and _fits(network, kernels, ACTIVATIONS[chosen]):
             return Engine(chosen, "fused", kernels)
