@@ -166,7 +166,7 @@ class Server(Section):
     """`cosine` to 0; `multi_step` ×0.1 at 60 % and 80 % of the epochs; `constant`."""
     micro_batch: Positive | None = None
     """Rows per forward pass; gradients are summed, the result is that of the whole batch. Empty = equal parts of at
-    most about 64 rows."""
+    most about 64 rows, on a GPU 256."""
     pretrained: bool = True
     """Where `client.pretrained` names an expert, begin with its main server too; false = from random weights."""
 

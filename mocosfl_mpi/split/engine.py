@@ -17,6 +17,9 @@ CPU = torch.device("cpu")
 ACTIVATIONS = {"fp64": torch.float64, "fp32": torch.float32, "bf16": torch.bfloat16}
 """Type of activations, convolutions and all that travels at the cut by precision."""
 
+SHARE = 8
+"""What need not lie on a device may take this part of its memory, which several ranks may share: an eighth."""
+
 
 @dataclass(frozen=True)
 class Accelerator:
@@ -48,6 +51,17 @@ class Engine:
     def activations(self) -> torch.dtype:
         """Type of activations and of what travels at the cut."""
         return ACTIVATIONS[self.precision]
+
+
+def has_room(device: torch.device, size: int) -> bool:
+    """Whether ``size`` bytes that lie in host memory may lie on ``device`` too, beside what must; never on processors.
+
+    By all of its memory, not by what is free: where things are computed must not hang on the moment.
+    """
+    if device.type == "cpu":
+        return False
+    _, memory = torch.get_device_module(device).mem_get_info(device)
+    return size <= int(memory) // SHARE
 
 
 def precision(compute: Compute, kernels: Kernels | None, accelerator: Accelerator | None = None) -> str:
