@@ -94,7 +94,6 @@ class Simulation:
         streams = self.streams = Streams(config.seed)
         kernels, notice = parts.common_kernels(config, cluster)
         accelerator = devices.common(config.compute, cluster)
-        devices.check_compiler(config.compute, cluster, accelerator)
         dtype = MASTERS[precision(config.compute, kernels, accelerator)]
         server_threads = cluster.broadcast_json(config.compute.server_threads or len(os.sched_getaffinity(0)))
         self.meter = Meter(server_threads, config.compute.host_threads, devices.settle(accelerator))

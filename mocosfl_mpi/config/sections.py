@@ -432,8 +432,8 @@ class Compute(Section):
     with `compile`, `stacked`."""
     compile: bool = False
     """Let torch.compile generate the code of `stacked`, for clients and main server: fewer and larger kernels, so less
-    waiting for launches on a GPU. Every new size of a block or of the server's passes is compiled first, which takes seconds
-    to minutes."""
+    waiting for launches on a GPU. Every new size of a block or of the server's passes is compiled first, which takes
+    seconds to minutes."""
     block_size: Positive | None = None
     """Clients per block, whoever computes it; empty = 24 equal blocks (or a multiple of it, so that none has more than
     16 clients; or one per client in a smaller pool), which the usual numbers of hosts share evenly."""

@@ -1,6 +1,6 @@
-"""``compute.compile``: passes as code that torch.compile generates, in few large kernels where torch launches many small.
+"""``compute.compile``: passes as code that torch.compile generates, few large kernels in the place of many small ones.
 
-A pool of clients with one image each leaves a device waiting for the next launch; fused code has fewer of them.
+A pool of clients with one image each leaves a GPU waiting for the next launch; generated code has fewer of them.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,10 +25,10 @@ GRAPHS = 256
 def compiled(function: Callable[..., Tensor], device: torch.device) -> Callable[..., Tensor]:
     """``function`` of tensors on ``device``, compiled at the first call with each combination of shapes.
 
-    Static shapes, since normalisation under ``vmap`` has no dynamic ones; a call never falls back to the function itself,
-    whose last bits are others: results would depend on which shapes a rank had met before. No CUDA graphs: their
-    outputs lie where the next call's will. For the same reason as in ``devices``, nothing is chosen by timing; and
-    on processors maps stay as they are laid out, because oneDNN is not safe with channels last (see ``fused``).
+    Static shapes, since torch cannot compile GroupNorm under ``vmap`` with dynamic ones. A call never falls back to the
+    function itself, whose last bits are others: results would depend on which shapes a rank had met before. No CUDA
+    graphs: their outputs lie where the next call's will. Nothing is chosen by timing, as in ``devices``; on processors
+    maps stay as they are laid out, because oneDNN is not safe with channels last (see ``fused``).
 
     Raises
     ------
@@ -36,12 +37,12 @@ def compiled(function: Callable[..., Tensor], device: torch.device) -> Callable[
     """
     from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException  # a second to import
 
-    options: dict[str, str | int | bool | Callable[..., object]] = {"deterministic": True}
-    if device.type == "cpu":
-        options["layout_optimization"] = False
-    generated = torch.compile(
-        function, fullgraph=True, dynamic=False, recompile_limit=GRAPHS, isolate_recompiles=True, options=options
-    )
+    settings: dict[str, Any] = {
+        "options": {"deterministic": True} | ({"layout_optimization": False} if device.type == "cpu" else {}),
+        "recompile_limit": GRAPHS,
+        "isolate_recompiles": True,
+    }
+    generated: Callable[..., Tensor] = torch.compile(function, fullgraph=True, dynamic=False, **settings)
 
     def call(*arguments: object) -> Tensor:
         try:

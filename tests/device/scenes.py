@@ -1,4 +1,4 @@
-"""What is computed on the stand-in in a process of its own: ``python -c 'from tests.device import scenes; scenes.NAME()'``.
+"""What is computed on the stand-in in a process of its own, as ``from tests.device import scenes; scenes.NAME()``.
 
 Torch asks a device that it has met at many places, so tests that follow in the same process would meet it too.
 """
@@ -33,7 +33,7 @@ PARTS = [np.arange(0, 25), np.arange(25, 40)]
 
 
 def images_lie_on_the_device_once() -> None:
-    """The same views as on processors; uploaded by the first batch where the device has room, otherwise batch by batch."""
+    """The same views as on processors; where the device has no room for all images, they come batch by batch."""
     maker = ViewMaker(Views(), 12, (0.5,) * 3, (0.25,) * 3, torch.float64)
 
     def feeds(device):
@@ -134,9 +134,9 @@ def what_torch_cannot_compile_for_is_refused() -> None:
         def gather_json(self, own):
             return [own]
 
-    found = Accelerator(standin.device(), bfloat16=True)
+    devices._gpu = lambda compute, cluster: Accelerator(standin.device(), bfloat16=True)
     try:
-        devices.check_compiler(Compute(device="cuda", compile=True), One(0, [1] * 4), found)
+        devices.common(Compute(device="cuda", compile=True), One(0, [1] * 4))
     except BadInput as error:
         assert "cannot compile on rank 0 on a: " in str(error), error
         assert standin.NAME in str(error), error

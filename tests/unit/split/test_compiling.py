@@ -83,7 +83,7 @@ def test_the_servers_passes_are_those_of_the_uncompiled(wants_input):
         close(results[1], results[0])
         with torch.no_grad():
             for parameter in backbone.parameters():
-                parameter += 0.1
+                parameter.add_(0.1)
 
 
 def test_an_empty_backbone_passes_rows_on():
@@ -126,10 +126,6 @@ class Ranks:
 
 
 def test_a_rank_that_cannot_compile_is_named():
-    devices.check_compiler(Compute(compile=True), Ranks(""), None)
+    assert devices.common(Compute(compile=True), Ranks("")) is None
     with pytest.raises(BadInput, match=r"rank 1 on b: no g\+\+; install .* leave compute.compile out"):
-        devices.check_compiler(Compute(compile=True), Ranks("no g++"), None)
-
-
-def test_without_it_nobody_is_asked():
-    devices.check_compiler(Compute(), None, None)
+        devices.common(Compute(compile=True), Ranks("no g++"))
