@@ -1,7 +1,7 @@
 """One training step against the published structure, both taking turns on the same cores.
 
-    python benchmarks/step.py --cut 1 --precision bf16 [--ranks 3] [--backend fused] [--device cuda] [--compile] [--block 100]
-        [--repeats 5] [--data-dir DIR]
+    python benchmarks/step.py --cut 1 --precision bf16 [--ranks 3] [--backend fused] [--device cuda] [--compile]
+        [--block 100] [--repeats 5] [--data-dir DIR]
 
 100 sampled clients of 1,000 with batches of one image, published symmetric loss, ResNet-18 of width 64, 6,000 keys of
 1,024 dimensions. Images are CIFAR-10's with --data-dir, otherwise the embedded ones at 32 pixels. The last line is one
