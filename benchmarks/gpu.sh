@@ -10,7 +10,9 @@ data=(${1:+--data-dir "$1"})
 python -m pytest -q --device cuda tests/device
 for precision in bf16 fp32; do
     for cut in 1 2 3; do
-        python benchmarks/step.py --device cuda --cut "$cut" --precision "$precision" --repeats 10 "${data[@]}"
+        for how in "" --compile; do
+            python benchmarks/step.py --device cuda --block 100 --cut "$cut" --precision "$precision" --repeats 10 $how "${data[@]}"
+        done
     done
 done
 python benchmarks/step.py --device cuda --cut 1 --precision bf16 --ranks 3 --repeats 5 "${data[@]}"

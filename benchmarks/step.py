@@ -1,7 +1,7 @@
 """One training step against the published structure, both taking turns on the same cores.
 
-    python benchmarks/step.py --cut 1 --precision bf16 [--ranks 3] [--backend fused] [--device cuda] [--repeats 5]
-        [--data-dir DIR]
+    python benchmarks/step.py --cut 1 --precision bf16 [--ranks 3] [--backend fused] [--device cuda] [--compile]
+        [--block 100] [--repeats 5] [--data-dir DIR]
 
 100 sampled clients of 1,000 with batches of one image, published symmetric loss, ResNet-18 of width 64, 6,000 keys of
 1,024 dimensions. Images are CIFAR-10's with --data-dir, otherwise the embedded ones at 32 pixels. The last line is one
@@ -61,6 +61,8 @@ def configuration(options: argparse.Namespace, threads: int, **changes: object) 
             "device": options.device,
             "precision": options.precision,
             "backend": options.backend,
+            "compile": options.compile,
+            "block_size": options.block,
             "server_threads": options.threads,
             "host_threads": threads,
         },
@@ -120,6 +122,7 @@ def pairs(options: argparse.Namespace) -> dict[str, object]:
     return {
         "precision": simulation.config.compute.precision,
         "backend": simulation.config.compute.backend,
+        "compile": options.compile,
         "channels": simulation.problem.pixels.shape[1],
         "ratio": median(b / a for a, b in zip(ours, theirs, strict=True)),
         "ratios": [round(b / a, 3) for a, b in zip(ours, theirs, strict=True)],
@@ -209,6 +212,8 @@ def main() -> None:
     parser.add_argument("--precision", choices=("auto", "bf16", "fp32"), default="auto")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of both sides")
     parser.add_argument("--backend", choices=("auto", "fused", "stacked", "loop"), default="auto")
+    parser.add_argument("--compile", action="store_true", help="compute.compile, with the stacked backend")
+    parser.add_argument("--block", type=int, help="compute.block_size")
     parser.add_argument("--symmetric", choices=("published", "off"), default="published")
     parser.add_argument("--clients", type=int, default=1000)
     parser.add_argument("--pool", type=int, default=100)

@@ -12,21 +12,30 @@ import torch
 from mocosfl_mpi.comm.cluster import Cluster
 from mocosfl_mpi.config import Compute
 from mocosfl_mpi.errors import BadInput
-from mocosfl_mpi.split.engine import Accelerator
+from mocosfl_mpi.split import compiling
+from mocosfl_mpi.split.engine import CPU, Accelerator
 
 
 def common(compute: Compute, cluster: Cluster) -> Accelerator | None:
     """The GPU of this rank, by its place among the ranks of its node, which may share one; None = the processor.
 
-    Collective. Ranks that computed on different kinds of devices would make results depend on who hosts whom.
+    Collective. Ranks that computed on different kinds of devices, or compiled where others do not, would make results
+    depend on who hosts whom.
 
     Raises
     ------
     BadInput
-        On every rank: a GPU is asked for, and a rank sees none.
+        On every rank: a GPU is asked for, and a rank sees none; or compiled passes, and torch cannot compile on a rank.
     """
-    if compute.device == "cpu":
-        return None
+    found = None if compute.device == "cpu" else _gpu(compute, cluster)
+    if compute.compile:
+        problem = compiling.problem(found.device if found else CPU)
+        everyone = cluster.gather_json([cluster.host_name, problem])
+        cluster.root_decides(lambda: _refuse_uncompiled(everyone or []))
+    return found
+
+
+def _gpu(compute: Compute, cluster: Cluster) -> Accelerator:
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     everyone = cluster.gather_json([cluster.host_name, count, bool(count) and torch.cuda.is_bf16_supported()])
     found = cluster.root_decides(lambda: _deal(everyone or [], compute))
@@ -34,6 +43,16 @@ def common(compute: Compute, cluster: Cluster) -> Accelerator | None:
     device = torch.device(compute.device, places[cluster.rank])
     _prepare(device)
     return Accelerator(device, narrow)
+
+
+def _refuse_uncompiled(everyone: list[list[str]]) -> None:
+    """BadInput if there is a problem; of (host, problem) by rank."""
+    for rank, (host, problem) in enumerate(everyone):
+        if problem:
+            raise BadInput(
+                f"compute.compile = true, and torch {torch.__version__} cannot compile on rank {rank} on {host}: "
+                f"{problem}; install g++ or name a C++ compiler in CXX, or leave compute.compile out"
+            )
 
 
 def _deal(everyone: list[list[Any]], compute: Compute) -> tuple[list[int], bool]:

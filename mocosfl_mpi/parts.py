@@ -81,12 +81,15 @@ def common_kernels(config: Config, cluster: Cluster) -> tuple[Kernels | None, st
     )
 
 
-def judge(config: Config, source: Source, prepare: Callable[[Tensor], Tensor], streams: Streams) -> Judge:
-    """The judge of this run's encoders (rank 0)."""
+def judge(
+    config: Config, source: Source, prepare: Callable[[Tensor], Tensor], streams: Streams, device: torch.device = CPU
+) -> Judge:
+    """The judge of this run's encoders, who computes on ``device`` (rank 0)."""
     settings, test, classes = config.evaluation, source.data.test, source.data.class_count
     further = Further(settings, source.train, test, classes, source.parts, source.transfer, prepare, streams)
     train, validation = source.train, source.validation
-    return Judge(settings, train, validation, test, classes, prepare, further, classifies=config.supervised)
+    classifies = config.supervised
+    return Judge(settings, train, validation, test, classes, prepare, further, classifies=classifies, device=device)
 
 
 def feed(config: Config, problem: Problem, views: ViewMaker, streams: Streams, device: torch.device = CPU) -> Feed:

@@ -173,7 +173,7 @@ class Simulation:
             self.clients,
             self.main_server,
             parts.encode(config, network, self.clients.models[-1], engine, self.main_server),
-            parts.judge(config, source, prepare, streams) if source else None,
+            parts.judge(config, source, prepare, streams, engine.device) if source else None,
             cluster,
         )
         self.speaker = Speaker(config.epochs * self.steps, silent=conduct.quiet or not cluster.serves)

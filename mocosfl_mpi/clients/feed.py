@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -10,8 +11,11 @@ import torch
 from torch import Tensor
 
 from mocosfl_mpi.data.views import DRAWS, ViewMaker
-from mocosfl_mpi.split.engine import CPU
+from mocosfl_mpi.split.engine import CPU, has_room
 from mocosfl_mpi.streams import Streams
+
+SLAB = 4096
+"""Images that are put on a device at once, through a copy: ranks read one array, which nobody may write to."""
 
 
 class Feed:
@@ -52,8 +56,20 @@ class Feed:
         return batch
 
     def _images(self, chosen: npt.NDArray[np.int64]) -> Tensor:
-        """The images of these numbers, where views are made: a batch is small, all images may be large."""
+        """The images of these numbers, where views are made."""
+        if self._there is not None:
+            return self._there[torch.from_numpy(chosen).to(self._device)]
         return torch.from_numpy(self._pixels[chosen]).to(self._device)
+
+    @cached_property
+    def _there(self) -> Tensor | None:
+        """All images on the device, where it has room; from the first batch on, so not on a rank that hosts nobody."""
+        if not has_room(self._device, self._pixels.nbytes):
+            return None
+        there = torch.empty(self._pixels.shape, dtype=torch.uint8, device=self._device)
+        for start in range(0, len(there), SLAB):
+            there[start : start + SLAB] = torch.from_numpy(self._pixels[start : start + SLAB].copy()).to(self._device)
+        return there
 
     def draw(self, clients: npt.NDArray[np.int64], epoch: int, step: int) -> tuple[Tensor, Tensor]:
         """Two views of the clients' batches: ``[n, B, C, H, W]`` each, normalised; all have as large ones."""

@@ -53,6 +53,11 @@ def check(config: Config) -> None:
             f"compute.backend = fused has kernels for processors, and compute.device is {config.compute.device!r}; "
             f"leave one of them out"
         )
+    if config.compute.compile and config.compute.backend in ("fused", "loop"):
+        raise ValueError(
+            f"compute.compile = true is for compute.backend = stacked, and compute.backend is "
+            f"{config.compute.backend!r}; leave one of them out"
+        )
     check_own_models(config)
     check_alignment(config)
     check_communication(config)

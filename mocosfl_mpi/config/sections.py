@@ -166,7 +166,7 @@ class Server(Section):
     """`cosine` to 0; `multi_step` ×0.1 at 60 % and 80 % of the epochs; `constant`."""
     micro_batch: Positive | None = None
     """Rows per forward pass; gradients are summed, the result is that of the whole batch. Empty = equal parts of at
-    most about 64 rows."""
+    most about 64 rows, on a GPU 256."""
     pretrained: bool = True
     """Where `client.pretrained` names an expert, begin with its main server too; false = from random weights."""
 
@@ -428,8 +428,12 @@ class Compute(Section):
     where the device computes in it, otherwise `fp32`."""
     backend: Literal["auto", "fused", "stacked", "loop"] = "auto"
     """`fused`: compiled kernels, a block of clients at once; `stacked`: the same through torch; `loop`: one client
-    after the other; `auto`: `fused` where a compiler is found and the network fits, on processors only, otherwise
-    `stacked`."""
+    after the other; `auto`: `fused` where a compiler is found and the network fits, on processors only, otherwise, and
+    with `compile`, `stacked`."""
+    compile: bool = False
+    """Let torch.compile generate the code of `stacked`, for clients and main server: fewer and larger kernels, so less
+    waiting for launches on a GPU. Every new size of a block or of the server's passes is compiled first, which takes
+    seconds to minutes."""
     block_size: Positive | None = None
     """Clients per block, whoever computes it; empty = 24 equal blocks (or a multiple of it, so that none has more than
     16 clients; or one per client in a smaller pool), which the usual numbers of hosts share evenly."""
@@ -462,7 +466,7 @@ ADDED: Final = (
     "pretraining.auxiliary", "pretraining.auxiliary_images", "pretraining.target_share", "pretraining.epochs",
     "pretraining.batch", "pretraining.lr", "pretraining.choose", "pretraining.expert",
     "client.pretrained", "server.pretrained",
-    "model.rich_cut_layer", "compute.device", "compute.pipeline",
+    "model.rich_cut_layer", "compute.device", "compute.pipeline", "compute.compile",
 )  # fmt: skip
 """Settings that files of schema 1.1 and earlier lack. At its default such a setting has no place in the canonical text:
 the hash of an experiment outlives new settings, and a run begun before them can be continued."""

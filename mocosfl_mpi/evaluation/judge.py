@@ -17,6 +17,7 @@ from mocosfl_mpi.evaluation.further import Further, Subject
 from mocosfl_mpi.evaluation.health import effective_rank, feature_std
 from mocosfl_mpi.evaluation.knn import knn_top1
 from mocosfl_mpi.evaluation.linear_probe import linear_probe
+from mocosfl_mpi.split.engine import CPU, has_room
 
 Encoder = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Prepared images ``[n, C, H, W]`` to (backbone features ``[n, f]``, projections ``[n, d]``)."""
@@ -51,6 +52,7 @@ class Verdict:
 class Judge:
     """Measures encoders on the test split; classifiers are fitted on the training split, chosen on validation.
 
+    kNN and probe are computed on ``device`` where it has room, otherwise and what is further measured on processors.
     ``classifies``: whether projections are the logits of a classifier that was trained with the network.
     """
 
@@ -65,6 +67,7 @@ class Judge:
         further: Further,
         *,
         classifies: bool = False,
+        device: torch.device = CPU,
     ) -> None:
         self._settings = settings
         self._train = train
@@ -74,6 +77,7 @@ class Judge:
         self._prepare = prepare
         self._further = further
         self._classifies = classifies
+        self._device = device
 
     def monitor(self, encoder: Encoder) -> Monitor:
         """The cheap look during a run, with a bank of ``evaluation.bank_images``."""
@@ -134,27 +138,33 @@ class Judge:
         return 100.0 * float((logits.argmax(dim=1) == torch.from_numpy(self._test.labels)).double().mean())
 
     def _knn(self, bank: Tensor, queries: Tensor, labelled: Images) -> float:
+        place = self._place(bank, queries)
         return knn_top1(
-            bank,
-            torch.from_numpy(labelled.labels),
-            queries,
-            torch.from_numpy(self._test.labels),
+            bank.to(place),
+            torch.from_numpy(labelled.labels).to(place),
+            queries.to(place),
+            torch.from_numpy(self._test.labels).to(place),
             self._classes,
             self._settings.neighbours,
             self._settings.knn_temperature,
         )
 
+    def _place(self, *features: Tensor) -> torch.device:
+        """Where classifiers of these are computed: on the device, if they have room there in float64."""
+        size = sum(part.numel() for part in features) * torch.float64.itemsize
+        return self._device if has_room(self._device, size) else CPU
+
     def _probe(self, train: Tensor, test: Tensor, held_out: Tensor | None) -> tuple[float, float]:
         if not self._settings.linear_probe:
             return float("nan"), float("nan")
-        validation = None
+        place, validation = self._place(train, test), None
         if held_out is not None and self._validation is not None:
-            validation = (held_out, torch.from_numpy(self._validation.labels))
+            validation = (held_out.to(place), torch.from_numpy(self._validation.labels).to(place))
         result = linear_probe(
-            train,
-            torch.from_numpy(self._train.labels),
-            test,
-            torch.from_numpy(self._test.labels),
+            train.to(place),
+            torch.from_numpy(self._train.labels).to(place),
+            test.to(place),
+            torch.from_numpy(self._test.labels).to(place),
             self._classes,
             self._settings.probe_l2,
             self._settings.probe_iterations,

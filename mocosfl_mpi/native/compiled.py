@@ -81,13 +81,17 @@ def _refuse_foreign(path: Path) -> None:
 def _key(compiler: str) -> str:
     """Source, compiler and instruction set of this machine (a home directory serves many types of machines)."""
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False, timeout=30).stdout
-    try:
-        cpu = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags")), "")
-    except OSError:
-        cpu = os.uname().machine
     openmp = str(_openmp())
-    parts = (SOURCE.read_bytes(), version.encode(), cpu.encode(), openmp.encode(), " ".join(COMPILE).encode())
+    parts = (SOURCE.read_bytes(), version.encode(), processor().encode(), openmp.encode(), " ".join(COMPILE).encode())
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:20]
+
+
+def processor() -> str:
+    """What tells this machine's instruction set from others."""
+    try:
+        return next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags")), "")
+    except OSError:
+        return os.uname().machine
 
 
 def _openmp() -> Path | None:

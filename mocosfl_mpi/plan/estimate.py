@@ -132,6 +132,8 @@ def _left_out(config: Config) -> Iterator[str]:
     """What the plan does not count."""
     if config.compute.device != "cpu":
         yield f"memory and time are those of processors; compute.device = {config.compute.device} is not in this plan"
+    if config.compute.compile:
+        yield "memory and time are those of passes that are not compiled, without the time of compute.compile"
     if config.evaluation.further:
         yield f"time and memory of {', '.join(config.evaluation.further)} at the end of the run are not in this plan"
     if config.communication.loss_threshold:

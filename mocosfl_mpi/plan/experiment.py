@@ -284,7 +284,7 @@ class Elsewhere:
 
     def engine(self, compute: Compute, network: SplitNetwork) -> Engine:
         """Precision and backend there, as far as they can be told from here."""
-        chosen, backend = self.chosen(compute), compute.backend
+        chosen, backend = self.chosen(compute), "stacked" if compute.compile else compute.backend
         if backend in ("auto", "fused"):
             parts = [network.first, *([network.trunk.backbone] if network.trunk else [])]
             known = all(take_apart(part) is not None for part in parts)

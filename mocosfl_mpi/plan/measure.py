@@ -102,6 +102,7 @@ def rehearsed(planned: Experiment, layout: Layout) -> Experiment:
         "compute": config.compute.model_copy(
             update={
                 "device": "cpu",
+                "compile": False,
                 "block_size": config.block_size,
                 "server_threads": layout.server_threads,
                 "host_threads": layout.host_threads,

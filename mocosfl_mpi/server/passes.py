@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from mocosfl_mpi.split.compiling import compiled
 from mocosfl_mpi.split.engine import Engine
 from mocosfl_mpi.split.fused import FusedNetwork, Prepared
 
@@ -34,11 +35,13 @@ class Passes(Protocol):
 
 
 class TorchPasses:
-    """Through autograd, in the module's own arithmetic."""
+    """Through autograd, in the module's own arithmetic; compiled where the engine says so and there are weights."""
 
-    def __init__(self, module: nn.Module, dtype: torch.dtype) -> None:
+    def __init__(self, module: nn.Module, engine: Engine) -> None:
         self._module = module
-        self._dtype = dtype
+        self._dtype = engine.activations
+        some = any(True for _ in module.parameters())
+        self._pass: Callable[..., Tensor] = compiled(module, engine.device) if engine.compiled and some else module
 
     def begin(self) -> None:
         """Nothing to prepare but a clean slate."""
@@ -47,7 +50,7 @@ class TorchPasses:
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
         """The module's output; keeps no graph."""
-        return self._module(self._enter(x))  # type: ignore[no-any-return]
+        return self._pass(self._enter(x))
 
     def _enter(self, x: Tensor) -> Tensor:
         """Channels last, as GPUs want them; first for processors: oneDNN is not safe there (see ``split.fused``)."""
@@ -57,7 +60,7 @@ class TorchPasses:
     def forward_with_pullback(self, x: Tensor, *, wants_input: bool) -> tuple[Tensor, Pullback]:
         """See ``Passes``."""
         x = self._enter(x).requires_grad_(wants_input)
-        y = self._module(x)
+        y = self._pass(x)
 
         def pullback(gradient: Tensor) -> Tensor | None:
             if y.requires_grad and y is not x:
@@ -115,4 +118,4 @@ class FusedPasses:
 
 def passes(module: nn.Module, engine: Engine) -> Passes:
     """The passes of this engine."""
-    return FusedPasses(module, engine) if engine.backend == "fused" else TorchPasses(module, engine.activations)
+    return FusedPasses(module, engine) if engine.backend == "fused" else TorchPasses(module, engine)

@@ -17,6 +17,9 @@ CPU = torch.device("cpu")
 ACTIVATIONS = {"fp64": torch.float64, "fp32": torch.float32, "bf16": torch.bfloat16}
 """Type of activations, convolutions and all that travels at the cut by precision."""
 
+SHARE = 8
+"""What need not lie on a device may take this part of its memory, which several ranks may share: an eighth."""
+
 
 @dataclass(frozen=True)
 class Accelerator:
@@ -36,6 +39,8 @@ class Engine:
     kernels: Kernels | None = None
     device: torch.device = CPU
     """Where clients and main server compute; what MPI moves lies in host memory."""
+    compiled: bool = False
+    """Whether torch's passes are compiled (see ``compiling``)."""
 
     @property
     def weights(self) -> torch.dtype:
@@ -46,6 +51,17 @@ class Engine:
     def activations(self) -> torch.dtype:
         """Type of activations and of what travels at the cut."""
         return ACTIVATIONS[self.precision]
+
+
+def has_room(device: torch.device, size: int) -> bool:
+    """Whether ``size`` bytes that lie in host memory may lie on ``device`` too, beside what must; never on processors.
+
+    By all of its memory, not by what is free: where things are computed must not hang on the moment.
+    """
+    if device.type == "cpu":
+        return False
+    _, memory = torch.get_device_module(device).mem_get_info(device)
+    return size <= int(memory) // SHARE
 
 
 def precision(compute: Compute, kernels: Kernels | None, accelerator: Accelerator | None = None) -> str:
@@ -63,11 +79,14 @@ def choose(
     """The engine for ``network``: what is asked for, as far as this machine has it.
 
     `auto`, and `fused` where it cannot be had, are `fused` if the kernels can compute this network in this precision
-    and `stacked` otherwise.
+    and `stacked` otherwise, as with `compute.compile`.
     """
     chosen = precision(compute, kernels, accelerator)
     if accelerator is not None:
-        return Engine(chosen, "loop" if compute.backend == "loop" else "stacked", device=accelerator.device)
+        backend = "loop" if compute.backend == "loop" else "stacked"
+        return Engine(chosen, backend, device=accelerator.device, compiled=compute.compile)
+    if compute.compile:
+        return Engine(chosen, "stacked", compiled=True)
     if compute.backend in ("auto", "fused"):
         if kernels is not None and _fits(network, kernels, ACTIVATIONS[chosen]):
             return Engine(chosen, "fused", kernels)

@@ -2,7 +2,8 @@
 
 A block of clients holds ``[lanes, P]`` numbers per kind of state (online, momentum, velocity), so that EMA, SGD
 and averaging are single operations. How the copies are evaluated is the backend's affair: ``loop`` takes one
-lane after the other (the oracle), ``stacked`` all lanes at once through torch, ``fused`` through compiled kernels.
+lane after the other (the oracle), ``stacked`` all lanes at once through torch, whose passes may be compiled, ``fused``
+through kernels of our own.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from mocosfl_mpi.split.compiling import compiled
 from mocosfl_mpi.split.engine import Engine
 from mocosfl_mpi.split.fused import FusedNetwork
 
@@ -28,7 +30,9 @@ class StackedModel:
             raise ValueError("a stacked network must not hold buffers (running statistics would be shared)")
         self._module = module
         self._dtype = engine.activations
-        self._forward = self._loop if engine.backend == "loop" else self._stacked
+        self._forward: Callable[..., Tensor] = self._loop if engine.backend == "loop" else self._stacked
+        if engine.compiled:
+            self._forward = compiled(self._forward, engine.device)
         self._fused: FusedNetwork | None = None
         if engine.backend == "fused":
             assert engine.kernels is not None

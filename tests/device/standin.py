@@ -21,6 +21,8 @@ from mocosfl_mpi.split.engine import Accelerator
 
 SOURCE = Path(__file__).with_name("standin.cpp")
 NAME = "standin"
+MEMORY = 2**30
+"""Bytes that it says it has."""
 
 
 def compiler() -> str | None:
@@ -52,6 +54,7 @@ def device() -> torch.device:
         module.is_available = lambda: True
         module.device_count = lambda: 1
         module.current_device = lambda: 0
+        module.mem_get_info = lambda device: (MEMORY, MEMORY)
         module._is_in_bad_fork = lambda: False
         module.manual_seed_all = lambda seed: None
         torch._register_device_module(NAME, module)

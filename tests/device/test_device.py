@@ -129,6 +129,23 @@ def test_the_stand_in_refuses_what_a_gpu_refuses():
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize(
+    "scene",
+    [
+        "images_lie_on_the_device_once",
+        "classifiers_are_computed_where_there_is_room",
+        "a_pool_passes_at_once",
+        "what_torch_cannot_compile_for_is_refused",
+    ],
+)
+def test_on_the_stand_in(scene):
+    if standin.compiler() is None:
+        pytest.skip("no C++ compiler for the stand-in")
+    command = [sys.executable, "-c", f"from tests.device import scenes; scenes.{scene}()"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+
+
 class Ranks:
     """What four ranks on two nodes say of themselves, seen by one of them."""
 

@@ -75,6 +75,8 @@ REFUSED = [
         "BatchNorm in mobilenetv2_published; leave it empty, or use mobilenetv2",
     ),
     ({"client.count": 3, "client.sampling_ratio": 0.3}, "leaves an empty pool"),
+    ({"compute.compile": True, "compute.backend": "fused"}, "compute.compile = true is for compute.backend = stacked"),
+    ({"compute.compile": True, "compute.backend": "loop"}, "compute.backend is 'loop'; leave one of them out"),
     ({"contrast.share_features": False, "contrast.memory_length": 19}, "raise memory_length to at least 20"),
     ({"contrast.share_features": False, "server.micro_batch": 30}, "multiple of 20 rows"),
     (

@@ -64,6 +64,13 @@ def test_further_evaluations_are_said_to_be_left_out_and_need_no_data():
     assert plan("smoke", "evaluation.per_client=true").seconds == plan("smoke").seconds
 
 
+def test_compiled_passes_are_planned_as_uncompiled_and_that_is_said():
+    compiled, plain = (plan("smoke", "compute.precision=fp32", own) for own in ("compute.compile=true", "seed=0"))
+    assert any("without the time of compute.compile" in note for note in compiled.summary()["notes"])
+    assert compiled.experiment.config.compute.backend == "stacked"
+    assert not any("compute.compile" in note for note in plain.summary()["notes"])
+
+
 def test_hosts_hold_what_defences_keep_and_work_in():
     """Two ranks, a block of two clients of two: 1,024 numbers a sample, two samples a batch, one encoder's gradient."""
     same = ("client.count=2", "client.sampling_ratio=1.0", "contrast.symmetric=off", "client.batch_size=4")

@@ -97,7 +97,7 @@ def test_server(precision, output, gradient, settings):
     exact = network(settings, dtype=torch.float64).trunk.backbone
     mine = network(settings).trunk.backbone
     shape = network(settings).smashed_shape
-    right, fused = TorchPasses(exact, torch.float64), FusedPasses(mine, engine(precision))
+    right, fused = TorchPasses(exact, Engine("fp64", "stacked")), FusedPasses(mine, engine(precision))
     x = noise(6, *shape, seed=1)
     for each in (right, fused):
         each.begin()
@@ -207,7 +207,7 @@ torch.set_num_threads(2)
 built = here.network({"cut_layer": 1})
 x = torch.randn(3, *built.smashed_shape).contiguous(memory_format=torch.channels_last)
 backbone = built.trunk.backbone
-for passes in (FusedPasses(backbone, here.engine("fp32")), TorchPasses(backbone, torch.float32)):
+for passes in (FusedPasses(backbone, here.engine("fp32")), TorchPasses(backbone, here.Engine("fp32", "stacked"))):
     for _ in range(40):
         passes.begin()
         y, pullback = passes.forward_with_pullback(x, wants_input=True)
