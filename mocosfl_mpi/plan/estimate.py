@@ -134,6 +134,8 @@ def _left_out(config: Config) -> Iterator[str]:
         yield f"memory and time are those of processors; compute.device = {config.compute.device} is not in this plan"
     if config.compute.compile:
         yield "memory and time are those of passes that are not compiled, without the time of compute.compile"
+    if config.compute.pipeline == "on":
+        yield "time is the most that it can be: what compute.pipeline hides of the clients' work is not in this plan"
     if config.evaluation.further:
         yield f"time and memory of {', '.join(config.evaluation.further)} at the end of the run are not in this plan"
     if config.communication.loss_threshold:

@@ -103,6 +103,7 @@ def rehearsed(planned: Experiment, layout: Layout) -> Experiment:
             update={
                 "device": "cpu",
                 "compile": False,
+                "pipeline": "off",  # phases that overlap would tell nothing about each other
                 "block_size": config.block_size,
                 "server_threads": layout.server_threads,
                 "host_threads": layout.host_threads,

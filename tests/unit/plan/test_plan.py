@@ -71,6 +71,13 @@ def test_compiled_passes_are_planned_as_uncompiled_and_that_is_said():
     assert not any("compute.compile" in note for note in plain.summary()["notes"])
 
 
+def test_a_pipeline_is_planned_as_none_and_that_is_said():
+    ahead, plain = (plan("smoke", f"compute.pipeline={own}") for own in ("on", "off"))
+    assert any("compute.pipeline" in note for note in ahead.summary()["notes"])
+    assert plain.summary()["notes"] == []
+    assert ahead.seconds == plain.seconds
+
+
 def test_hosts_hold_what_defences_keep_and_work_in():
     """Two ranks, a block of two clients of two: 1,024 numbers a sample, two samples a batch, one encoder's gradient."""
     same = ("client.count=2", "client.sampling_ratio=1.0", "contrast.symmetric=off", "client.batch_size=4")
