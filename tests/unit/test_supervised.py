@@ -6,6 +6,7 @@ import torch
 
 from mocosfl_mpi.clients.participation import pool as draw_pool
 from mocosfl_mpi.comm.exchange import Exchange
+from mocosfl_mpi.comm.stream import Beside
 from mocosfl_mpi.errors import BadInput
 from mocosfl_mpi.record.reader import open_run
 from mocosfl_mpi.server.copies import Copies
@@ -189,6 +190,9 @@ def test_neither_labels_nor_logits_leave_a_u_shaped_client(tmp_path, monkeypatch
 
         monkeypatch.setattr(owner, name, noting)
 
+    rows = config.client.batch_size
+    spy(Beside, "send", lambda given, _: seen.extend(("up", part) for part in given))
+    spy(Beside, "answer", lambda given, _: seen.append(("down", given[0].only.unflatten(0, (-1, rows)))))
     spy(Exchange, "up", lambda given, _: seen.extend(("up", part) for part in given[0]))
     spy(Exchange, "down", lambda given, _: seen.append(("down", given[0].reshape(-1, *given[2]))))
     spy(Exchange, "broadcast", lambda given, _: seen.append(("all", given[0][None])))
@@ -196,7 +200,7 @@ def test_neither_labels_nor_logits_leave_a_u_shaped_client(tmp_path, monkeypatch
     sim = Simulation.begin(config, Conduct("test", tmp_path / "out", quiet=True))
     with sim.speaker:
         list(sim.train())
-    classes, rows, layers = sim.problem.classes, config.client.batch_size, len(sim.clients.model.names)
+    classes, layers = sim.problem.classes, len(sim.clients.model.names)
     parameters, features = sim.clients.model.parameters, 4 * 2**3
     maps = (rows, 16, 16, 4)
     travelled = {(way, tuple(part.shape[1:])) for way, part in seen}
