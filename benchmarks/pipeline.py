@@ -32,6 +32,7 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path)
     for name, value in SHAPE.items():
         parser.add_argument(f"--{name}", type=type(value), default=value)
+    parser.set_defaults(compile=False, block=None)  # what else `configuration` asks for
     options = parser.parse_args()
     steps: dict[str, list[float]] = {way: [] for way in WAYS}
     waited: dict[str, list[float]] = {way: [] for way in WAYS}
