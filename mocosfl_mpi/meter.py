@@ -15,8 +15,8 @@ SERVER_PHASES = frozenset({"server", "evaluate"})
 class Meter:
     """Times phases and gives each the torch threads it may use.
 
-    Phases alternate (the server works while hosts wait and the other way round), so the server may use every
-    core although hosts share the machine. A rank that does both changes its budget at each phase.
+    Where ranks share cores phases alternate (the server works while hosts wait and the other way round), so the server
+    may use every one of them. A rank that does both changes its budget at each phase.
 
     ``settle`` waits until what a phase has begun is done: a GPU goes on when the call returns.
     """
@@ -32,6 +32,8 @@ class Meter:
     def phase(self, name: str) -> Iterator[None]:
         """Count the time inside the block as phase ``name``; that of a phase inside it is not counted twice."""
         outer = self._current
+        if outer is not None:
+            self._settle()
         self._turn(outer, name)
         self._current = name
         try:

@@ -202,7 +202,7 @@ def terms(config: Config, problem: Problem, network: SplitNetwork, engine: Engin
 
 
 def pipelined(config: Config, cluster: Cluster, server_threads: int) -> bool:
-    """Whether the server begins with the first clients' rows, and not when all are there (collective; of rank 0)."""
+    """Whether the server begins with the first clients' rows, and not when all are there (collective)."""
     threads = server_threads if cluster.serves else config.compute.host_threads
     chosen = {"on": True, "off": False, "auto": has_own_cores(cluster, threads)}[config.compute.pipeline]
     return chosen and cluster.size > 1 and not (ALGORITHMS[config.method].local or config.supervised)

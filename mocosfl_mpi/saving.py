@@ -153,7 +153,7 @@ class Saving:
         return self._state == "B"
 
     def received(self, query: Tensor, key: Tensor, pool: Ids) -> None:
-        """Keep a step's smashed data ``[clients, rows, …]`` (rank 0)."""
+        """Keep a step's smashed data ``[rows, h, w, C]`` (rank 0)."""
         # The next step's come to the same place.
         self.replay.keep(query.to("cpu", copy=True), key.to("cpu", copy=True), pool)
 

@@ -233,7 +233,7 @@ class Simulation:
         """In how many blocks a pool is cut where that follows from the pool: a rule that decides last bits."""
         config = self.config
         derived = not config.compute.block_size and config.blocks < config.pool_size
-        return {"blocks": str(config.blocks)} if derived else {}
+        return {"blocks": f"{config.blocks}, larger first"} if derived else {}
 
     def _notes(self, facts: Manifest | None, found: Found | None, here: list[str]) -> list[str]:
         """What the user should know before it begins (rank 0); ``here``: of this machine and these data."""
@@ -339,7 +339,8 @@ class Simulation:
 
     def _between(self, epoch: int, step: int) -> None:
         """A step is done, the next is ``step`` of ``epoch``: save or stop if that is due. The end is always saved."""
-        verdict = self.boundary.verdict()
+        with self.meter.phase("exchange"):  # for others, as far as they are behind
+            verdict = self.boundary.verdict()
         finished = epoch == self.config.epochs
         if verdict == GO and not finished:
             return

@@ -113,7 +113,7 @@ class Cluster:
     def vote(self, urgency: int) -> Callable[[], int]:
         """Begin to find the largest ``urgency`` of all ranks; the function returned gives it.
 
-        What ranks exchange in between makes them meet, so that the answer is there when it is asked for.
+        What ranks exchange in between brings them near each other: the answer is there, or soon, when it is asked for.
         """
         if self.size == 1:
             return lambda: urgency

@@ -12,7 +12,7 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -26,25 +26,6 @@ from mocosfl_mpi.comm.placement import Deal
 from mocosfl_mpi.rows import Rows, one_after_another
 
 Ids = npt.NDArray[np.int64]
-
-
-class Pinned:
-    """Host memory that a GPU may read and write by itself: copies are direct, and those to the GPU need not wait."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._known: dict[int, int] = {}
-        """Bytes by address."""
-
-    def pin(self, place: Tensor) -> None:
-        """Lock ``place`` where computations are on a GPU. One that the system refuses stays as it is, and is slower."""
-        if self._device.type != "cuda" or self._known.get(place.data_ptr(), 0) >= place.nbytes:
-            return
-        runtime = torch.cuda.cudart()
-        if self._known.pop(place.data_ptr(), 0):
-            runtime.cudaHostUnregister(place.data_ptr())
-        runtime.cudaHostRegister(place.data_ptr(), place.nbytes, 0)
-        self._known[place.data_ptr()] = place.nbytes
 
 
 class Stream(Protocol):
@@ -76,15 +57,18 @@ class Stream(Protocol):
 
 
 def has_own_cores(cluster: Cluster, threads: int) -> bool:
-    """Whether rank 0 and the ranks of its node, of ``threads`` each, all find a core (collective; counts on rank 0).
+    """Whether rank 0 and the ranks of its node, of ``threads`` each, all find a core (collective, the same everywhere).
 
     If not, a server that began while hosts compute would only take from them what it gets itself.
     """
     everyone = cluster.gather_json([cluster.host_name, sorted(os.sched_getaffinity(0)), threads])
-    if everyone is None:
-        return False
-    near: list[tuple[list[int], int]] = [own[1:] for own in everyone if own[0] == cluster.host_name]
-    return sum(wanted for _, wanted in near) <= len(set().union(*(cores for cores, _ in near)))
+    return bool(cluster.broadcast_json(_enough(everyone) if everyone is not None else None))
+
+
+def _enough(everyone: list[list[Any]]) -> bool:
+    """Of (host, cores, threads) by rank: whether the node of rank 0 has a core for each of its threads."""
+    near = [(cores, int(threads)) for host, cores, threads in everyone if host == everyone[0][0]]
+    return sum(threads for _, threads in near) <= len(set().union(*(cores for cores, _ in near)))
 
 
 def stream(
@@ -231,7 +215,6 @@ class Waves:
         self._shapes = [tuple(shape) for shape in shapes]
         self._dtype = dtype
         self._device = device
-        self._pinned = Pinned(device)
         self._eager = eager
         self._deal: Deal | None = None
         self._waves: list[Wave] = []
@@ -288,8 +271,6 @@ class Waves:
             found = [self._own_place(*each) if self._cluster.serves else None for each in wanted]
         nothing = [torch.empty(0, *self._shapes[kind], dtype=self._dtype) for _, kind, _ in wanted]
         places = [blank if place is None else place for blank, place in zip(nothing, found, strict=True)]
-        for place in places:
-            self._pinned.pin(place)
         each = len(self._shapes)
         self._places = tuple(Rows(tuple(places[n * each : (n + 1) * each])) for n in range(len(self._names)))
 
@@ -384,6 +365,8 @@ class Waves:
     def sent(self) -> None:
         """See ``Stream``."""
         self._pass_by()
+        if not self._eager and not self._cluster.serves:
+            self._cluster.wait(self._pending)  # what travels gets no further while this rank computes
 
     def _pass_by(self) -> None:
         """Take part in waves without a block of this rank."""
@@ -420,11 +403,12 @@ class Waves:
     def take(self, at: slice) -> tuple[Rows, ...]:
         """See ``Stream``."""
         stop = at.indices(len(self))[1] if self._eager else len(self)
+        MPI.Request.Testall(self._pending)  # the library gets on with the gradients that are on their way
         while self._begun < len(self._waves) and (self._waves[self._begun - 1].stop if self._begun else 0) < stop:
             self._cluster.wait(self._arriving[self._begun])
             self._begun += 1
         self._synchronise()
-        return tuple(places[at].map(lambda part: part.to(self._device, non_blocking=True)) for places in self._places)
+        return tuple(places[at].map(lambda part: part.to(self._device)) for places in self._places)
 
     def answer(self, gradient: Rows) -> None:
         """See ``Stream``."""

@@ -34,8 +34,9 @@ def room() -> int:
 class Windows:
     """Shared windows by name, each as large as the largest message so far, which all ranks know.
 
-    Every method is for all ranks together, those of other nodes too. There are none with one rank, nor where no other
-    rank is on the node of rank 0; and none any more as soon as one could not be had (``take_notice`` says why).
+    Every method but ``synchronise`` is for all ranks together, those of other nodes too. There are none with one rank,
+    nor where no other rank is on the node of rank 0; and none any more as soon as one could not be had (``take_notice``
+    says why).
 
     A window's memory has no name in the file system once every rank of the node has it: both MPICH and Open MPI unlink
     it, so that nothing of it outlives a rank that is killed.
@@ -86,7 +87,7 @@ class Windows:
         return torch.from_numpy(self._held[name][1][:size]).view(dtype).view(rows, *shape)
 
     def synchronise(self, name: str) -> None:
-        """What was written before all ranks met can be read after it; called before and after they meet."""
+        """What one rank wrote before it another reads after it: both call it, with word between them in between."""
         if name in self._held:
             self._held[name][0].Sync()
 

@@ -17,8 +17,8 @@ def said(then, now):
 @pytest.mark.parametrize(
     ("settings", "blocks"),
     [
-        ({"client": {"count": 100}}, {"blocks": "24"}),
-        ({"client": {"count": 1000}}, {"blocks": "72"}),
+        ({"client": {"count": 100}}, {"blocks": "24, larger first"}),
+        ({"client": {"count": 1000}}, {"blocks": "72, larger first"}),
         ({"client": {"count": 24}}, {}),
         ({"client": {"count": 100}, "compute": {"block_size": 6}}, {}),
     ],

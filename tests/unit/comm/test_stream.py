@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mocosfl_mpi.comm.cluster import Cluster
 from mocosfl_mpi.comm.exchange import Exchange
 from mocosfl_mpi.comm.placement import deal
-from mocosfl_mpi.comm.stream import Pinned, has_own_cores, stream, waves_of
+from mocosfl_mpi.comm.stream import has_own_cores, stream, waves_of
 from mocosfl_mpi.rows import Rows
 
 CPU = torch.device("cpu")
@@ -79,6 +79,9 @@ class Ranks:
         assert own == ["a", sorted(os.sched_getaffinity(0)), 2]
         return [list(each) for each in self._everyone]
 
+    def broadcast_json(self, value):
+        return value
+
 
 @pytest.mark.parametrize(
     ("ranks", "spare"),
@@ -92,24 +95,3 @@ class Ranks:
 )
 def test_the_server_has_cores_of_its_own(ranks, spare):
     assert has_own_cores(ranks, 2) == spare
-
-
-def test_memory_is_locked_once_for_a_gpu_and_never_for_a_processor(monkeypatch):
-    said = []
-
-    class Runtime:
-        def cudaHostRegister(self, address, size, flags):
-            said.append(("lock", address, size, flags))
-
-        def cudaHostUnregister(self, address):
-            said.append(("release", address))
-
-    monkeypatch.setattr(torch.cuda, "cudart", Runtime)
-    place = torch.empty(64)
-    at = place.data_ptr()
-    Pinned(CPU).pin(place)
-    assert said == []
-    pinned = Pinned(torch.device("cuda"))
-    for rows in (place[:16], place[:8], place[:16], place):
-        pinned.pin(rows)
-    assert said == [("lock", at, 64, 0), ("release", at), ("lock", at, 256, 0)]
