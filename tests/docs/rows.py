@@ -361,6 +361,7 @@ EVERY_PAGE: dict[str, Row] = {
     "mocosfl slurm mine.toml -n 3 --gpus 2 --set compute.device=cuda": AS_SHOWN,
     "python benchmarks/clients.py --cut 2": there("tests/unit/test_benchmarks.py::test_clients"),
     "python benchmarks/exchange.py": there("tests/unit/test_benchmarks.py::test_exchange"),
+    "python benchmarks/pipeline.py --data-dir DATA": there("tests/unit/test_benchmarks.py::test_pipeline"),
     "python benchmarks/scale.py --data-dir DATA": small(
         " --ranks 1 --only few --set model.width=4 --set contrast.memory_length=64 --set data.train_images=240"
         " --set data.test_images=60 --set client.count=20 --set epochs=2 --set steps_per_epoch=3 --set model.key_dim=16"
